@@ -1,0 +1,243 @@
+"""The command line, and the composition root: parse, load, wire, run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import exporter
+from exporter import config, logs
+from exporter.errors import ConfigError
+from exporter.exposition import Format
+from exporter.service import Service, open_service
+from exporter.web.app import build_app, listen
+
+log = logging.getLogger("exporter")
+
+DEFAULT_PORT = 10225
+REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
+"""Set in the image: the commit that it was built from."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Exit status: 0; 1 something failed at run time; 2 usage or configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"azure-batch-exporter: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="azure-batch-exporter", description="Prometheus exporter for Azure Batch."
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"azure-batch-exporter {exporter.__version__}"
+        f" (revision {_revision() or 'unknown'}, Python {sys.version.split()[0]})",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="poll the configured accounts and serve their metrics")
+    _add_config(run, required=False)
+    _add_log_flags(run)
+    _add_web_flags(run)
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="validate a configuration file")
+    _add_config(check, required=True)
+    check.set_defaults(command=_check)
+
+    scrape = commands.add_parser("scrape", help="poll everything once and print the metrics")
+    _add_config(scrape, required=True)
+    _add_log_flags(scrape)
+    scrape.set_defaults(command=_scrape)
+
+    health = commands.add_parser(
+        "healthcheck", help="ask a running exporter for its health; for containers without curl"
+    )
+    health.add_argument(
+        "--url",
+        default=f"http://127.0.0.1:{DEFAULT_PORT}/-/healthy",
+        help="what to ask (default: %(default)s)",
+    )
+    health.set_defaults(command=_healthcheck)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        required=required,
+        metavar="F",
+        help="configuration file (YAML)",
+    )
+
+
+def _add_log_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=logs.LEVELS,
+        default="info",
+        help="what is logged (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=logs.FORMATS,
+        default="logfmt",
+        help="how it is logged, on standard error (default: %(default)s)",
+    )
+
+
+def _add_web_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen_addresses",
+        type=parse_address,
+        action="append",
+        metavar="ADDRESS",
+        help=f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
+    )
+    parser.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=_path,
+        default="/metrics",
+        metavar="PATH",
+        help="path of the metrics (default: %(default)s)",
+    )
+
+
+def parse_address(text: str) -> tuple[str | None, int]:
+    """(host, port) of `host:port`, `[::1]:port` or `:port`; host None: all interfaces."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise argparse.ArgumentTypeError(f"{text}: write an IPv6 address in brackets, [::1]:port")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: write host:port, [::1]:port or :port")
+    return host or None, int(port)
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/") or text in ("/-/healthy", "/-/ready"):
+        raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
+    return text
+
+
+def _revision() -> str:
+    return os.environ.get(REVISION_VARIABLE, "")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.config_file is None:
+        raise ConfigError(
+            (
+                "azure-batch-exporter run needs --config.file=F, a YAML file that names the Batch"
+                " accounts to poll. config.example.yaml shows every key; azure-batch-exporter demo"
+                " runs without a configuration.",
+            )
+        )
+    logs.configure(options.log_level, options.log_format)
+    loaded = config.load(options.config_file)
+    return asyncio.run(_serve(loaded, options))
+
+
+async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
+    stop = _stop_on_signals()
+    async with open_service(loaded, revision=_revision()) as service, serving(service, options):
+        await _run_until(service, stop)
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def serving(service: Service, options: argparse.Namespace) -> AsyncIterator[tuple[str, ...]]:
+    """Serve a service's metrics over HTTP; yields the URLs."""
+    addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
+    server = await listen(build_app(service, options.telemetry_path), addresses)
+    try:
+        for url in server.urls:
+            log.info("listening", extra={"address": url + options.telemetry_path})
+        yield server.urls
+    finally:
+        await server.close()
+
+
+async def _run_until(service: Service, stop: asyncio.Event) -> None:
+    polling = asyncio.create_task(service.run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping")
+    stopping.cancel()
+    polling.cancel()
+    (outcome,) = await asyncio.gather(polling, return_exceptions=True)
+    if isinstance(outcome, Exception):  # polling ends by itself only by a defect
+        raise outcome
+
+
+def _check(options: argparse.Namespace) -> int:
+    loaded = config.load(options.config_file)
+    rules = sum(len(account.jobs) for account in loaded.accounts)
+    print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")
+    return 0
+
+
+def _scrape(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level, options.log_format)
+    return asyncio.run(_scrape_once(config.load(options.config_file)))
+
+
+async def _scrape_once(loaded: config.Config) -> int:
+    async with open_service(loaded, revision=_revision()) as service:
+        await service.run_once()
+        state = service.exposition.body(Format.TEXT)
+        own = service.telemetry.text(Format.TEXT, state.series)
+        sys.stdout.buffer.write(state.plain + own)
+        sys.stdout.buffer.flush()
+        return 0 if all(service.store.is_up(account.name) for account in loaded.accounts) else 1
+
+
+def _healthcheck(options: argparse.Namespace) -> int:
+    try:
+        with urllib.request.urlopen(options.url, timeout=5) as response:
+            print(response.read(200).decode("utf-8", "replace").strip())
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        print(f"{options.url}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

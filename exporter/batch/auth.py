@@ -1,0 +1,206 @@
+"""Signing in to an account: SharedKey signatures, and tokens of Microsoft Entra ID.
+
+SharedKey: learn.microsoft.com, "Authenticate requests to the Azure Batch service".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from azure.core.credentials import AccessTokenInfo
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
+
+from exporter import config
+from exporter.errors import CredentialError
+
+log = logging.getLogger(__name__)
+
+_SIGNED_HEADERS = (
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-md5",
+    "content-type",
+    "date",
+    "if-modified-since",
+    "if-match",
+    "if-none-match",
+    "if-unmodified-since",
+    "range",
+)
+
+REFRESH_BEFORE = 300.0
+"""Seconds before a token's end at which a new one is asked for, where it does not say itself."""
+
+
+class Auth(Protocol):
+    """Authentication of requests to one account."""
+
+    async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
+        """The headers that authenticate this request. CredentialError where there are none."""
+
+    def forget(self) -> None:
+        """The service refused what `headers` gave: do not give it again where it can be renewed."""
+
+    async def close(self) -> None:
+        """Free what is held."""
+
+
+def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str]) -> str:
+    """The text that a SharedKey signature covers. `url` as it is sent, percent-encoded."""
+    lower = {name.lower(): value for name, value in headers.items()}
+    lines = [method, *(lower.get(name, "") for name in _SIGNED_HEADERS)]
+    lines += (f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-"))
+    parts = urlsplit(url)
+    lines.append(f"/{account}{parts.path}")
+    query = (pair.partition("=") for pair in parts.query.split("&") if pair)
+    lines += (f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(query))
+    return "\n".join(lines)
+
+
+class SharedKeyAuth:
+    """Signs each request with the account key."""
+
+    def __init__(self, account: str, key: bytes, now: Callable[[], float] = time.time) -> None:
+        self._account = account
+        self._key = key
+        self._now = now
+
+    async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
+        """ocp-date and Authorization."""
+        dated = {"ocp-date": formatdate(self._now(), usegmt=True)}
+        text = string_to_sign(self._account, method, url, {**headers, **dated})
+        digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
+        signature = base64.b64encode(digest).decode()
+        return {**dated, "Authorization": f"SharedKey {self._account}:{signature}"}
+
+    def forget(self) -> None:
+        """A key cannot be renewed from here."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class TokenAuth:
+    """Bearer tokens from one credential, renewed before they expire.
+
+    A renewal that fails does no harm while the token is still good.
+    """
+
+    def __init__(
+        self, credential: AsyncTokenCredential, scope: str, now: Callable[[], float] = time.time
+    ) -> None:
+        self._credential = credential
+        self._scope = scope
+        self._now = now
+        self._token: AccessTokenInfo | None = None
+        self._lock = asyncio.Lock()
+
+    async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
+        """Authorization with a token that has not expired."""
+        token = self._token
+        if token is None or self._is_due(token):
+            async with self._lock:  # one renewal at a time serves all who wait
+                token = await self._renewed()
+        return {"Authorization": f"Bearer {token.token}"}
+
+    def forget(self) -> None:
+        """Ask for another token with the next request."""
+        self._token = None
+
+    async def close(self) -> None:
+        """Close the credential and its connections."""
+        await self._credential.close()
+
+    def _is_due(self, token: AccessTokenInfo) -> bool:
+        return self._now() >= (token.refresh_on or token.expires_on - REFRESH_BEFORE)
+
+    async def _renewed(self) -> AccessTokenInfo:
+        current = self._token
+        if current is not None and not self._is_due(current):
+            return current
+        try:
+            self._token = await _get_token(self._credential, self._scope)
+        except CredentialError as error:
+            if current is None or self._now() >= current.expires_on:
+                raise
+            log.warning("token could not be renewed, the old one is still good: %s", error)
+            return current
+        return self._token
+
+
+async def _get_token(credential: AsyncTokenCredential, scope: str) -> AccessTokenInfo:
+    try:
+        if hasattr(credential, "get_token_info"):
+            info: AccessTokenInfo = await credential.get_token_info(scope)
+            return info
+        token = await credential.get_token(scope)
+        return AccessTokenInfo(token.token, token.expires_on)
+    except AzureError as error:
+        # The first line says what failed; those after it repeat how to set up each credential.
+        raise CredentialError(str(error).strip().partition("\n")[0]) from error
+
+
+def build(account: config.Account) -> Auth:
+    """The authentication that an account's configuration asks for.
+
+    ValueError where its secret cannot be read. azure-identity is imported only where it is used:
+    it takes longer to load than all the rest.
+    """
+    auth = account.auth
+    if auth.method == "shared_key":
+        return SharedKeyAuth(account.name, config.read_account_key(auth))
+    return TokenAuth(_credential(auth, _authority(account.endpoint)), auth.scope)
+
+
+def _authority(endpoint: str) -> str | None:
+    """Where a sovereign cloud signs in; None: AZURE_AUTHORITY_HOST, or else the public cloud."""
+    host = urlsplit(endpoint).hostname or ""
+    for suffix, authority in (
+        (".batch.chinacloudapi.cn", "login.chinacloudapi.cn"),
+        (".batch.usgovcloudapi.net", "login.microsoftonline.us"),
+    ):
+        if host.endswith(suffix):
+            return authority
+    return None
+
+
+def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredential:
+    from azure.identity import aio
+
+    # Only what is given is passed: each credential has its own defaults from the environment.
+    cloud: dict[str, Any] = {"authority": authority} if authority else {}
+    client: dict[str, Any] = {"client_id": auth.client_id} if auth.client_id else {}
+    tenant: dict[str, Any] = {"tenant_id": auth.tenant_id} if auth.tenant_id else {}
+    match auth.method:
+        case "managed_identity":
+            return aio.ManagedIdentityCredential(**client)
+        case "workload_identity":
+            return aio.WorkloadIdentityCredential(**tenant, **client, **cloud)
+        case "client_secret":
+            secret = config.read_secret(auth.client_secret_file, auth.client_secret_env)
+            return aio.ClientSecretCredential(**tenant, **client, client_secret=secret, **cloud)
+        case "client_certificate":
+            return aio.CertificateCredential(
+                **tenant, **client, certificate_path=str(auth.certificate_file), **cloud
+            )
+        case "azure_cli":
+            return aio.AzureCliCredential(**tenant)
+        case _:
+            for_all = {
+                "managed_identity_client_id": auth.client_id,
+                "workload_identity_client_id": auth.client_id,
+                "workload_identity_tenant_id": auth.tenant_id,
+            }
+            given = {name: value for name, value in for_all.items() if value}
+            return aio.DefaultAzureCredential(**given, **cloud)

@@ -1,0 +1,283 @@
+"""What the service answers, as typed values.
+
+Members are snake case here and camel case on the wire. Every member may be missing (or null:
+never seen, but harmless), because the specification marks nearly all as optional and older API
+versions lack some. Members that are not named here are skipped. Numbers that stand in quotes
+(int64 on the wire) are read as numbers. Enumerations stay text: see `enum_value`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from typing import Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Base of all models: frozen, camel case on the wire."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list answer."""
+
+    value: tuple[T, ...]
+    next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
+
+
+class NameValuePair(Record, frozen=True):
+    """A name and its value, both free text."""
+
+    name: str | None = None
+    value: str | None = None
+
+
+class FailureInfo(Record, frozen=True):
+    """failureInfo (TaskFailureInformation): why a task failed."""
+
+    category: str | None = None
+    code: str | None = None
+    message: str | None = None
+    details: tuple[NameValuePair, ...] | None = None
+
+
+class PoolInfo(Record, frozen=True):
+    """The pool a job asks for; on an auto pool there is no `pool_id`."""
+
+    pool_id: str | None = None
+
+
+class JobExecutionInfo(Record, frozen=True):
+    """When and where a job runs. `pool_id` is the real pool, also of an auto pool."""
+
+    start_time: dt.datetime | None = None
+    end_time: dt.datetime | None = None
+    pool_id: str | None = None
+
+
+class Job(Record, frozen=True):
+    """A job, from Job_Get or Job_List."""
+
+    id: str
+    display_name: str | None = None
+    state: str | None = None
+    state_transition_time: dt.datetime | None = None
+    creation_time: dt.datetime | None = None
+    priority: int | None = None
+    pool_info: PoolInfo | None = None
+    execution_info: JobExecutionInfo | None = None
+    metadata: tuple[NameValuePair, ...] | None = None
+
+    @property
+    def pool_id(self) -> str:
+        """The pool that the job runs on, or "" while it has none."""
+        real = self.execution_info.pool_id if self.execution_info else None
+        asked = self.pool_info.pool_id if self.pool_info else None
+        return real or asked or ""
+
+
+JOB_FIELDS = (
+    "id",
+    "displayName",
+    "state",
+    "stateTransitionTime",
+    "creationTime",
+    "priority",
+    "poolInfo",
+    "executionInfo",
+    "metadata",
+)
+"""$select for `Job`."""
+
+
+class Counts(Record, frozen=True):
+    """Tasks, or task slots, by state. `running` includes preparing; completed by result."""
+
+    active: int | None = None
+    running: int | None = None
+    completed: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
+
+
+class TaskCountsResult(Counts, frozen=True):
+    """Job_GetTaskCounts: wrapped since 2020-09-01.12.0, the counts themselves before."""
+
+    task_counts: Counts | None = None
+    task_slot_counts: Counts | None = None
+
+    @property
+    def tasks(self) -> Counts:
+        """The task counts, whichever shape they came in."""
+        return self.task_counts if self.task_counts is not None else self
+
+
+class SpecialTaskExecutionInfo(Record, frozen=True):
+    """One run of a job preparation or release task on a node: the latest one.
+
+    `retry_count` is documented for preparation only; a release task that carries one is read too.
+    """
+
+    state: str | None = None
+    start_time: dt.datetime | None = None
+    end_time: dt.datetime | None = None
+    exit_code: int | None = None
+    failure_info: FailureInfo | None = None
+    result: str | None = None
+    retry_count: int | None = None
+    last_retry_time: dt.datetime | None = None
+
+
+class NodeTaskStatus(Record, frozen=True):
+    """JobPreparationAndReleaseTaskExecutionInformation: both special tasks on one node."""
+
+    pool_id: str | None = None
+    node_id: str | None = None
+    preparation: SpecialTaskExecutionInfo | None = msgspec.field(
+        default=None, name="jobPreparationTaskExecutionInfo"
+    )
+    release: SpecialTaskExecutionInfo | None = msgspec.field(
+        default=None, name="jobReleaseTaskExecutionInfo"
+    )
+
+
+NODE_TASK_STATUS_FIELDS = (
+    "poolId",
+    "nodeId",
+    "jobPreparationTaskExecutionInfo",
+    "jobReleaseTaskExecutionInfo",
+)
+"""$select for `NodeTaskStatus`."""
+
+
+class TaskExecutionInfo(Record, frozen=True):
+    """How often and with what result a task ran."""
+
+    start_time: dt.datetime | None = None
+    end_time: dt.datetime | None = None
+    exit_code: int | None = None
+    failure_info: FailureInfo | None = None
+    result: str | None = None
+    retry_count: int | None = None
+    requeue_count: int | None = None
+
+
+class NodeInfo(Record, frozen=True):
+    """Where a task runs; empty while, or because, it never ran."""
+
+    pool_id: str | None = None
+    node_id: str | None = None
+
+
+class TaskStatistics(Record, frozen=True):
+    """Resources that a task used ($expand=stats). Durations are ISO 8601: `duration_seconds`."""
+
+    user_cpu_time: str | None = msgspec.field(default=None, name="userCPUTime")
+    kernel_cpu_time: str | None = msgspec.field(default=None, name="kernelCPUTime")
+    wall_clock_time: str | None = None
+    wait_time: str | None = None
+    read_iops: int | None = msgspec.field(default=None, name="readIOps")
+    write_iops: int | None = msgspec.field(default=None, name="writeIOps")
+    read_io_gib: float | None = msgspec.field(default=None, name="readIOGiB")
+    write_io_gib: float | None = msgspec.field(default=None, name="writeIOGiB")
+
+
+class Task(Record, frozen=True):
+    """A task, from Task_Get or Task_List."""
+
+    id: str
+    state: str | None = None
+    state_transition_time: dt.datetime | None = None
+    creation_time: dt.datetime | None = None
+    e_tag: str | None = None
+    required_slots: int | None = None
+    execution_info: TaskExecutionInfo | None = None
+    node_info: NodeInfo | None = None
+    stats: TaskStatistics | None = None
+
+
+class PoolNodeCounts(Record, frozen=True):
+    """Nodes of one pool by state (camel case, with `total`), from Account_ListPoolNodeCounts."""
+
+    pool_id: str | None = None
+    dedicated: dict[str, int | None] | None = None
+    low_priority: dict[str, int | None] | None = None
+
+
+class BatchErrorMessage(Record, frozen=True):
+    """The text of an error, with RequestId and Time on lines of their own."""
+
+    value: str | None = None
+
+
+class BatchErrorDetail(Record, frozen=True):
+    """A further fact about an error."""
+
+    key: str | None = None
+    value: str | None = None
+
+
+class BatchError(Record, frozen=True):
+    """The body of an error answer."""
+
+    code: str
+    message: BatchErrorMessage | None = None
+    values: tuple[BatchErrorDetail, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """The message without its RequestId and Time lines, which differ each time."""
+        lines = (self.message.value or "").splitlines() if self.message else []
+        return " ".join(line for line in lines if not line.startswith(("RequestId:", "Time:")))
+
+
+def unix_time(moment: dt.datetime | None) -> float | None:
+    """Seconds since 1970 of a time from the wire; a time without zone is UTC."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return moment.timestamp()
+
+
+def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
+    """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
+
+    The service writes UserError in some places and usererror in others.
+    """
+    if value is None:
+        return None
+    lower = value.lower()
+    return lower if lower in known else "unknown"
+
+
+_DURATION = re.compile(
+    r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
+)
+_MAX_TIMESPAN = "P10675199DT2H48M5.4775807S"
+
+
+def duration_seconds(text: str) -> float:
+    """Seconds in an ISO 8601 duration; .NET's largest, which means "no limit", is infinite.
+
+    ValueError where the text is none, or counts in months or years.
+    """
+    if text == _MAX_TIMESPAN:
+        return math.inf
+    match = _DURATION.fullmatch(text)
+    if match is None or not any(match.groups()[1:]):
+        raise ValueError(f"{text!r} is not a duration")
+    sign, days, hours, minutes, seconds = match.groups()
+    total = math.fsum(
+        (
+            int(days or 0) * 86400,
+            int(hours or 0) * 3600,
+            int(minutes or 0) * 60,
+            float(seconds or 0),
+        )
+    )
+    return -total if sign else total

@@ -1,0 +1,86 @@
+"""How the polls themselves went: of each job and of each account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.metric import Metric, Sample
+
+
+@dataclass(frozen=True)
+class Health:
+    """The last poll of one collector. `succeeded_at`: Unix time of the last good one."""
+
+    success: bool
+    succeeded_at: float | None
+
+
+@dataclass(frozen=True)
+class AccountHealth:
+    """The last polls of an account's own collectors, by collector.
+
+    `up`: None until a first poll was finished.
+    """
+
+    up: bool | None
+    collectors: Mapping[str, Health]
+
+
+def _success(collectors: Mapping[str, Health]) -> Iterable[Sample]:
+    return [((name,), int(health.success)) for name, health in collectors.items()]
+
+
+def _last_success(collectors: Mapping[str, Health]) -> Iterable[Sample]:
+    return [
+        ((name,), health.succeeded_at)
+        for name, health in collectors.items()
+        if health.succeeded_at is not None
+    ]
+
+
+JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
+    Metric(
+        "azure_batch_job_scrape_success",
+        "gauge",
+        "Whether the last poll of the job by this collector succeeded",
+        "the exporter's polls",
+        ("collector",),
+        _success,
+    ),
+    Metric(
+        "azure_batch_job_last_scrape_success_timestamp_seconds",
+        "gauge",
+        "When a poll of the job by this collector last succeeded",
+        "the exporter's polls",
+        ("collector",),
+        _last_success,
+    ),
+)
+
+ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
+    Metric(
+        "azure_batch_up",
+        "gauge",
+        "Whether the account's last poll round had no failure that concerns the whole account",
+        "the exporter's polls",
+        (),
+        lambda health: () if health.up is None else (((), int(health.up)),),
+    ),
+    Metric(
+        "azure_batch_account_scrape_success",
+        "gauge",
+        "Whether the last poll of the account by this collector succeeded",
+        "the exporter's polls",
+        ("collector",),
+        lambda health: _success(health.collectors),
+    ),
+    Metric(
+        "azure_batch_account_last_scrape_success_timestamp_seconds",
+        "gauge",
+        "When a poll of the account by this collector last succeeded",
+        "the exporter's polls",
+        ("collector",),
+        lambda health: _last_success(health.collectors),
+    ),
+)

@@ -1,0 +1,150 @@
+"""The jobs of an account: which are selected, and what each is (Job_List, Job_Get)."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Protocol
+
+from exporter.batch.models import Job, enum_value, unix_time
+from exporter.errors import JobGone, PollError
+from exporter.metric import Metric, Sample, present, state_set
+from exporter.selection import Rule, WatchedJob, listing_filter, needs_listing, select
+
+log = logging.getLogger(__name__)
+
+NAME = "jobs"
+
+STATES = (
+    "active",
+    "disabling",
+    "disabled",
+    "enabling",
+    "terminating",
+    "completed",
+    "deleting",
+)
+
+SelectedJobs = tuple[WatchedJob, ...]
+"""The jobs that the rules select, in the order of their ids."""
+
+
+class Api(Protocol):
+    """What this collector needs of the client."""
+
+    async def get_job(self, job_id: str) -> Job: ...
+
+    def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]: ...
+
+
+async def read(
+    api: Api, rules: tuple[Rule, ...], known: Mapping[str, Job], now: float
+) -> SelectedJobs:
+    """List the jobs that the rules may want, get those they name, and select.
+
+    `known`: jobs of the last round by id in lower case. A named job that cannot be read stays as
+    it was known: its trouble is not the other jobs'.
+    """
+    found: dict[str, Job] = {}
+    if needs_listing(rules):
+        async for page in api.list_jobs(listing_filter(rules, now)):
+            found.update((job.id.lower(), job) for job in page)
+    for job_id in (rule.id for rule in rules if rule.id is not None):
+        if job_id.lower() in found:
+            continue
+        try:
+            job = await api.get_job(job_id)
+        except JobGone:
+            continue
+        except PollError as error:
+            if error.account_wide:
+                raise
+            log.warning("job could not be read: %s", error, extra={"job_id": job_id})
+            job = known.get(job_id.lower()) or Job(id=job_id)
+        found[job.id.lower()] = job
+    return select(rules, found.values(), now)
+
+
+def _job_samples(jobs: SelectedJobs) -> Iterable[Sample]:
+    states = Counter(dict.fromkeys(STATES, 0))
+    states.update(enum_value(found.job.state, STATES) or "unknown" for found in jobs)
+    return [((state,), number) for state, number in states.items()]
+
+
+ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
+    Metric(
+        "azure_batch_jobs",
+        "gauge",
+        "Jobs that the rules of the configuration select, by state",
+        "Job_List and Job_Get state",
+        ("state",),
+        _job_samples,
+    ),
+)
+
+
+def _execution_time(name: str) -> Callable[[Job], Iterable[Sample]]:
+    def samples(job: Job) -> Iterable[Sample]:
+        info = job.execution_info
+        return present(((), unix_time(getattr(info, name)) if info else None))
+
+    return samples
+
+
+def _row(
+    name: str,
+    help_: str,
+    field: str,
+    labels: tuple[str, ...],
+    samples: Callable[[Job], Iterable[Sample]],
+) -> Metric[Job]:
+    return Metric(
+        f"azure_batch_job_{name}", "gauge", help_, f"Job_List and Job_Get {field}", labels, samples
+    )
+
+
+METRICS: tuple[Metric[Job], ...] = (
+    _row(
+        "info",
+        "What a job is called and where it runs; always 1",
+        "displayName, executionInfo.poolId or poolInfo.poolId",
+        ("display_name", "pool_id"),
+        lambda job: (((job.display_name or "", job.pool_id), 1),),
+    ),
+    _row(
+        "state",
+        "State of the job: 1 for the current one, 0 for the others",
+        "state",
+        ("state",),
+        lambda job: state_set(STATES, enum_value(job.state, STATES)),
+    ),
+    _row(
+        "priority",
+        "Priority of the job",
+        "priority",
+        (),
+        lambda job: present(((), job.priority)),
+    ),
+    _row(
+        "created_timestamp_seconds",
+        "When the job was created",
+        "creationTime",
+        (),
+        lambda job: present(((), unix_time(job.creation_time))),
+    ),
+    _row(
+        "started_timestamp_seconds",
+        "When the job started",
+        "executionInfo.startTime",
+        (),
+        _execution_time("start_time"),
+    ),
+    _row(
+        "ended_timestamp_seconds",
+        "When the job completed",
+        "executionInfo.endTime",
+        (),
+        _execution_time("end_time"),
+    ),
+)

@@ -1,0 +1,77 @@
+"""Nodes of each pool by state (Account_ListPoolNodeCounts): one request for every ten pools."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Protocol
+
+from exporter.batch.models import PoolNodeCounts, enum_value
+from exporter.metric import Metric, Sample
+
+NAME = "pool_nodes"
+
+STATES = (
+    "creating",
+    "deallocated",
+    "deallocating",
+    "idle",
+    "leavingpool",
+    "offline",
+    "preempted",
+    "rebooting",
+    "reimaging",
+    "running",
+    "starting",
+    "starttaskfailed",
+    "unknown",
+    "unusable",
+    "upgradingos",
+    "waitingforstarttask",
+)
+
+PoolNodes = tuple[PoolNodeCounts, ...]
+"""The node counts of each pool, in the order of the pool ids."""
+
+
+class Api(Protocol):
+    """What this collector needs of the client."""
+
+    def list_pool_node_counts(self) -> AsyncIterator[tuple[PoolNodeCounts, ...]]: ...
+
+
+async def read(api: Api) -> PoolNodes:
+    """Ask for the node counts of all pools of the account."""
+    pools: dict[str, PoolNodeCounts] = {}
+    async for page in api.list_pool_node_counts():
+        pools.update((pool.pool_id or "", pool) for pool in page)
+    return tuple(pools[pool_id] for pool_id in sorted(pools))
+
+
+def _samples(pools: PoolNodes) -> Iterable[Sample]:
+    for pool in pools:
+        for kind, counts in (("dedicated", pool.dedicated), ("low_priority", pool.low_priority)):
+            for state, number in _by_state(counts or {}).items():
+                yield (pool.pool_id or "", kind, state), number
+
+
+def _by_state(counts: Mapping[str, int | None]) -> Mapping[str, int]:
+    """Counts under the names of ComputeNodeState; a state that is new to us is `unknown`."""
+    states: Counter[str] = Counter()
+    for name, number in counts.items():
+        state = enum_value(name, STATES)
+        if number is not None and state is not None and name != "total":
+            states[state] += number
+    return states
+
+
+METRICS: tuple[Metric[PoolNodes], ...] = (
+    Metric(
+        "azure_batch_pool_nodes",
+        "gauge",
+        "Nodes of the pool by kind and state",
+        "Account_ListPoolNodeCounts dedicated, lowPriority",
+        ("pool_id", "kind", "state"),
+        _samples,
+    ),
+)

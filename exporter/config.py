@@ -1,0 +1,481 @@
+"""The configuration file: what it may say, and its checks.
+
+Every model is frozen and refuses unknown keys. A description on each field is the source of
+docs/configuration.md and docs/config.schema.json.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from exporter import durations, yamlfile
+from exporter.errors import ConfigError
+
+JobCollectorName = Literal["task_counts", "preparation_release"]
+JobState = Literal[
+    "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
+]
+AuthMethod = Literal[
+    "default",
+    "managed_identity",
+    "workload_identity",
+    "client_secret",
+    "client_certificate",
+    "azure_cli",
+    "shared_key",
+]
+
+DEFAULT_STATES: tuple[JobState, ...] = (
+    "active",
+    "disabling",
+    "disabled",
+    "enabling",
+    "terminating",
+)
+
+MIN_INTERVAL = 1.0
+"""Seconds. A shorter interval would only find the counts that the service has not renewed."""
+
+
+def _parse_duration(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("write a duration as text, for example 30s, 5m or 1h30m")
+    if isinstance(value, int) and value:
+        raise ValueError(f"{value} has no unit: write for example {value}s")
+    return durations.parse_duration(str(value))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_parse_duration),
+    WithJsonSchema({"type": "string", "pattern": durations.PATTERN, "examples": ["30s", "5m"]}),
+]
+"""Seconds, written as a Prometheus duration."""
+
+
+def _interval(seconds: float) -> float:
+    if seconds < MIN_INTERVAL:
+        raise ValueError(
+            f"{durations.format_duration(seconds)} is too short:"
+            f" at least {durations.format_duration(MIN_INTERVAL)}"
+        )
+    return seconds
+
+
+Interval = Annotated[Duration, AfterValidator(_interval)]
+
+
+def _duration_field(default: str, description: str) -> Any:
+    return Field(
+        default=durations.parse_duration(default),
+        description=description,
+        json_schema_extra={"default": default},
+    )
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name stands twice")
+    return names
+
+
+def _tuple(value: Any) -> Any:
+    # Models are strict, and YAML knows lists only.
+    return tuple(value) if isinstance(value, list) else value
+
+
+CollectorNames = Annotated[
+    tuple[JobCollectorName, ...], BeforeValidator(_tuple), AfterValidator(_unique)
+]
+
+
+class Defaults(_Model):
+    """Settings of each job rule that does not set them itself."""
+
+    interval: Interval = _duration_field("30s", "Time between two polls of one job.")
+    stale_after: int = Field(
+        default=3,
+        ge=1,
+        description="Number of failed intervals after which a job's last values are dropped.",
+    )
+    collect: CollectorNames = Field(
+        default=("task_counts", "preparation_release"),
+        description="What is read of each job.",
+    )
+
+
+class Auth(_Model):
+    """How the exporter proves to the account who it is."""
+
+    method: AuthMethod = Field(
+        default="default",
+        description="`default` tries what azure-identity's DefaultAzureCredential tries;"
+        " the others use exactly what their name says. `shared_key` is the account's own key.",
+    )
+    tenant_id: str | None = Field(default=None, description="Microsoft Entra tenant.")
+    client_id: str | None = Field(
+        default=None, description="Application, or user-assigned managed identity."
+    )
+    client_secret_file: Path | None = Field(
+        default=None, strict=False, description="File with the client secret."
+    )
+    client_secret_env: str | None = Field(
+        default=None, description="Environment variable with the client secret."
+    )
+    certificate_file: Path | None = Field(
+        default=None, strict=False, description="PEM or PFX file with certificate and private key."
+    )
+    key_file: Path | None = Field(
+        default=None, strict=False, description="File with the account key (base64)."
+    )
+    key_env: str | None = Field(
+        default=None, description="Environment variable with the account key (base64)."
+    )
+    scope: str = Field(
+        default="https://batch.core.windows.net//.default",
+        pattern=r"^[a-z]+://.+/\.default$",
+        description="Scope of the token. The double slash belongs there. Sovereign clouds have"
+        " their own, for example `https://batch.chinacloudapi.cn//.default`.",
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit_the_method(self) -> Auth:
+        required, optional = _AUTH_FIELDS[self.method]
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        given -= {"method", "scope"}
+        problems = []
+        for choice in required:
+            count = len(given & set(choice))
+            if count == 0:
+                problems.append(f"method {self.method} needs {' or '.join(choice)}")
+            elif count > 1:
+                problems.append(f"give only one of {', '.join(choice)}")
+        known = {name for choice in required for name in choice} | set(optional)
+        if unused := sorted(given - known):
+            problems.append(f"method {self.method} does not use {', '.join(unused)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+# Of each method: groups of fields of which exactly one is needed, and fields that may be given.
+_AUTH_FIELDS: Mapping[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
+    "default": ((), ("tenant_id", "client_id")),
+    "managed_identity": ((), ("client_id",)),
+    "workload_identity": ((), ("tenant_id", "client_id")),
+    "client_secret": (
+        (("tenant_id",), ("client_id",), ("client_secret_file", "client_secret_env")),
+        (),
+    ),
+    "client_certificate": ((("tenant_id",), ("client_id",), ("certificate_file",)), ()),
+    "azure_cli": ((), ("tenant_id",)),
+    "shared_key": ((("key_file", "key_env"),), ()),
+}
+
+
+class JobRule(_Model):
+    """Which jobs are watched, and how. The first rule that matches a job applies."""
+
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Exactly this job, compared without regard to case; polled even where it is"
+        " not listed, in any state unless `states` is given.",
+    )
+    id_regex: str | None = Field(
+        default=None,
+        description="Regular expression (Python) for the whole id of jobs that the account lists.",
+    )
+    states: Annotated[tuple[JobState, ...], BeforeValidator(_tuple), AfterValidator(_unique)] = (
+        Field(
+            default=DEFAULT_STATES,
+            min_length=1,
+            description="Job states that are watched.",
+        )
+    )
+    completed_for: Duration | None = Field(
+        default=None, description="Watch also jobs that completed less than this ago."
+    )
+    metadata: Mapping[str, str] = Field(
+        default={}, description="Only jobs that carry all these name-value pairs as metadata."
+    )
+    collect: CollectorNames | None = Field(
+        default=None, description="As in `defaults`, for this rule."
+    )
+    interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
+    stale_after: int | None = Field(
+        default=None, ge=1, description="As in `defaults`, for this rule."
+    )
+
+    @field_validator("id_regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_match(self) -> JobRule:
+        if (self.id is None) == (self.id_regex is None):
+            raise ValueError("a rule has either id or id_regex")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Account(_Model):
+    """One Batch account."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="The Batch account's name; the label `account`.",
+    )
+    endpoint: str = Field(
+        description="The account's URL, https://{account}.{region}.batch.azure.com. It must be"
+        " https, except on a loopback address."
+    )
+    api_version: str = Field(
+        default="2024-07-01.20.0",
+        pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
+        description="Version of the Batch REST API.",
+    )
+    auth: Auth = Field(default=Auth(), description="How the exporter signs in.")
+    request_timeout: Interval = _duration_field("10s", "Limit of one request, its body included.")
+    requests_per_second: float = Field(
+        default=20.0,
+        gt=0,
+        le=1000,
+        strict=False,
+        description="Ceiling for this account, all collectors together.",
+    )
+    max_concurrency: int = Field(
+        default=16, ge=1, le=256, description="Polls of this account under way at once."
+    )
+    discovery_interval: Interval = _duration_field("60s", "Time between two listings of the jobs.")
+    pool_nodes: bool = Field(default=True, description="Read node counts by pool and state.")
+    jobs: Annotated[tuple[JobRule, ...], BeforeValidator(_tuple)] = Field(
+        default=(JobRule(id_regex=".*"),),
+        description="Rules: which jobs are watched. The first that matches a job applies.",
+        json_schema_extra={"default": [{"id_regex": ".*"}]},
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"not a URL: {error}") from error
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
+        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("the endpoint is scheme and host only, without path or user")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("must be https: http is allowed on a loopback address only")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+class Config(_Model):
+    """The whole file."""
+
+    defaults: Defaults = Field(default=Defaults(), description="Settings of all job rules.")
+    accounts: Annotated[tuple[Account, ...], BeforeValidator(_tuple)] = Field(
+        min_length=1, description="The Batch accounts to poll."
+    )
+
+    @field_validator("accounts")
+    @classmethod
+    def _names_differ(cls, value: tuple[Account, ...], _: ValidationInfo) -> tuple[Account, ...]:
+        names = [account.name for account in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two accounts are named {name}: the label must be unique")
+        return value
+
+
+def load(file: Path) -> Config:
+    """Read and check a configuration file, secrets included.
+
+    ConfigError names every problem with file, line and path. Relative paths in the file are
+    relative to its folder.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError((f"{file}: cannot be read: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((f"{file}: not UTF-8 text: {error.reason}",)) from error
+    return parse(text, str(file), file.parent)
+
+
+def parse(text: str, name: str, folder: Path) -> Config:
+    """Check a configuration text. `name`: how messages call it; `folder`: base of its paths."""
+    document = yamlfile.parse_yaml(text, name)
+    if not isinstance(document.data, dict):
+        raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
+    try:
+        config = Config.model_validate(document.data)
+    except ValidationError as error:
+        details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
+        broken = {detail["loc"][:-1] for detail in details}
+        raise ConfigError(
+            tuple(
+                _explain(document, detail)
+                for detail in details
+                # A list whose items are wrong counts as too short on top: one cause, one line.
+                if not (detail["type"] == "too_short" and detail["loc"] in broken)
+            )
+        ) from error
+    config = _resolve_paths(config, folder)
+    problems = tuple(
+        document.problem(("accounts", number, "auth", field), text)
+        for number, account in enumerate(config.accounts)
+        for field, text in _secret_problems(account.auth)
+    )
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _resolve_paths(config: Config, folder: Path) -> Config:
+    def resolved(auth: Auth) -> Auth:
+        paths = {
+            name: folder / path
+            for name in ("client_secret_file", "certificate_file", "key_file")
+            if (path := getattr(auth, name)) is not None
+        }
+        return auth.model_copy(update=paths)
+
+    accounts = tuple(
+        account.model_copy(update={"auth": resolved(account.auth)}) for account in config.accounts
+    )
+    return config.model_copy(update={"accounts": accounts})
+
+
+def read_secret(file: Path | None, variable: str | None) -> str:
+    """A secret from a file or an environment variable. ValueError says what is wrong with it."""
+    if file is not None:
+        try:
+            secret = file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not text") from error
+        if not secret:
+            raise ValueError(f"{file} is empty")
+        return secret
+    secret = os.environ.get(variable or "", "").strip()
+    if not secret:
+        raise ValueError(f"the environment variable {variable} is not set or empty")
+    return secret
+
+
+def read_account_key(auth: Auth) -> bytes:
+    """The account key of method shared_key. ValueError says what is wrong, without the key."""
+    try:
+        key = base64.b64decode(read_secret(auth.key_file, auth.key_env), validate=True)
+    except binascii.Error:
+        raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
+    return key
+
+
+def _secret_problems(auth: Auth) -> list[tuple[str, str]]:
+    try:
+        if auth.method == "shared_key":
+            field = "key_file" if auth.key_file else "key_env"
+            read_account_key(auth)
+        elif auth.method == "client_secret":
+            field = "client_secret_file" if auth.client_secret_file else "client_secret_env"
+            read_secret(auth.client_secret_file, auth.client_secret_env)
+        elif auth.method == "client_certificate" and auth.certificate_file:
+            field = "certificate_file"
+            try:
+                auth.certificate_file.read_bytes()
+            except OSError as error:
+                raise ValueError(
+                    f"{auth.certificate_file} cannot be read: {error.strerror}"
+                ) from error
+    except ValueError as error:
+        return [(field, str(error))]
+    return []
+
+
+def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
+    """One line for one of pydantic's errors, in the words of the file."""
+    path: yamlfile.Path = tuple(detail["loc"])
+    kind, given = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        text = "unknown key"
+        near = difflib.get_close_matches(str(path[-1]), sorted(_known_keys(path)), n=1)
+        text += f": did you mean {near[0]}?" if near else ""
+    elif kind == "missing":
+        text = "this key is required"
+    elif kind == "value_error":
+        text = str(detail["ctx"]["error"])
+    elif kind == "too_short":
+        text = "must not be empty"
+    elif kind == "tuple_type":
+        text = "must be a list"
+    elif kind == "string_type" and given is not None:
+        text = f"must be text: write it in quotes, '{given}'"
+    elif kind == "literal_error":
+        text = f"{given!r} is not one of {detail['ctx']['expected']}"
+    else:
+        text = detail["msg"][:1].lower() + detail["msg"][1:]
+    return document.problem(path, text)
+
+
+def _known_keys(path: yamlfile.Path) -> set[str]:
+    """The keys that the mapping around `path` may have."""
+    model: type[BaseModel] = Config
+    for part in path[:-1]:
+        if isinstance(part, str):
+            model = _BELOW[part]
+    return set(model.model_fields)
+
+
+_BELOW: Mapping[str, type[BaseModel]] = {
+    "defaults": Defaults,
+    "accounts": Account,
+    "auth": Auth,
+    "jobs": JobRule,
+}

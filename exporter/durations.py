@@ -1,0 +1,44 @@
+"""Prometheus durations: `30s`, `5m`, `1h30m`."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_UNITS = (
+    ("y", 365 * 86400.0),
+    ("w", 7 * 86400.0),
+    ("d", 86400.0),
+    ("h", 3600.0),
+    ("m", 60.0),
+    ("s", 1.0),
+    ("ms", 0.001),
+)
+
+PATTERN = "^(0|(?=.)" + "".join(rf"([0-9]+{unit})?" for unit, _ in _UNITS) + ")$"
+"""A regular expression for the whole text, also valid in JSON Schema."""
+
+_REGEX = re.compile(PATTERN)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a Prometheus duration; ValueError where it is none."""
+    match = _REGEX.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write for example 30s, 5m or 1h30m")
+    parts = match.groups()[1:]
+    return math.fsum(
+        int(part.removesuffix(unit)) * seconds
+        for part, (unit, seconds) in zip(parts, _UNITS, strict=True)
+        if part
+    )
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest Prometheus duration for a number of seconds, to the millisecond."""
+    rest = round(seconds * 1000)
+    text = ""
+    for unit, size in _UNITS:
+        count, rest = divmod(rest, round(size * 1000))
+        text += f"{count}{unit}" if count else ""
+    return text or "0"

@@ -1,0 +1,143 @@
+"""Every failure that is expected, as one tree.
+
+ExporterError
+├── ConfigError                 the configuration or the command line: exit status 2
+└── PollError                   a poll could not be finished; `reason` is a fixed word
+    ├── CredentialError         credential   no token could be had
+    ├── RequestTimeout          timeout      no whole answer within request_timeout
+    ├── ConnectionFailed        connection   DNS, TCP, TLS, or the connection broke
+    ├── InvalidResponse         invalid      the answer is not what the API documents
+    ├── Throttled               throttled    the account is paused, as the service asked
+    ├── UnexpectedError         internal     a defect of this program, contained
+    └── ServiceError            service      the service answered with an error
+        ├── AuthenticationFailed  authentication   401, or 403 with code AuthenticationFailed
+        ├── Forbidden             forbidden        any other 403
+        ├── TooManyRequests       throttled        429, or 503 with Retry-After
+        ├── JobGone               gone             the job does not exist (any more)
+        └── TaskNotConfigured     not_configured   the job has no preparation or release task
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ExporterError(Exception):
+    """Base of all failures that are expected."""
+
+
+class ConfigError(ExporterError):
+    """The configuration cannot be used. `problems`: one line each, with file, line and path."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class PollError(ExporterError):
+    """A poll could not be finished.
+
+    `account_wide`: the cause is not the job's, so that every poll of the account meets it.
+    """
+
+    reason: ClassVar[str] = "error"
+    account_wide: ClassVar[bool] = False
+
+
+class CredentialError(PollError):
+    """No token could be had for the account."""
+
+    reason = "credential"
+    account_wide = True
+
+
+class RequestTimeout(PollError):
+    """The answer, its body included, was not there within the request timeout."""
+
+    reason = "timeout"
+
+
+class ConnectionFailed(PollError):
+    """The service could not be reached, or the connection broke."""
+
+    reason = "connection"
+    account_wide = True
+
+
+class InvalidResponse(PollError):
+    """The answer is not what the API documents: not JSON, a wrong type, a missing member."""
+
+    reason = "invalid"
+
+
+class Throttled(PollError):
+    """The account is paused because the service asked for it, for longer than a poll may wait."""
+
+    reason = "throttled"
+    account_wide = True
+
+
+class UnexpectedError(PollError):
+    """An exception that nobody foresaw. It costs one poll, never the process."""
+
+    reason = "internal"
+
+
+class ServiceError(PollError):
+    """An error answer of the service (BatchError).
+
+    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is none.
+    `message`: its text, without RequestId and Time. `values`: its key-value pairs.
+    `request_id`: the header request-id, for a support case.
+    """
+
+    reason = "service"
+
+    def __init__(
+        self,
+        status: int,
+        code: str = "",
+        message: str = "",
+        values: tuple[tuple[str, str], ...] = (),
+        request_id: str = "",
+    ) -> None:
+        details = "; ".join(f"{key}: {value}" for key, value in values)
+        text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
+        super().__init__(f"{text} ({details})" if details else text)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.values = values
+        self.request_id = request_id
+
+
+class AuthenticationFailed(ServiceError):
+    """The service does not accept the credentials."""
+
+    reason = "authentication"
+    account_wide = True
+
+
+class Forbidden(ServiceError):
+    """The credentials are accepted, but not for this operation."""
+
+    reason = "forbidden"
+
+
+class TooManyRequests(ServiceError):
+    """The service asks for fewer requests."""
+
+    reason = "throttled"
+    account_wide = True
+
+
+class JobGone(ServiceError):
+    """The job does not exist, or is being deleted."""
+
+    reason = "gone"
+
+
+class TaskNotConfigured(ServiceError):
+    """The job has neither a preparation nor a release task: nothing to read, and no error."""
+
+    reason = "not_configured"

@@ -1,0 +1,134 @@
+"""The state as bytes: text format 0.0.4 and OpenMetrics 1.0, rendered once per change.
+
+Each snapshot is rendered when it is put here; a scrape joins what lies ready. What a scrape of
+unchanged state costs is a dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from exporter.metric import Table, render
+
+Identity = tuple[str, ...]
+
+
+class Format(Enum):
+    """The formats that are served, with their content types."""
+
+    TEXT = "text/plain; version=0.0.4; charset=utf-8"
+    OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Body:
+    """One exposition of the state. `series`: number of its samples.
+
+    `deflated`: `plain` as raw deflate blocks that end on a byte and do not end the stream, so that
+    a gzip body can go on behind them.
+    """
+
+    plain: bytes
+    series: int
+    deflated: bytes
+    crc: int
+
+
+class _Blocks:
+    """The rendered snapshots of one table, by identity."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self.table = table
+        self.texts: dict[Identity, tuple[bytes, ...]] = {}
+        self._ordered: list[Identity] | None = None
+        self._joined: tuple[bytes, ...] | None = None
+        self._series = 0
+
+    def put(self, identity: Identity, snapshot: Any) -> bool:
+        texts = tuple(text.encode() for text in render(self.table, identity, snapshot))
+        before = self.texts.get(identity)
+        if texts == before:
+            return False
+        if before is None:
+            self._ordered = None
+        self.texts[identity] = texts
+        self._joined = None
+        return True
+
+    def remove(self, identity: Identity) -> bool:
+        if self.texts.pop(identity, None) is None:
+            return False
+        self._ordered = None
+        self._joined = None
+        return True
+
+    def joined(self) -> tuple[tuple[bytes, ...], int]:
+        """The lines of each family, in the order of the identities, and their number."""
+        if self._joined is None:
+            if self._ordered is None:
+                self._ordered = sorted(self.texts)
+            rows = [self.texts[identity] for identity in self._ordered]
+            self._joined = tuple(map(b"".join, zip(*rows, strict=True))) if rows else ()
+            self._series = sum(lines.count(b"\n") for lines in self._joined)
+        return self._joined, self._series
+
+
+class Exposition:
+    """The rendered state. `generation` grows with each change of what is served."""
+
+    def __init__(self, tables: Mapping[str, Table[Any]]) -> None:
+        self._blocks = {name: _Blocks(table) for name, table in tables.items()}
+        self._bodies: dict[Format, tuple[int, Body]] = {}
+        self.generation = 0
+
+    def put(self, table: str, identity: Identity, snapshot: Any) -> None:
+        """Replace what `table` shows for `identity`."""
+        self.generation += self._blocks[table].put(identity, snapshot)
+
+    def remove(self, table: str, identity: Identity) -> None:
+        """Show nothing of `identity` in `table` any more."""
+        self.generation += self._blocks[table].remove(identity)
+
+    def body(self, format_: Format) -> Body:
+        """The whole state, without the end mark of OpenMetrics."""
+        generation, body = self._bodies.get(format_, (-1, None))
+        if body is None or generation != self.generation:
+            body = self._render(format_)
+            self._bodies[format_] = (self.generation, body)
+        return body
+
+    def _render(self, format_: Format) -> Body:
+        parts: list[bytes] = []
+        series = 0
+        for blocks in self._blocks.values():
+            families, count = blocks.joined()
+            series += count
+            for metric, lines in zip(blocks.table.metrics, families, strict=False):
+                if lines:
+                    header = metric.header(openmetrics=format_ is Format.OPENMETRICS)
+                    parts += (header.encode(), lines)
+        plain = b"".join(parts)
+        # Level 1: a fifth larger than level 9 and twenty times faster.
+        deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        deflated = deflate.compress(plain) + deflate.flush(zlib.Z_FULL_FLUSH)
+        return Body(plain, series, deflated, zlib.crc32(plain))
+
+
+def gzip_body(state: Body, rest: bytes) -> bytes:
+    """`state.plain + rest` as one gzip stream; only `rest` is compressed now."""
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    size = len(state.plain) + len(rest)
+    return b"".join(
+        (
+            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
+            state.deflated,
+            deflate.compress(rest),
+            deflate.flush(),
+            zlib.crc32(rest, state.crc).to_bytes(4, "little"),
+            (size & 0xFFFFFFFF).to_bytes(4, "little"),
+        )
+    )

@@ -1,0 +1,64 @@
+"""Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import re
+import sys
+from typing import Literal, TextIO
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+
+LogFormat = Literal["logfmt", "json"]
+FORMATS: tuple[LogFormat, ...] = ("logfmt", "json")
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_PLAIN = re.compile(r"[^\s\"=\\]+")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    moment = dt.datetime.fromtimestamp(record.created, dt.UTC)
+    fields: dict[str, object] = {
+        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record.levelname,
+        "source": record.name,
+        "msg": record.getMessage(),
+    }
+    fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    if record.exc_info:
+        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`time=… level=INFO msg="…" account=…`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever the values hold."""
+        return " ".join(f"{name}={_quoted(value)}" for name, value in _fields(record).items())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever the values hold."""
+        return json.dumps(_fields(record), default=str)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
+
+
+def configure(level: Level, format_: LogFormat, stream: TextIO | None = None) -> None:
+    """Send all log lines to `stream` (standard error)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Libraries below us tell at info what is detail to an operator.
+    for name in ("aiohttp", "azure", "asyncio", "msal"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

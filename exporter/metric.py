@@ -1,0 +1,124 @@
+"""One row of a metric table, and how its samples become text.
+
+The text of a sample line is the same in the text format 0.0.4 and in OpenMetrics 1.0; only the
+headers of a family differ. So lines are written once, when a value changes, and serve both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+Sample = tuple[tuple[str, ...], float]
+"""The values of a row's own labels, and the sample's value."""
+
+
+@dataclass(frozen=True)
+class Metric(Generic[T]):
+    """One family: a row of a collector's table.
+
+    `help`: a sentence that a stranger understands, without a full stop.
+    `source`: API operation and field that the value comes from; it ends up in HELP.
+    `labels`: the row's own labels; those of the table's identity come before them.
+    `samples`: label values and value of each sample of one snapshot. Unknown is absent.
+    """
+
+    name: str
+    type: Literal["gauge", "counter"]
+    help: str
+    source: str
+    labels: tuple[str, ...]
+    samples: Callable[[T], Iterable[Sample]]
+
+    @property
+    def documentation(self) -> str:
+        """The text of HELP."""
+        return f"{self.help}. Source: {self.source}, polled, not fetched on scrape."
+
+    def header(self, *, openmetrics: bool) -> str:
+        """HELP and TYPE. OpenMetrics names a counter without the suffix of its sample."""
+        name = self.name.removesuffix("_total") if openmetrics else self.name
+        return f"# HELP {name} {self.documentation}\n# TYPE {name} {self.type}\n"
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """The families that come from one kind of snapshot.
+
+    `identity`: names of the labels that say whose snapshot it is, on every row.
+    """
+
+    identity: tuple[str, ...]
+    metrics: tuple[Metric[T], ...]
+
+
+def render(table: Table[T], identity: tuple[str, ...], snapshot: T) -> tuple[str, ...]:
+    """The sample lines of one snapshot, a text for each row of the table ("" where none)."""
+    prefix = _labels(table.identity, identity)
+    return tuple(
+        "".join(
+            [
+                _line(metric.name, prefix, _labels(metric.labels, values), value)
+                for values, value in metric.samples(snapshot)
+            ]
+        )
+        for metric in table.metrics
+    )
+
+
+def _line(name: str, identity: str, labels: str, value: float) -> str:
+    both = f"{identity},{labels}" if identity and labels else identity or labels
+    return (
+        f"{name}{{{both}}} {format_value(value)}\n" if both else f"{name} {format_value(value)}\n"
+    )
+
+
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    # Strict: a value too many or too few would silently make another series.
+    return ",".join(
+        [f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True)]
+    )
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
+
+
+def escape(value: str) -> str:
+    """A label value between its quotes. Any text is legal there but a lone surrogate."""
+    return value.translate(_ESCAPES).encode("utf-8", "replace").decode()
+
+
+def format_value(value: float) -> str:
+    """A sample's value; whole numbers without a point."""
+    if isinstance(value, int):
+        return str(int(value))
+    if math.isfinite(value):
+        return repr(value)
+    if math.isnan(value):
+        return "NaN"
+    return "+Inf" if value > 0 else "-Inf"
+
+
+def state_set(known: tuple[str, ...], current: str | None) -> Iterable[Sample]:
+    """One sample for each known state, 1 for the current one and 0 for the others.
+
+    A state that is not known adds a sample of its own; None, no state, gives no samples.
+    """
+    if current is None:
+        return
+    for state in known:
+        yield (state,), int(state == current)
+    if current not in known:
+        yield (current,), 1
+
+
+def present(*samples: tuple[tuple[str, ...], float | None]) -> Iterable[Sample]:
+    """The samples that have a value: what the service did not give has no series."""
+    for labels, value in samples:
+        if value is not None:
+            yield labels, value

@@ -1,0 +1,218 @@
+"""The polls of one account: discovery adds and removes those of the jobs.
+
+Here is the edge of a poll: whatever happens inside one is recorded and ends here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from exporter.batch.client import BatchClient
+from exporter.batch.models import Job
+from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
+from exporter.errors import JobGone, PollError, UnexpectedError
+from exporter.scheduler import Poll, PollObserver, Scheduler
+from exporter.selection import Rule
+from exporter.store import Store, is_same_job
+
+log = logging.getLogger(__name__)
+
+
+class AccountObserver(PollObserver, Protocol):
+    """Is told how the polls of one account go."""
+
+    def poll_done(self, collector: str, seconds: float) -> None:
+        """A poll ended, well or not."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is polled of an account, and how often. Times in seconds."""
+
+    account: str
+    rules: tuple[Rule, ...]
+    discovery_interval: float
+    pool_nodes: bool
+    interval: float
+    stale_after: int
+    max_concurrency: int
+
+
+class AccountPoller:
+    """Polls one account into the store. `now`: Unix time."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        api: BatchClient,
+        store: Store,
+        observer: AccountObserver,
+        now: Callable[[], float],
+    ) -> None:
+        self._plan = plan
+        self._api = api
+        self._store = store
+        self._observer = observer
+        self._now = now
+        self._scheduler = Scheduler(plan.max_concurrency, observer)
+        self._succeeded: dict[tuple[str, ...], float] = {}
+        self._account_error: str | None = None
+        store.add_account(plan.account)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a first round is over, however it went."""
+        started = bool(self._scheduler.polls())
+        return started and self._scheduler.first_round_done
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        self._start()
+        await self._scheduler.run()
+
+    async def run_once(self) -> None:
+        """Poll everything once."""
+        self._start()
+        await self._scheduler.run_once()
+
+    def _start(self) -> None:
+        interval = self._plan.discovery_interval
+        self._scheduler.add(Poll((jobs.NAME,), interval, self._poll_jobs), at_once=True)
+        if self._plan.pool_nodes:
+            poll = Poll((pool_nodes.NAME,), self._plan.interval, self._poll_pool_nodes)
+            self._scheduler.add(poll)
+
+    async def _poll_jobs(self) -> None:
+        known = {
+            job_id.lower(): w.job for job_id, w in self._store.jobs(self._plan.account).items()
+        }
+
+        async def read() -> None:
+            selected = await jobs.read(self._api, self._plan.rules, known, self._now())
+            before = dict(self._store.jobs(self._plan.account))
+            self._store.select(self._plan.account, selected, self._now())
+            for job_id, watched in before.items():
+                current = self._store.jobs(self._plan.account).get(job_id)
+                if current is None or not is_same_job(current.job, watched.job):
+                    self._remove_polls(job_id)
+            self._add_polls()
+
+        interval = self._plan.discovery_interval
+        await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
+
+    def _add_polls(self) -> None:
+        polls = self._scheduler.polls()
+        for job_id, watched in self._store.jobs(self._plan.account).items():
+            rule = watched.rule
+            for collector in JOB_COLLECTORS:
+                key = (collector, job_id)
+                wanted = collector in rule.collect
+                known = polls.get(key)
+                if known is not None and (not wanted or known.interval != rule.interval):
+                    # The job came under another rule.
+                    self._scheduler.remove(key)
+                    known = None
+                if wanted and known is None:
+                    run = partial(self._poll_job, job_id, collector)
+                    self._scheduler.add(Poll(key, rule.interval, run))
+
+    def _remove_polls(self, job_id: str) -> None:
+        for collector in JOB_COLLECTORS:
+            self._scheduler.remove((collector, job_id))
+            self._succeeded.pop((collector, job_id), None)
+
+    async def _poll_pool_nodes(self) -> None:
+        async def read() -> None:
+            snapshot = await pool_nodes.read(self._api)
+            self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
+
+        await self._poll(
+            (pool_nodes.NAME,), None, self._plan.interval, self._plan.stale_after, read
+        )
+
+    async def _poll_job(self, job_id: str, collector: str) -> None:
+        watched = self._store.jobs(self._plan.account).get(job_id)
+        if watched is None:
+            return
+
+        async def read() -> None:
+            previous = self._store.outcome(self._plan.account, collector, job_id).snapshot
+            kind: Any = JOB_COLLECTORS[collector]
+            try:
+                reading = await kind.read(self._api, watched.job, previous)
+            except JobGone:
+                current = self._store.jobs(self._plan.account).get(job_id)
+                if current is not None and is_same_job(current.job, watched.job):
+                    log.info("job is gone", extra=self._context(job_id))
+                    self._store.remove_job(self._plan.account, job_id)
+                    self._remove_polls(job_id)
+                return
+            self._store.put_reading(
+                self._plan.account, watched.job, collector, reading, self._now()
+            )
+
+        rule = watched.rule
+        await self._poll((collector, job_id), watched.job, rule.interval, rule.stale_after, read)
+
+    async def _poll(
+        self,
+        key: tuple[str, ...],
+        job: Job | None,
+        interval: float,
+        stale_after: int,
+        read: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Run one poll to its end: a success or a failure in the store."""
+        collector = key[0]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        before = self._store.outcome(self._plan.account, collector, job.id if job else None)
+        try:
+            await read()
+        except PollError as problem:
+            error = problem
+        except Exception as problem:
+            log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
+            error = UnexpectedError(f"{type(problem).__name__}: {problem}")
+            error.__cause__ = problem
+        else:
+            self._succeeded[key] = loop.time()
+            self._log_recovery(collector, job, before.error)
+            return
+        finally:
+            self._observer.poll_done(collector, loop.time() - started)
+        # Half a turn of grace: a poll is never exactly on time.
+        failed = loop.time() - self._succeeded.get(key, started) + interval / 2
+        stale = failed >= stale_after * interval
+        self._store.fail(self._plan.account, collector, job, error, stale=stale)
+        self._log_failure(collector, job, before.error, error)
+
+    def _context(self, job_id: str | None = None, collector: str | None = None) -> dict[str, str]:
+        given = {"account": self._plan.account, "job_id": job_id, "collector": collector}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _log_failure(
+        self, collector: str, job: Job | None, before: PollError | None, error: PollError
+    ) -> None:
+        """One line when something goes down; an account's trouble is one line, not one a job."""
+        context = self._context(job.id if job else None, collector)
+        if error.account_wide:
+            if self._account_error != error.reason:
+                self._account_error = error.reason
+                log.warning("account cannot be polled: %s", error, extra=context)
+        elif before is None or before.reason != error.reason:
+            log.warning("poll failed: %s", error, extra=context)
+        log.debug("poll failed: %s", error, extra=context)
+
+    def _log_recovery(self, collector: str, job: Job | None, before: PollError | None) -> None:
+        if self._account_error is not None:
+            self._account_error = None
+            log.info("account can be polled again", extra=self._context())
+        if before is not None and not before.account_wide:
+            context = self._context(job.id if job else None, collector)
+            log.info("poll succeeds again", extra=context)

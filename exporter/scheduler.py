@@ -1,0 +1,152 @@
+"""When to run which poll. It knows nothing of what a poll does.
+
+Times are those of the running event loop, so a test can run hours of it in no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Something to do again and again. `run` raises nothing. `interval` in seconds."""
+
+    key: Key
+    interval: float
+    run: Callable[[], Awaitable[None]]
+
+
+class PollObserver(Protocol):
+    """Is told how well the timetable is kept."""
+
+    def poll_started(self, lag: float) -> None:
+        """A poll started `lag` seconds after it was due."""
+
+    def polls_skipped(self, count: int) -> None:
+        """So many turns of a poll passed while it was still at its previous one."""
+
+
+@dataclass(order=True)
+class _Turn:
+    due: float
+    number: int
+    poll: Poll = field(compare=False)
+    cancelled: bool = field(default=False, compare=False)
+
+
+class Scheduler:
+    """Runs polls, each at its own interval and never beside itself.
+
+    `max_concurrency`: polls under way at once. Those that are due wait in the order in which they
+    fell due.
+    """
+
+    def __init__(self, max_concurrency: int, observer: PollObserver) -> None:
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._observer = observer
+        self._turns: dict[Key, _Turn] = {}
+        self._queue: list[_Turn] = []
+        self._count = 0
+        self._changed = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._first_round: set[Key] = set()
+
+    @property
+    def first_round_done(self) -> bool:
+        """Whether every poll that was ever added has run once, or was removed."""
+        return not self._first_round
+
+    def add(self, poll: Poll, *, at_once: bool = False) -> None:
+        """Run a poll from now on.
+
+        The first turn comes at a moment of the coming interval that depends on the key alone, so
+        that many polls added together are spread over it evenly.
+        """
+        phase = 0.0 if at_once else zlib.crc32("\0".join(poll.key).encode()) / 2**32
+        self._first_round.add(poll.key)
+        self._push(poll, asyncio.get_running_loop().time() + phase * poll.interval)
+
+    def remove(self, key: Key) -> None:
+        """Do not run a poll any more; one that is under way comes to its end."""
+        self._first_round.discard(key)
+        turn = self._turns.pop(key, None)
+        if turn is not None:
+            turn.cancelled = True
+
+    def polls(self) -> dict[Key, Poll]:
+        """The polls that are run, by key."""
+        return {key: turn.poll for key, turn in self._turns.items()}
+
+    async def run(self) -> None:
+        """Run polls as they fall due, until cancelled."""
+        try:
+            while True:
+                await self._slots.acquire()
+                turn = await self._next_due()
+                task = asyncio.create_task(self._take(turn))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def run_once(self) -> None:
+        """Run every poll once, those that others add meanwhile included, without waiting."""
+        while self._first_round:
+            polls = [self._turns[key].poll for key in sorted(self._first_round)]
+            async with asyncio.TaskGroup() as group:
+                for poll in polls:
+                    await self._slots.acquire()
+                    task = group.create_task(self._run_now(poll))
+                    task.add_done_callback(lambda _: self._slots.release())
+
+    async def _run_now(self, poll: Poll) -> None:
+        await poll.run()
+        self._first_round.discard(poll.key)
+
+    async def _next_due(self) -> _Turn:
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._queue and self._queue[0].cancelled:
+                heapq.heappop(self._queue)
+            if self._queue and self._queue[0].due <= loop.time():
+                return heapq.heappop(self._queue)
+            self._changed.clear()
+            deadline = self._queue[0].due if self._queue else None
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _take(self, turn: _Turn) -> None:
+        loop = asyncio.get_running_loop()
+        poll = turn.poll
+        self._observer.poll_started(loop.time() - turn.due)
+        try:
+            await poll.run()
+        finally:
+            self._slots.release()
+            if not turn.cancelled:
+                self._first_round.discard(poll.key)
+                # The timetable does not drift: turns that have passed meanwhile are left out.
+                missed = int(max(0.0, loop.time() - turn.due) / poll.interval)
+                if missed:
+                    self._observer.polls_skipped(missed)
+                self._push(poll, turn.due + (missed + 1) * poll.interval)
+
+    def _push(self, poll: Poll, due: float) -> None:
+        self._count += 1
+        turn = _Turn(due, self._count, poll)
+        self._turns[poll.key] = turn
+        heapq.heappush(self._queue, turn)
+        self._changed.set()

@@ -1,0 +1,113 @@
+"""Which jobs are watched: the rules of the configuration applied to the jobs of an account."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from exporter import config
+from exporter.batch import odata
+from exporter.batch.models import Job, unix_time
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A job rule with its defaults filled in. `interval`: seconds; `pattern`: for the whole id."""
+
+    id: str | None
+    pattern: re.Pattern[str] | None
+    states: frozenset[str] | None
+    completed_for: float | None
+    metadata: frozenset[tuple[str, str]]
+    collect: tuple[str, ...]
+    interval: float
+    stale_after: int
+
+    def matches(self, job: Job, now: float) -> bool:
+        """Whether this rule wants the job, at the time `now`."""
+        if self.id is not None:
+            if job.id.lower() != self.id.lower():
+                return False
+        elif self.pattern is not None and self.pattern.fullmatch(job.id) is None:
+            return False
+        if not self._wants_state(job, now):
+            return False
+        carried = {(item.name, item.value) for item in job.metadata or ()}
+        return self.metadata <= carried
+
+    def _wants_state(self, job: Job, now: float) -> bool:
+        state = (job.state or "").lower()
+        if self.states is None or state in self.states:
+            return True
+        if self.completed_for is None or state != "completed":
+            return False
+        ended = unix_time(_end_time(job))
+        return ended is not None and now - ended < self.completed_for
+
+
+@dataclass(frozen=True)
+class WatchedJob:
+    """A job that a rule selected, with what the rule wants of it."""
+
+    job: Job
+    rule: Rule
+
+
+def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
+    """A configured rule with the defaults filled in."""
+    any_state = rule.id is not None and "states" not in rule.model_fields_set
+    return Rule(
+        id=rule.id,
+        pattern=re.compile(rule.id_regex) if rule.id_regex is not None else None,
+        states=None if any_state else frozenset(rule.states),
+        completed_for=rule.completed_for,
+        metadata=frozenset(rule.metadata.items()),
+        collect=rule.collect if rule.collect is not None else defaults.collect,
+        interval=rule.interval if rule.interval is not None else defaults.interval,
+        stale_after=rule.stale_after if rule.stale_after is not None else defaults.stale_after,
+    )
+
+
+def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[WatchedJob, ...]:
+    """The jobs that a rule wants, each with the first rule that does, in the order of their ids.
+
+    A job that stands twice (listings are no snapshots) is taken once, as it came last.
+    """
+    rules = tuple(rules)
+    latest = {job.id.lower(): job for job in jobs}
+    watched = (
+        next((WatchedJob(job, rule) for rule in rules if rule.matches(job, now)), None)
+        for job in latest.values()
+    )
+    return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))
+
+
+def needs_listing(rules: Iterable[Rule]) -> bool:
+    """Whether jobs must be discovered: rules with an exact id only do not need it."""
+    return any(rule.pattern is not None for rule in rules)
+
+
+def listing_filter(rules: Iterable[Rule], now: float) -> str:
+    """The $filter for Job_List that leaves out what no rule with a pattern can want.
+
+    Completed jobs stay listed until somebody deletes them: without a filter the list grows for
+    ever. A job completed at the edge of `completed_for` is listed a little longer, then dropped by
+    `Rule.matches`.
+    """
+    discovering = [rule for rule in rules if rule.pattern is not None]
+    states = sorted({state for rule in discovering for state in rule.states or ()})
+    terms = [f"state eq {odata.literal(state)}" for state in states]
+    windows = [rule.completed_for for rule in discovering if rule.completed_for is not None]
+    if windows and "completed" not in states:
+        since = dt.datetime.fromtimestamp(now - max(windows), dt.UTC)
+        terms.append(
+            odata.all_of(("state eq 'completed'", f"stateTransitionTime ge {odata.literal(since)}"))
+        )
+    return odata.any_of(terms)
+
+
+def _end_time(job: Job) -> dt.datetime | None:
+    ended = job.execution_info.end_time if job.execution_info else None
+    return ended or job.state_transition_time

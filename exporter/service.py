@@ -1,0 +1,113 @@
+"""The parts wired together: from a configuration to running polls and a rendered state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from exporter import collectors
+from exporter.batch import auth
+from exporter.batch.budget import Budget
+from exporter.batch.client import BatchClient
+from exporter.config import Account, Config, Defaults, is_loopback
+from exporter.errors import ConfigError
+from exporter.exposition import Exposition
+from exporter.poller import AccountPoller, Plan
+from exporter.selection import resolve
+from exporter.store import Store
+from exporter.telemetry import AccountTelemetry, Telemetry
+
+
+@dataclass(frozen=True)
+class Service:
+    """Accounts that are polled, and what is shown of them."""
+
+    pollers: tuple[AccountPoller, ...]
+    exposition: Exposition
+    telemetry: Telemetry
+    store: Store
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each account has finished a first round."""
+        return all(poller.is_ready for poller in self.pollers)
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for poller in self.pollers:
+                group.create_task(poller.run())
+
+    async def run_once(self) -> None:
+        """Poll everything once."""
+        async with asyncio.TaskGroup() as group:
+            for poller in self.pollers:
+                group.create_task(poller.run_once())
+
+
+@asynccontextmanager
+async def open_service(
+    config: Config, *, revision: str = "", now: Callable[[], float] = time.time
+) -> AsyncIterator[Service]:
+    """Connect a configuration's accounts; nothing is polled yet.
+
+    ConfigError where a secret cannot be read. `now`: Unix time, also that of signatures.
+    """
+    telemetry = Telemetry(revision)
+    exposition = Exposition(collectors.TABLES)
+    store = Store(exposition)
+    async with AsyncExitStack() as stack:
+        pollers = []
+        for account in config.accounts:
+            observer = telemetry.for_account(account.name)
+            client = await _connect(stack, account, config.defaults, observer)
+            plan = _plan(account, config.defaults)
+            pollers.append(AccountPoller(plan, client, store, observer, now))
+        telemetry.config_loaded(now())
+        yield Service(tuple(pollers), exposition, telemetry, store)
+
+
+async def _connect(
+    stack: AsyncExitStack, account: Account, defaults: Defaults, observer: AccountTelemetry
+) -> BatchClient:
+    try:
+        authentication = auth.build(account)
+    except ValueError as error:
+        raise ConfigError((f"account {account.name}: {error}",)) from error
+    stack.push_async_callback(authentication.close)
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=account.max_concurrency),
+            timeout=aiohttp.ClientTimeout(total=None),  # the client bounds each request itself
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # A proxy from the environment is for the service, not for a simulator beside us.
+            trust_env=not is_loopback(urlsplit(account.endpoint).hostname or ""),
+        )
+    )
+    return BatchClient(
+        account.endpoint,
+        account.api_version,
+        session=session,
+        auth=authentication,
+        budget=Budget(account.requests_per_second, defaults.interval, observer.throttled),
+        observer=observer,
+        request_timeout=account.request_timeout,
+    )
+
+
+def _plan(account: Account, defaults: Defaults) -> Plan:
+    return Plan(
+        account=account.name,
+        rules=tuple(resolve(rule, defaults) for rule in account.jobs),
+        discovery_interval=account.discovery_interval,
+        pool_nodes=account.pool_nodes,
+        interval=defaults.interval,
+        stale_after=defaults.stale_after,
+        max_concurrency=account.max_concurrency,
+    )

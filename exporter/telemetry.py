@@ -1,0 +1,206 @@
+"""The exporter's own events: ordinary prometheus_client metrics in a registry of their own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import prometheus_client
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+import exporter
+from exporter.exposition import Format
+
+
+@dataclass(frozen=True)
+class Row:
+    """One family of the exporter's own. `buckets`: upper bounds of a histogram, in seconds."""
+
+    name: str
+    type: Literal["gauge", "counter", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        "azure_batch_exporter_build_info",
+        "gauge",
+        "What is running; always 1.",
+        ("version", "revision", "python_version"),
+    ),
+    Row(
+        "azure_batch_exporter_requests_total",
+        "counter",
+        "HTTP attempts by operation of the Batch REST API and by status, or timeout, connection,"
+        " invalid.",
+        ("account", "operation", "code"),
+    ),
+    Row(
+        "azure_batch_exporter_request_duration_seconds",
+        "histogram",
+        "Duration of HTTP attempts, the answer's body included.",
+        ("account", "operation"),
+        (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    ),
+    Row(
+        "azure_batch_exporter_throttled_seconds_total",
+        "counter",
+        "Time for which the account was paused because the service asked for it.",
+        ("account",),
+    ),
+    Row(
+        "azure_batch_exporter_poll_duration_seconds",
+        "histogram",
+        "Duration of polls, all requests and waiting for the request budget included.",
+        ("account", "collector"),
+        (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0),
+    ),
+    Row(
+        "azure_batch_exporter_polls_skipped_total",
+        "counter",
+        "Turns of polls that were left out; overrun: the poll's previous turn was not over.",
+        ("account", "reason"),
+    ),
+    Row(
+        "azure_batch_exporter_poll_lag_seconds",
+        "gauge",
+        "How late the latest poll started.",
+        ("account",),
+    ),
+    Row(
+        "azure_batch_exporter_config_last_reload_successful",
+        "gauge",
+        "Whether the configuration was loaded the last time it was tried.",
+    ),
+    Row(
+        "azure_batch_exporter_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the configuration was last loaded.",
+    ),
+)
+
+SERIES = Row(
+    "azure_batch_exporter_series", "gauge", "Series in this exposition, this one included."
+)
+
+
+class Telemetry:
+    """The exporter's own metrics. `revision`: of the source that was built."""
+
+    def __init__(self, revision: str) -> None:
+        # _created lines would double the series of counters, and no alert reads them.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._metrics = {row.name: _metric(row, self.registry) for row in ROWS}
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.gauge("azure_batch_exporter_build_info").labels(
+            exporter.__version__, revision, platform.python_version()
+        ).set(1)
+
+    def config_loaded(self, now: float) -> None:
+        """The configuration was loaded at the Unix time `now`."""
+        self.gauge("azure_batch_exporter_config_last_reload_successful").set(1)
+        self.gauge("azure_batch_exporter_config_last_reload_success_timestamp_seconds").set(now)
+
+    def for_account(self, account: str) -> AccountTelemetry:
+        """What counts the events of one account."""
+        return AccountTelemetry(self, account)
+
+    def gauge(self, name: str) -> Gauge:
+        """A gauge by name."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Gauge)
+        return metric
+
+    def counter(self, name: str) -> Counter:
+        """A counter by name."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Counter)
+        return metric
+
+    def histogram(self, name: str) -> Histogram:
+        """A histogram by name."""
+        metric = self._metrics[name]
+        assert isinstance(metric, Histogram)
+        return metric
+
+    def text(self, format_: Format, series_of_state: int) -> bytes:
+        """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
+        if format_ is Format.OPENMETRICS:
+            own = bytes(generate_openmetrics(self.registry))  # type: ignore[no-untyped-call]
+            own = own.removesuffix(b"# EOF\n")
+        else:
+            own = generate_latest(self.registry)
+        lines = own.count(b"\n")
+        comments = own.count(b"\n#") + own.startswith(b"#")
+        series = series_of_state + lines - comments + 1
+        text = (
+            f"# HELP {SERIES.name} {SERIES.help}\n"
+            f"# TYPE {SERIES.name} {SERIES.type}\n"
+            f"{SERIES.name} {series}\n"
+        )
+        end = "# EOF\n" if format_ is Format.OPENMETRICS else ""
+        return own + (text + end).encode()
+
+
+class AccountTelemetry:
+    """Counts the events of one account; children of the metrics are looked up once."""
+
+    def __init__(self, telemetry: Telemetry, account: str) -> None:
+        self._account = account
+        self._requests = telemetry.counter("azure_batch_exporter_requests_total")
+        self._request_duration = telemetry.histogram(
+            "azure_batch_exporter_request_duration_seconds"
+        )
+        self._poll_duration = telemetry.histogram("azure_batch_exporter_poll_duration_seconds")
+        self._throttled = telemetry.counter("azure_batch_exporter_throttled_seconds_total").labels(
+            account
+        )
+        self._skipped = telemetry.counter("azure_batch_exporter_polls_skipped_total").labels(
+            account, "overrun"
+        )
+        self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
+
+    def request_done(self, operation: str, code: str, seconds: float) -> None:
+        """An HTTP attempt ended."""
+        self._requests.labels(self._account, operation, code).inc()
+        self._request_duration.labels(self._account, operation).observe(seconds)
+
+    def throttled(self, seconds: float) -> None:
+        """The service asked for a pause."""
+        self._throttled.inc(seconds)
+
+    def poll_started(self, lag: float) -> None:
+        """A poll started `lag` seconds late."""
+        self._lag.set(lag)
+
+    def polls_skipped(self, count: int) -> None:
+        """So many turns were left out."""
+        self._skipped.inc(count)
+
+    def poll_done(self, collector: str, seconds: float) -> None:
+        """A poll ended."""
+        self._poll_duration.labels(self._account, collector).observe(seconds)
+
+
+def _metric(row: Row, registry: CollectorRegistry) -> Gauge | Counter | Histogram:
+    if row.type == "histogram":
+        return Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=registry)
+    kinds: Mapping[str, type[Gauge] | type[Counter]] = {"gauge": Gauge, "counter": Counter}
+    return kinds[row.type](row.name, row.help, row.labels, registry=registry)

@@ -1,0 +1,130 @@
+"""The HTTP server: /metrics, health, and a page that says what this is.
+
+Nothing here asks Azure anything: a scrape gets what the polls have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from html import escape
+
+from aiohttp import web
+
+import exporter
+from exporter.exposition import gzip_body
+from exporter.service import Service
+from exporter.web.negotiation import accepts_gzip, choose_format
+
+_SERVICE = web.AppKey("service", Service)
+
+
+def build_app(service: Service, telemetry_path: str) -> web.Application:
+    """The web application; metrics are at `telemetry_path`."""
+    app = web.Application(middlewares=[_no_sniffing])
+    app[_SERVICE] = service
+    app.router.add_get(telemetry_path, _metrics)
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", _ready)
+    if telemetry_path != "/":
+        page = _landing_page(telemetry_path)
+
+        async def landing(_: web.Request) -> web.Response:
+            return web.Response(
+                text=page,
+                content_type="text/html",
+                headers={"Content-Security-Policy": "default-src 'none'"},
+            )
+
+        app.router.add_get("/", landing)
+    return app
+
+
+@web.middleware
+async def _no_sniffing(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.headers["X-Content-Type-Options"] = "nosniff"
+        raise
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    service = request.app[_SERVICE]
+    # A header may stand several times: together they are one list.
+    format_, content_type = choose_format(",".join(request.headers.getall("Accept", [])))
+    state = service.exposition.body(format_)
+    own = service.telemetry.text(format_, state.series)
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    if accepts_gzip(",".join(request.headers.getall("Accept-Encoding", []))):
+        headers["Content-Encoding"] = "gzip"
+        return web.Response(body=gzip_body(state, own), headers=headers)
+    return web.Response(body=state.plain + own, headers=headers)
+
+
+async def _healthy(_: web.Request) -> web.Response:
+    return web.Response(text="Healthy.\n")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    if request.app[_SERVICE].is_ready:
+        return web.Response(text="Ready.\n")
+    return web.Response(status=503, text="Not ready: the first round of polls is not over.\n")
+
+
+def _landing_page(telemetry_path: str) -> str:
+    # Links are relative: they hold behind a proxy that serves us below a path of its own.
+    metrics = escape(telemetry_path.lstrip("/"))
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>azure-batch-exporter</title>
+</head>
+<body>
+<h1>azure-batch-exporter</h1>
+<p>Prometheus exporter for Azure Batch. Version {escape(exporter.__version__)}</p>
+<ul>
+<li><a href="{metrics}">Metrics</a></li>
+<li><a href="-/healthy">Health</a></li>
+<li><a href="-/ready">Readiness</a></li>
+</ul>
+</body>
+</html>
+"""
+
+
+class Listening:
+    """A server that listens. `urls`: where, one for each address."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The base URL of each listening socket."""
+        return tuple(
+            f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            for host, port, *_ in self._runner.addresses
+        )
+
+    async def close(self) -> None:
+        """Let answers that are under way finish, then stop."""
+        await self._runner.cleanup()
+
+
+async def listen(app: web.Application, addresses: tuple[tuple[str | None, int], ...]) -> Listening:
+    """Serve `app` on each (host, port); None: all interfaces. OSError where one cannot be had."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
+    await runner.setup()
+    try:
+        for host, port in addresses:
+            await web.TCPSite(runner, host, port, reuse_address=True).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return Listening(runner)
