@@ -1,0 +1,94 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter import config
+from tests.fake_batch import FakeBatch, fake_batch
+from tests.tools import find_tool
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+KEY = json.loads((FIXTURES / "sharedkey_vectors.json").read_text())["key"]
+
+
+@pytest.fixture
+async def batch() -> AsyncIterator[FakeBatch]:
+    """A Batch account that answers what the test tells it to."""
+    async with fake_batch() as fake:
+        yield fake
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., config.Config]:
+    """A configuration of one account with the endpoint and the settings given."""
+    monkeypatch.setenv("BATCH_KEY", KEY)
+
+    def make(endpoint: str, **account: Any) -> config.Config:
+        defaults = account.pop("defaults", {})
+        data = {
+            "defaults": defaults,
+            "accounts": [
+                {
+                    "name": "myaccount",
+                    "endpoint": endpoint,
+                    "auth": {"method": "shared_key", "key_env": "BATCH_KEY"},
+                    "requests_per_second": 1000,
+                    **account,
+                }
+            ],
+        }
+        return config.parse(json.dumps(data), "test.yaml", tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def official() -> Callable[[str], Any]:
+    """The body of an example of the published specification, by file name."""
+
+    def load(name: str) -> Any:
+        example = json.loads((FIXTURES / "official" / f"{name}.json").read_text())
+        return example["responses"]["200"]["body"]
+
+    return load
+
+
+@pytest.fixture
+def recorded() -> Callable[[str], Any]:
+    """A recording of the real service, by file name."""
+
+    def load(name: str) -> Any:
+        return json.loads((FIXTURES / "recorded" / f"{name}.json").read_text())
+
+    return load
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` rewrites the expected texts: look at the diff."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with a file of tests/golden, whole."""
+
+    def compare(name: str, text: str) -> None:
+        file = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            file.write_text(text)
+        assert text == file.read_text()
+
+    return compare
+
+
+@pytest.fixture
+def promtool() -> Path:
+    """Prometheus' own checker."""
+    return find_tool("promtool")
