@@ -134,6 +134,9 @@ class Scheduler:
         self._observer.poll_started(loop.time() - turn.due)
         try:
             await poll.run()
+        except asyncio.CancelledError:
+            turn.cancelled = True  # the scheduler stops
+            raise
         finally:
             self._slots.release()
             if not turn.cancelled:

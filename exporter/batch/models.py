@@ -113,7 +113,9 @@ class TaskCountsResult(Counts, frozen=True):
     @property
     def tasks(self) -> Counts:
         """The task counts, whichever shape they came in."""
-        return self.task_counts if self.task_counts is not None else self
+        if self.task_counts is not None:
+            return self.task_counts
+        return Counts(self.active, self.running, self.completed, self.succeeded, self.failed)
 
 
 class SpecialTaskExecutionInfo(Record, frozen=True):

@@ -1,0 +1,171 @@
+"""Signatures against Microsoft's own signer, and tokens that are renewed in time."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessTokenInfo
+from azure.core.exceptions import ClientAuthenticationError
+
+from exporter.batch import auth
+from exporter.batch.auth import REFRESH_BEFORE, SharedKeyAuth, TokenAuth, string_to_sign
+from exporter.config import Account
+from exporter.errors import CredentialError
+from tests.conftest import FIXTURES
+
+VECTORS = json.loads((FIXTURES / "sharedkey_vectors.json").read_text())
+SIGNED_AT = 1406670553.0  # Tue, 29 Jul 2014 21:49:13 GMT, the date of all vectors
+
+
+@pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["url"])
+async def test_signatures_are_those_of_microsofts_own_signer(vector: dict[str, Any]) -> None:
+    text = string_to_sign("myaccount", vector["method"], vector["url"], vector["headers"])
+    assert text == vector["string_to_sign"]
+    signer = SharedKeyAuth("myaccount", base64.b64decode(VECTORS["key"]), lambda: SIGNED_AT)
+    others = {name: text for name, text in vector["headers"].items() if name != "ocp-date"}
+    assert await signer.headers(vector["method"], vector["url"], others) == {
+        "ocp-date": vector["headers"]["ocp-date"],
+        "Authorization": vector["authorization"],
+    }
+
+
+class Credential:
+    """Gives tokens that hold an hour; fails while `broken`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.scopes: list[tuple[str, ...]] = []
+        self.broken = False
+        self.closed = False
+        self.refresh_in: int | None = None
+
+    async def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        self.scopes.append(scopes)
+        if self.broken:
+            raise ClientAuthenticationError("no managed identity here\nmore than one line")
+        refresh_on = int(self.now) + self.refresh_in if self.refresh_in else None
+        number = len(self.scopes)
+        return AccessTokenInfo(f"token-{number}", int(self.now) + 3600, refresh_on=refresh_on)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def make() -> tuple[Credential, TokenAuth]:
+    credential = Credential()
+    token_auth = TokenAuth(
+        credential,  # type: ignore[arg-type]
+        "https://batch.core.windows.net//.default",
+        lambda: credential.now,
+    )
+    return credential, token_auth
+
+
+async def bearer(token_auth: TokenAuth) -> str:
+    return (await token_auth.headers("GET", "https://x", {}))["Authorization"]
+
+
+async def test_a_token_serves_many_requests_and_is_asked_for_with_the_double_slash() -> None:
+    credential, token_auth = make()
+    assert {await bearer(token_auth) for _ in range(5)} == {"Bearer token-1"}
+    assert credential.scopes == [("https://batch.core.windows.net//.default",)]
+
+
+async def test_a_token_is_renewed_before_it_expires() -> None:
+    credential, token_auth = make()
+    await bearer(token_auth)
+    credential.now += 3600 - REFRESH_BEFORE - 1
+    assert await bearer(token_auth) == "Bearer token-1"
+    credential.now += 1
+    assert await bearer(token_auth) == "Bearer token-2"
+
+
+async def test_a_token_is_renewed_when_its_issuer_says_so() -> None:
+    credential, token_auth = make()
+    credential.refresh_in = 1800
+    await bearer(token_auth)
+    credential.now += 1800
+    assert await bearer(token_auth) == "Bearer token-2"
+
+
+async def test_a_renewal_that_fails_does_no_harm_while_the_token_is_good() -> None:
+    credential, token_auth = make()
+    await bearer(token_auth)
+    credential.broken = True
+    credential.now += 3599
+    assert await bearer(token_auth) == "Bearer token-1"
+    credential.now += 1
+    with pytest.raises(CredentialError, match=r"^no managed identity here$"):
+        await bearer(token_auth)
+
+
+async def test_a_refused_token_is_not_used_again() -> None:
+    _, token_auth = make()
+    await bearer(token_auth)
+    token_auth.forget()
+    assert await bearer(token_auth) == "Bearer token-2"
+
+
+async def test_closing_closes_the_credential() -> None:
+    credential, token_auth = make()
+    await token_auth.close()
+    assert credential.closed
+
+
+PEM = b""
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, "DefaultAzureCredential"),
+        ({"method": "default", "client_id": "c", "tenant_id": "t"}, "DefaultAzureCredential"),
+        ({"method": "managed_identity"}, "ManagedIdentityCredential"),
+        ({"method": "managed_identity", "client_id": "c"}, "ManagedIdentityCredential"),
+        (
+            {"method": "workload_identity", "client_id": "c", "tenant_id": "t"},
+            "WorkloadIdentityCredential",
+        ),
+        (
+            {
+                "method": "client_secret",
+                "client_id": "c",
+                "tenant_id": "t",
+                "client_secret_env": "SECRET",
+            },
+            "ClientSecretCredential",
+        ),
+        ({"method": "azure_cli"}, "AzureCliCredential"),
+    ],
+    ids=lambda value: str(value),
+)
+async def test_each_method_uses_the_credential_of_its_name(
+    settings: dict[str, str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hush")
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere")
+    built = auth.build(
+        Account.model_validate(
+            {"name": "a", "endpoint": "https://a.westeurope.batch.azure.com", "auth": settings}
+        )
+    )
+    assert isinstance(built, TokenAuth)
+    assert type(built._credential).__name__ == kind
+    await built.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "authority"),
+    [
+        ("https://a.westeurope.batch.azure.com", None),
+        ("https://a.chinaeast.batch.chinacloudapi.cn", "login.chinacloudapi.cn"),
+        ("https://a.usgovvirginia.batch.usgovcloudapi.net", "login.microsoftonline.us"),
+    ],
+)
+def test_sovereign_clouds_sign_in_at_their_own_authority(
+    endpoint: str, authority: str | None
+) -> None:
+    assert auth._authority(endpoint) == authority

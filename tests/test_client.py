@@ -1,0 +1,501 @@
+"""The client against the wire as it is; each fact of the service has its test."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime as dt
+import inspect
+import math
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from urllib.parse import unquote
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from exporter import errors
+from exporter.batch import models, odata
+from exporter.batch.auth import SharedKeyAuth, string_to_sign
+from exporter.batch.budget import Budget
+from exporter.batch.client import BatchClient
+from exporter.batch.failure_codes import category, code
+from exporter.batch.models import FailureInfo, duration_seconds, unix_time
+from tests.conftest import KEY
+from tests.fake_batch import FakeBatch, batch_error, fake_batch, reply
+
+
+class Observed:
+    """The attempts that the client reported."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+
+    def request_done(self, operation: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((operation, code))
+
+
+@pytest.fixture
+def observed() -> Observed:
+    return Observed()
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+async def client(
+    batch: FakeBatch, observed: Observed, pauses: list[float]
+) -> AsyncIterator[BatchClient]:
+    async with aiohttp.ClientSession() as session:
+        yield BatchClient(
+            batch.endpoint,
+            "2024-07-01.20.0",
+            session=session,
+            auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
+            budget=Budget(1000.0, 0.0, pauses.append),
+            observer=observed,
+            request_timeout=0.15,
+        )
+
+
+async def collect(pages: AsyncIterator[tuple[Any, ...]]) -> list[Any]:
+    return [item async for page in pages for item in page]
+
+
+PREPARATION = "/jobs/j/jobpreparationandreleasetaskstatus"
+
+
+# Requests
+
+
+async def test_each_request_is_signed_and_carries_an_id_of_its_own(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.json("/jobs/j/taskcounts", {"taskCounts": {"active": 1}})
+    await client.get_task_counts("j")
+    await client.get_task_counts("j")
+    first, second = batch.requests
+    assert first.raw_path == "/jobs/j/taskcounts?api-version=2024-07-01.20.0"
+    assert first.headers["client-request-id"] != second.headers["client-request-id"]
+    uuid.UUID(first.headers["client-request-id"])
+    assert first.headers["Authorization"].startswith("SharedKey myaccount:")
+    assert first.headers["ocp-date"].endswith(" GMT")
+    assert first.headers["User-Agent"].startswith("azure-batch-exporter/")
+
+
+async def test_filter_and_select_are_sent_percent_encoded_and_signed_as_sent(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.json("/jobs", {"value": []})
+    await collect(client.list_jobs("startswith(id, 'a+b') and state eq 'active'"))
+    (request,) = batch.requests
+    assert "+" not in request.raw_path
+    assert "$filter=startswith%28id%2C%20%27a%2Bb%27%29%20and" in request.raw_path
+    assert "$select=id%2CdisplayName%2Cstate%2C" in request.raw_path
+    signed = string_to_sign("myaccount", "GET", batch.endpoint + request.raw_path, {})
+    assert "\n$filter:startswith(id, 'a+b') and state eq 'active'\n" in signed
+
+
+@pytest.mark.parametrize("job_id", ["schedule:job-1", "with space", "a/b?c#d", "ümlaut%41"])
+async def test_job_ids_are_percent_encoded_in_the_path(
+    batch: FakeBatch, client: BatchClient, job_id: str
+) -> None:
+    await client_error(client.get_job(job_id))
+    (request,) = batch.requests
+    path = request.raw_path.partition("?")[0]
+    assert unquote(path.removeprefix("/jobs/")) == job_id
+    assert path.count("/") == 2
+
+
+async def client_error(awaitable: Any) -> errors.PollError:
+    with pytest.raises(errors.PollError) as caught:
+        await awaitable
+    return caught.value
+
+
+# Paging
+
+
+async def test_next_links_are_followed_byte_for_byte(batch: FakeBatch, client: BatchClient) -> None:
+    token = "WATV2:DCWT%5EkleN/1l65==:1$1"
+    link = f"{batch.endpoint}/jobs?api-version=2024-07-01.20.0&$skiptoken={token}"
+    batch.json(
+        "/jobs",
+        {"value": [{"id": "a"}], "odata.nextLink": link},
+        {"value": [], "odata.nextLink": link + "2"},  # a page may be empty and not the last
+        {"value": [{"id": "b"}]},
+    )
+    assert [job.id for job in await collect(client.list_jobs())] == ["a", "b"]
+    assert [request.raw_path for request in batch.requests[1:]] == [
+        link.removeprefix(batch.endpoint),
+        link.removeprefix(batch.endpoint) + "2",
+    ]
+
+
+async def test_a_next_link_to_another_origin_is_not_followed(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    async with fake_batch() as elsewhere:
+        for link in (
+            f"{elsewhere.endpoint}/jobs",
+            batch.endpoint.replace("http:", "https:") + "/jobs",
+            batch.endpoint.replace("127.0.0.1", "localhost") + "/jobs",
+            "/jobs?$skiptoken=relative",
+            "http://[broken/jobs",
+        ):
+            batch.json("/jobs", {"value": [], "odata.nextLink": link})
+            with pytest.raises(errors.InvalidResponse, match="another origin"):
+                await collect(client.list_jobs())
+        assert elsewhere.requests == []
+
+
+async def test_next_links_that_go_round_in_a_circle_come_to_an_end(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    one, two = (f"{batch.endpoint}/jobs?$skiptoken={number}" for number in (1, 2))
+    batch.json(
+        "/jobs",
+        {"value": [], "odata.nextLink": one},
+        {"value": [], "odata.nextLink": two},
+        {"value": [], "odata.nextLink": one},
+    )
+    with pytest.raises(errors.InvalidResponse, match="in a circle"):
+        await collect(client.list_jobs())
+    assert len(batch.requests) == 3
+
+
+async def test_node_counts_are_asked_for_without_maxresults(
+    batch: FakeBatch, client: BatchClient, official: Callable[[str], Any]
+) -> None:
+    batch.json("/nodecounts", official("AccountListPoolNodeCounts"))
+    pools = await collect(client.list_pool_node_counts())
+    assert [pool.pool_id for pool in pools] == ["pool1", "pool2", "pool3"]
+    assert pools[2].low_priority["running"] == 4
+    assert "maxresults" not in batch.requests[0].raw_path
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    "conflict",
+    [
+        "JobPreparationTaskOrReleaseTaskNotSpecified",
+        "JobPreparationTaskNotSpecified",
+        "JobReleaseTaskNotSpecified",
+    ],
+)
+async def test_a_job_without_preparation_and_release_is_told_by_each_of_its_codes(
+    batch: FakeBatch, client: BatchClient, conflict: str
+) -> None:
+    batch.on(PREPARATION, batch_error(409, conflict, "The specified job does not have either."))
+    with pytest.raises(errors.TaskNotConfigured):
+        await collect(client.list_preparation_and_release_task_status("j"))
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind"),
+    [
+        (404, "JobNotFound", errors.JobGone),
+        (409, "JobBeingDeleted", errors.JobGone),
+        (404, "TaskNotFound", errors.ServiceError),
+        (404, "PoolNotFound", errors.ServiceError),
+        (409, "JobCompleted", errors.ServiceError),
+        (401, "Unauthorized", errors.AuthenticationFailed),
+        (403, "AuthenticationFailed", errors.AuthenticationFailed),
+        (403, "InsufficientAccountPermissions", errors.Forbidden),
+        (429, "TooManyRequests", errors.TooManyRequests),
+        (500, "InternalError", errors.ServiceError),
+        (503, "ServerBusy", errors.ServiceError),
+    ],
+)
+async def test_errors_of_the_service_are_told_apart(
+    batch: FakeBatch, client: BatchClient, observed: Observed, status: int, name: str, kind: type
+) -> None:
+    batch.on("/jobs/j", batch_error(status, name, "Something is the matter."))
+    error = await client_error(client.get_job("j"))
+    assert type(error) is kind
+    assert str(error) == f"HTTP {status} {name} Something is the matter."
+    assert isinstance(error, errors.ServiceError)
+    assert error.request_id == "a6da6a26-9115-425c-af41-5241ed66f789"
+    assert observed.requests == [("Job_Get", str(status))]
+
+
+async def test_the_text_of_an_error_has_its_values_and_neither_request_id_nor_time(
+    batch: FakeBatch, client: BatchClient, recorded: Callable[[str], Any]
+) -> None:
+    (conflict,) = recorded("prep_release_409_2024-02-01.19.0")["Entries"]
+    batch.on(PREPARATION, reply(conflict["ResponseBody"], 409))
+    error = await client_error(collect(client.list_preparation_and_release_task_status("j")))
+    assert isinstance(error, errors.ServiceError)
+    assert error.message == (
+        "The specified job does not have either job preparation task or job release task."
+    )
+    values = [{"key": "Reason", "value": "MaxResults cannot be less than 1"}]
+    batch.on("/jobs/j", batch_error(400, "InvalidQueryParameterValue", "Bad.", values))
+    error = await client_error(client.get_job("j"))
+    assert str(error) == (
+        "HTTP 400 InvalidQueryParameterValue Bad. (Reason: MaxResults cannot be less than 1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, "<html>Bad gateway</html>"),
+        (500, ""),
+        (403, "null"),
+        (404, "[]"),
+        (404, "<html>Not found</html>"),
+        (400, b"\xff\xfe"),
+        (302, ""),
+        (204, ""),
+    ],
+)
+async def test_an_answer_that_is_no_batch_error_is_known_by_its_status(
+    batch: FakeBatch, client: BatchClient, observed: Observed, status: int, body: str | bytes
+) -> None:
+    batch.on("/jobs/j", reply(body, status, {"Location": "/elsewhere"}))
+    error = await client_error(client.get_job("j"))
+    assert type(error) in (errors.ServiceError, errors.Forbidden)
+    assert str(error).startswith(f"HTTP {status}")
+    assert observed.requests == [("Job_Get", str(status))]
+    assert len(batch.requests) == 1  # a redirect is not followed: credentials stay here
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html></html>",
+        '{"taskCounts": {"active": 1',
+        "[]",
+        "null",
+        "{}",
+        '{"taskCounts": null}',
+        '{"taskCounts": {}}',
+        '{"taskCounts": {"active": "many"}}',
+        '{"taskCounts": {"active": 1e400}}',
+        '{"taskCounts": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        b'{"taskCounts": "\xff"}',
+    ],
+    ids=lambda body: str(body)[:40] or "empty",
+)
+async def test_an_answer_that_is_not_as_documented_is_invalid(
+    batch: FakeBatch, client: BatchClient, body: str | bytes
+) -> None:
+    batch.on("/jobs/j/taskcounts", reply(body))
+    error = await client_error(client.get_task_counts("j"))
+    assert type(error) is errors.InvalidResponse
+
+
+async def test_the_timeout_covers_the_body(
+    batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    released = asyncio.Event()
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b'{"id":')
+        await released.wait()
+        return response
+
+    batch.on("/jobs/j", drip)
+    error = await client_error(client.get_job("j"))
+    released.set()
+    assert type(error) is errors.RequestTimeout
+    assert observed.requests == [("Job_Get", "timeout")]
+
+
+async def test_a_broken_connection_is_told_as_such(
+    batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    batch.on("/jobs/j", hang_up)
+    error = await client_error(client.get_job("j"))
+    assert type(error) is errors.ConnectionFailed
+    assert observed.requests == [("Job_Get", "connection")]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (429, {"Retry-After": "30"}, [30.0]),
+        (503, {"Retry-After": "7"}, [7.0]),
+        (
+            429,
+            {
+                "Date": "Fri, 05 Jan 2024 07:10:21 GMT",
+                "Retry-After": "Fri, 05 Jan 2024 07:10:33 GMT",
+            },
+            [12.0],
+        ),
+        (429, {"Retry-After": "soon"}, [5.0]),
+        (429, {}, [5.0]),
+        (503, {}, []),
+    ],
+    ids=str,
+)
+async def test_the_account_pauses_as_the_service_asks(
+    batch: FakeBatch,
+    client: BatchClient,
+    pauses: list[float],
+    status: int,
+    headers: dict[str, str],
+    seconds: list[float],
+) -> None:
+    batch.on("/jobs/j", batch_error(status, "TooManyRequests", "Too many.", headers=headers))
+    await client_error(client.get_job("j"))
+    assert pauses == pytest.approx(seconds, abs=0.1)
+    if seconds:
+        assert type(await client_error(client.get_job("j"))) is errors.Throttled
+        assert len(batch.requests) == 1
+
+
+def test_every_error_of_a_poll_has_a_reason_and_stands_in_the_tree() -> None:
+    tree = inspect.getdoc(errors) or ""
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    for kind in kinds:
+        assert kind.__name__ in tree
+        if issubclass(kind, errors.PollError) and kind is not errors.PollError:
+            assert f" {kind.reason} " in tree
+
+
+# Models
+
+
+def test_members_are_optional_null_is_absent_and_what_is_new_is_skipped(
+    official: Callable[[str], Any],
+) -> None:
+    status = msgspec.json.decode(
+        b'{"poolId": null, "futureMember": [{}], "jobPreparationTaskExecutionInfo":'
+        b' {"state": "completed", "retryCount": null, "containerInfo": {"containerId": 1}}}',
+        type=models.NodeTaskStatus,
+    )
+    assert status.preparation is not None
+    assert status.preparation.state == "completed"
+    assert status.release is None
+
+
+@pytest.mark.parametrize(
+    ("body", "pool_id"),
+    [
+        ({"executionInfo": {"poolId": "guid"}, "poolInfo": {"autoPoolSpecification": {}}}, "guid"),
+        ({"executionInfo": {"poolId": "real"}, "poolInfo": {"poolId": "asked"}}, "real"),
+        ({"executionInfo": {}, "poolInfo": {"poolId": "asked"}}, "asked"),
+        ({"poolInfo": {"autoPoolSpecification": {"poolLifetimeOption": "job"}}}, ""),
+        ({}, ""),
+    ],
+)
+async def test_the_pool_of_a_job_is_the_one_it_runs_on(
+    batch: FakeBatch, client: BatchClient, body: dict[str, Any], pool_id: str
+) -> None:
+    batch.json("/jobs/j", {"id": "j", **body})
+    assert (await client.get_job("j")).pool_id == pool_id
+
+
+async def test_a_task_that_never_ran_and_a_recorded_list_are_read(
+    batch: FakeBatch, client: BatchClient, recorded: Callable[[str], Any]
+) -> None:
+    batch.on(
+        "/jobs/j/tasks", reply(recorded("terminated_tasks_list_2018-12-01.8.0")["ResponseBody"])
+    )
+    first, second = await collect(client.list_tasks("j"))
+    assert (first.id, second.id) == ("testTask1", "testTask2")
+    assert first.execution_info.start_time is None
+    assert first.execution_info.exit_code is None
+    assert first.execution_info.failure_info.code == "TaskEnded"
+    assert category(first.execution_info.failure_info) == "usererror"
+    assert first.node_info == models.NodeInfo()
+
+
+async def test_int64_in_quotes_are_numbers(batch: FakeBatch, client: BatchClient) -> None:
+    stats = {
+        "userCPUTime": "PT1M0.5S",
+        "readIOps": "123456789012",
+        "writeIOps": "0",
+        "readIOGiB": 0.0,
+        "wallClockTime": "P10675199DT2H48M5.4775807S",
+    }
+    batch.json("/jobs/j/tasks/t", {"id": "t", "requiredSlots": 2, "stats": stats})
+    task = await client.get_task("j", "t", stats=True)
+    assert task.stats is not None
+    assert task.stats.read_iops == 123456789012
+    assert duration_seconds(task.stats.user_cpu_time or "") == 60.5
+    assert duration_seconds(task.stats.wall_clock_time or "") == math.inf
+    assert "$expand=stats" in batch.requests[0].raw_path
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("PT15M", 900),
+        ("P7D", 604800),
+        ("PT1H", 3600),
+        ("P1DT2H3M4.5S", 93784.5),
+        ("-PT1S", -1),
+        ("P10675199DT2H48M5.4775807S", math.inf),
+    ],
+)
+def test_durations_of_the_service_are_read(text: str, seconds: float) -> None:
+    assert duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "1H", "P1Y", "PT1M1H"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        duration_seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2025-09-03T22:41:21.1218621Z", 1756939281.121862),
+        ("2025-09-03T22:41:21.121862Z", 1756939281.121862),
+        ("2025-09-03T22:41:21.1Z", 1756939281.1),
+        ("2025-09-03T22:41:21Z", 1756939281.0),
+        ("2025-09-03T22:41:21", 1756939281.0),
+    ],
+)
+async def test_times_are_read_with_trimmed_fractions(
+    batch: FakeBatch, client: BatchClient, text: str, seconds: float
+) -> None:
+    batch.json("/jobs/j", {"id": "j", "creationTime": text})
+    assert unix_time((await client.get_job("j")).creation_time) == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (FailureInfo("UserError", "FailureExitCode"), ("usererror", "FailureExitCode")),
+        (FailureInfo("usererror", "failureexitcode"), ("usererror", "FailureExitCode")),
+        (FailureInfo("ServerError", "DiskFull"), ("servererror", "DiskFull")),
+        (FailureInfo("CosmicError", "BrandNew\nCode"), ("unknown", "other")),
+        (FailureInfo(), ("unknown", "other")),
+        (None, ("unknown", "other")),
+    ],
+)
+def test_categories_and_codes_are_compared_without_regard_to_case(
+    given: FailureInfo | None, expected: tuple[str, str]
+) -> None:
+    assert (category(given), code(given)) == expected
+
+
+def test_literals_are_written_as_the_filter_grammar_wants_them() -> None:
+    moment = dt.datetime(2026, 1, 2, 3, 4, 5, 600, tzinfo=dt.timezone(dt.timedelta(hours=1)))
+    assert odata.literal(moment) == "DateTime'2026-01-02T02:04:05.000600Z'"
+    assert odata.literal("it's") == "'it''s'"
+    assert odata.any_of(["a", "b"]) == "(a) or (b)"
+    assert odata.all_of(["a"]) == "a"
