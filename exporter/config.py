@@ -160,6 +160,7 @@ class Auth(_Model):
     scope: str = Field(
         default="https://batch.core.windows.net//.default",
         pattern=r"^[a-z]+://.+/\.default$",
+        examples=["https://batch.core.windows.net//.default"],
         description="Scope of the token. The double slash belongs there. Sovereign clouds have"
         " their own, for example `https://batch.chinacloudapi.cn//.default`.",
     )
@@ -265,6 +266,7 @@ class Account(_Model):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        examples=["renderprod"],
         description="The Batch account's name; the label `account`.",
     )
     endpoint: str = Field(
@@ -274,6 +276,7 @@ class Account(_Model):
     api_version: str = Field(
         default="2024-07-01.20.0",
         pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
+        examples=["2024-07-01.20.0"],
         description="Version of the Batch REST API.",
     )
     auth: Auth = Field(default=Auth(), description="How the exporter signs in.")
@@ -356,15 +359,13 @@ def parse(text: str, name: str, folder: Path) -> Config:
         config = Config.model_validate(document.data)
     except ValidationError as error:
         details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
-        broken = {detail["loc"][:-1] for detail in details}
-        raise ConfigError(
-            tuple(
-                _explain(document, detail)
-                for detail in details
-                # A list whose items are wrong counts as too short on top: one cause, one line.
-                if not (detail["type"] == "too_short" and detail["loc"] in broken)
-            )
-        ) from error
+        found = [
+            (document.line(detail["loc"]), _explain(document, detail))
+            for detail in details
+            # A list whose items are wrong counts as too short on top: one cause, one line.
+            if not (detail["type"] == "too_short" and _has_problem_below(detail["loc"], details))
+        ]
+        raise ConfigError(tuple(text for _, text in sorted(found))) from error
     config = _resolve_paths(config, folder)
     problems = tuple(
         document.problem(("accounts", number, "auth", field), text)
@@ -439,18 +440,25 @@ def _secret_problems(auth: Auth) -> list[tuple[str, str]]:
     return []
 
 
+def _has_problem_below(path: yamlfile.Path, details: list[dict[str, Any]]) -> bool:
+    return any(len(d["loc"]) > len(path) and d["loc"][: len(path)] == path for d in details)
+
+
 def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
     """One line for one of pydantic's errors, in the words of the file."""
     path: yamlfile.Path = tuple(detail["loc"])
     kind, given = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         text = "unknown key"
-        near = difflib.get_close_matches(str(path[-1]), sorted(_known_keys(path)), n=1)
+        known = sorted(_model_around(path).model_fields)
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
         text += f": did you mean {near[0]}?" if near else ""
     elif kind == "missing":
         text = "this key is required"
     elif kind == "value_error":
         text = str(detail["ctx"]["error"])
+    elif kind == "string_pattern_mismatch":
+        text = f"{given!r} cannot be right: write for example {_field_example(path)}"
     elif kind == "too_short":
         text = "must not be empty"
     elif kind == "tuple_type":
@@ -464,13 +472,19 @@ def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
     return document.problem(path, text)
 
 
-def _known_keys(path: yamlfile.Path) -> set[str]:
-    """The keys that the mapping around `path` may have."""
+def _model_around(path: yamlfile.Path) -> type[BaseModel]:
+    """The model of the mapping in which the last part of `path` stands."""
     model: type[BaseModel] = Config
     for part in path[:-1]:
         if isinstance(part, str):
             model = _BELOW[part]
-    return set(model.model_fields)
+    return model
+
+
+def _field_example(path: yamlfile.Path) -> str:
+    examples = _model_around(path).model_fields[str(path[-1])].examples
+    assert examples, f"{path}: a field with a pattern has an example"
+    return str(examples[0])
 
 
 _BELOW: Mapping[str, type[BaseModel]] = {

@@ -38,7 +38,7 @@ class Metric(Generic[T]):
     @property
     def documentation(self) -> str:
         """The text of HELP."""
-        return f"{self.help}. Source: {self.source}, polled, not fetched on scrape."
+        return f"{self.help}. Source: {self.source}; polled, not fetched on scrape."
 
     def header(self, *, openmetrics: bool) -> str:
         """HELP and TYPE. OpenMetrics names a counter without the suffix of its sample."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
@@ -136,28 +136,34 @@ class AccountPoller:
         )
 
     async def _poll_job(self, job_id: str, collector: str) -> None:
-        watched = self._store.jobs(self._plan.account).get(job_id)
+        account = self._plan.account
+        watched = self._store.jobs(account).get(job_id)
         if watched is None:
+            return
+        kind = JOB_COLLECTORS[collector]
+        known = self._store.outcome(account, collector, job_id).snapshot
+        if known is not None and kind.is_settled(known):
+            # Discovery has just confirmed that it is still the same job.
+            self._store.confirm(account, job_id, collector, self._now())
             return
 
         async def read() -> None:
-            previous = self._store.outcome(self._plan.account, collector, job_id).snapshot
-            kind: Any = JOB_COLLECTORS[collector]
             try:
-                reading = await kind.read(self._api, watched.job, previous)
+                reading = await kind.read(self._api, watched.job)
             except JobGone:
-                current = self._store.jobs(self._plan.account).get(job_id)
-                if current is not None and is_same_job(current.job, watched.job):
-                    log.info("job is gone", extra=self._context(job_id))
-                    self._store.remove_job(self._plan.account, job_id)
-                    self._remove_polls(job_id)
-                return
-            self._store.put_reading(
-                self._plan.account, watched.job, collector, reading, self._now()
-            )
+                self._forget(watched.job)
+            else:
+                self._store.put_reading(account, watched.job, collector, reading, self._now())
 
         rule = watched.rule
         await self._poll((collector, job_id), watched.job, rule.interval, rule.stale_after, read)
+
+    def _forget(self, job: Job) -> None:
+        current = self._store.jobs(self._plan.account).get(job.id)
+        if current is not None and is_same_job(current.job, job):
+            log.info("job is gone", extra=self._context(job.id))
+            self._store.remove_job(self._plan.account, job.id)
+            self._remove_polls(job.id)
 
     async def _poll(
         self,
@@ -210,7 +216,8 @@ class AccountPoller:
         log.debug("poll failed: %s", error, extra=context)
 
     def _log_recovery(self, collector: str, job: Job | None, before: PollError | None) -> None:
-        if self._account_error is not None:
+        # One job that answers is no proof, and would fill the log while every other one fails.
+        if self._account_error is not None and job is None:
             self._account_error = None
             log.info("account can be polled again", extra=self._context())
         if before is not None and not before.account_wide:

@@ -7,7 +7,7 @@ rendered at once (exposition.py); nothing else of the program keeps state about 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter import collectors
@@ -127,6 +127,11 @@ class Store:
         self._exposition.put(collector, (account, job.id), snapshot)
         self._job_outcome(account, job.id, collector, Outcome(snapshot, None, now))
 
+    def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
+        """The last snapshot is known to hold still, without the service having been asked."""
+        before = self.outcome(account, collector, job_id)
+        self._show_job_outcome(account, job_id, collector, replace(before, succeeded_at=now))
+
     def fail(
         self, account: str, collector: str, job: Job | None, error: PollError, *, stale: bool
     ) -> None:
@@ -158,12 +163,17 @@ class Store:
             self._exposition.remove(table, (account, job_id))
 
     def _job_outcome(self, account: str, job_id: str, collector: str, outcome: Outcome) -> None:
+        self._show_job_outcome(account, job_id, collector, outcome)
+        self._set_refused(account, outcome.error)
+
+    def _show_job_outcome(
+        self, account: str, job_id: str, collector: str, outcome: Outcome
+    ) -> None:
         state = self._accounts[account]
         outcomes = {**state.job_outcomes.get(job_id, {}), collector: outcome}
         state.job_outcomes[job_id] = outcomes
         health = {name: outcomes[name].health for name in sorted(outcomes)}
         self._exposition.put(collectors.JOB_HEALTH, (account, job_id), health)
-        self._set_refused(account, outcome.error)
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]

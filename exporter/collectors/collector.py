@@ -18,13 +18,16 @@ class JobCollector(Generic[R, S]):
     """Reads one thing of one job.
 
     `name`: the label value `collector`, and the word in the configuration's `collect`.
-    `read(api, job, previous)`: asks the service; raises PollError.
+    `read(api, job)`: asks the service; raises PollError.
     `fold(previous, reading, now)`: the new snapshot; pure. `previous` is None at first, and after
     the values were dropped as stale. `now` in Unix seconds.
+    `is_settled(snapshot)`: whether nothing of it can change any more in the life of the job, so
+    that the service is not asked again.
     `metrics`: the families that a snapshot gives, for a table with the identity of a job.
     """
 
     name: str
-    read: Callable[[Any, Job, S | None], Awaitable[R]]
+    read: Callable[[Any, Job], Awaitable[R]]
     fold: Callable[[S | None, R, float], S]
     metrics: tuple[Metric[S], ...]
+    is_settled: Callable[[S], bool] = lambda _: False

@@ -70,10 +70,8 @@ class PreparationRelease:
     release: tuple[tuple[str, Runs], ...] = ()
 
 
-async def read(api: Api, job: Job, previous: PreparationRelease | None) -> Reading:
-    """Ask for all nodes of one job; ask nothing more once it is known to have neither task."""
-    if previous is not None and not previous.configured:
-        return Reading(job.pool_id, None)
+async def read(api: Api, job: Job) -> Reading:
+    """Ask for all nodes of one job."""
     # A listing is no snapshot: a node that moved between two pages stands on both.
     nodes: dict[tuple[str | None, str | None], NodeTaskStatus] = {}
     try:
@@ -205,4 +203,6 @@ METRICS: tuple[Metric[PreparationRelease], ...] = (
     *_rows("release", "jobReleaseTaskExecutionInfo", lambda status: status.release),
 )
 
-COLLECTOR = JobCollector("preparation_release", read, fold, METRICS)
+COLLECTOR = JobCollector(
+    "preparation_release", read, fold, METRICS, is_settled=lambda status: not status.configured
+)

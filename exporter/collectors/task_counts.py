@@ -30,7 +30,7 @@ class TaskCounts:
     last_progress: float
 
 
-async def read(api: Api, job: Job, _previous: TaskCounts | None) -> TaskCountsResult:
+async def read(api: Api, job: Job) -> TaskCountsResult:
     """Ask for the counts of one job."""
     return await api.get_task_counts(job.id)
 

@@ -1,0 +1,281 @@
+"""Each collector: an answer of the service in, the whole text of its families out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
+from exporter.collectors import TABLES, jobs, preparation_release, task_counts
+from exporter.collectors.preparation_release import PreparationRelease, Reading
+from exporter.errors import AuthenticationFailed, JobGone, ServiceError, TaskNotConfigured
+from exporter.exposition import Exposition, Format
+from exporter.selection import Rule
+from tests.test_selection import NOW, rule
+
+Golden = Callable[[str, str], None]
+JOB = ("myaccount", "job-1")
+
+
+def text(table: str, identity: tuple[str, ...], snapshot: Any) -> str:
+    exposition = Exposition(TABLES)
+    exposition.put(table, identity, snapshot)
+    return exposition.body(Format.TEXT).plain.decode()
+
+
+# Task counts
+
+
+def counts(**members: Any) -> TaskCountsResult:
+    return msgspec.convert(members, TaskCountsResult)
+
+
+TASKS = {"active": 5, "running": 7, "completed": 4, "succeeded": 3, "failed": 1}
+SLOTS = {"active": 10, "running": 14, "completed": 8, "succeeded": 6, "failed": 2}
+
+
+def test_task_counts(golden: Golden) -> None:
+    snapshot = task_counts.fold(None, counts(taskCounts=TASKS, taskSlotCounts=SLOTS), 1000.0)
+    golden("task_counts.prom", text("task_counts", JOB, snapshot))
+
+
+def test_counts_that_the_service_did_not_give_have_no_series() -> None:
+    snapshot = task_counts.fold(None, counts(taskCounts={"active": 1, "running": None}), 1000.0)
+    lines = [line for line in text("task_counts", JOB, snapshot).splitlines() if line[0] != "#"]
+    assert lines == [
+        'azure_batch_job_tasks{account="myaccount",job_id="job-1",state="active"} 1',
+        "azure_batch_job_last_progress_timestamp_seconds"
+        '{account="myaccount",job_id="job-1"} 1000.0',
+    ]
+
+
+def test_counts_that_do_not_add_up_are_shown_as_they_are() -> None:
+    # The service's counts lag behind each other; correcting them would be a lie of our own.
+    reading = counts(taskCounts={"completed": 1, "succeeded": 5, "failed": 5})
+    shown = text("task_counts", JOB, task_counts.fold(None, reading, 0.0))
+    assert 'azure_batch_job_tasks{account="myaccount",job_id="job-1",state="completed"} 1' in shown
+
+
+def test_progress_is_when_completed_last_grew() -> None:
+    snapshot = None
+    seen = []
+    for now, completed in ((10.0, 4), (20.0, 4), (30.0, 6), (40.0, 5), (50.0, 6), (60.0, None)):
+        snapshot = task_counts.fold(snapshot, counts(taskCounts={"completed": completed}), now)
+        seen.append(snapshot.last_progress)
+    assert seen == [10.0, 10.0, 30.0, 30.0, 50.0, 50.0]
+
+
+# Preparation and release
+
+
+def run(**members: Any) -> dict[str, Any]:
+    return {"retryCount": 0, **members}
+
+
+def nodes(*entries: dict[str, Any]) -> tuple[NodeTaskStatus, ...]:
+    return msgspec.convert(
+        [{"poolId": "pool-1", "nodeId": f"tvm-{n}", **e} for n, e in enumerate(entries)],
+        tuple[NodeTaskStatus, ...],
+    )
+
+
+SUCCESS = run(
+    state="completed",
+    startTime="2026-01-01T10:00:00Z",
+    endTime="2026-01-01T10:00:05Z",
+    exitCode=0,
+    result="success",
+)
+RUNNING = run(state="running", startTime="2026-01-01T11:00:00.5Z")
+FAILED = run(
+    state="completed",
+    exitCode=3,
+    result="failure",
+    failureInfo={"category": "UserError", "code": "FailureExitCode", "message": "node tvm-7"},
+)
+DISK_FULL = run(
+    state="completed", result="failure", failureInfo={"category": "ServerError", "code": "DiskFull"}
+)
+NEW_KIND = run(
+    state="completed", result="failure", failureInfo={"category": "Cosmic", "code": "BrandNew"}
+)
+
+PREPARATION = "jobPreparationTaskExecutionInfo"
+RELEASE = "jobReleaseTaskExecutionInfo"
+
+
+def test_preparation_and_release(golden: Golden) -> None:
+    reading = Reading(
+        "pool-1",
+        nodes(
+            {PREPARATION: SUCCESS, RELEASE: SUCCESS},
+            {PREPARATION: SUCCESS, RELEASE: FAILED},
+            {PREPARATION: SUCCESS, RELEASE: RUNNING},
+            {PREPARATION: RUNNING},
+            {PREPARATION: {**RUNNING, "startTime": "2026-01-01T10:30:00Z"}},
+            {PREPARATION: FAILED},
+            {PREPARATION: FAILED},
+            {PREPARATION: DISK_FULL, "poolId": "pool-0"},
+            {PREPARATION: NEW_KIND, "poolId": "pool-0"},
+            {PREPARATION: run(state="completed", exitCode=0), "poolId": "pool-0"},
+            {PREPARATION: run(state="Rebooting"), "poolId": "pool-0"},
+            {PREPARATION: run(state="completed", result="failure"), "poolId": "pool-0"},
+        ),
+    )
+    snapshot = preparation_release.fold(None, reading, 0.0)
+    golden("preparation_release.prom", text("preparation_release", JOB, snapshot))
+
+
+def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
+    snapshot = preparation_release.fold(None, Reading("pool-1", ()), 0.0)
+    shown = text("preparation_release", JOB, snapshot)
+    samples = [line for line in shown.splitlines() if line[0] != "#"]
+    assert len(samples) == 8
+    assert all(line.endswith(" 0") and 'pool_id="pool-1"' in line for line in samples)
+
+
+class NodesApi:
+    """Gives these pages, or an error."""
+
+    def __init__(self, *pages: tuple[NodeTaskStatus, ...], error: Exception | None = None) -> None:
+        self.pages = pages
+        self.error = error
+
+    async def list_preparation_and_release_task_status(
+        self, job_id: str
+    ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]:
+        if self.error:
+            raise self.error
+        for page in self.pages:
+            yield page
+
+
+async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
+    (early,) = nodes({PREPARATION: RUNNING})
+    (late,) = nodes({PREPARATION: SUCCESS})
+    api = NodesApi((early,), (late,))
+    reading = await preparation_release.read(api, Job("job-1"))
+    assert reading.nodes == (late,)
+
+
+async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:
+    api = NodesApi(error=TaskNotConfigured(409))
+    reading = await preparation_release.read(api, Job("job-1"))
+    snapshot = preparation_release.fold(None, reading, 0.0)
+    assert snapshot == PreparationRelease(configured=False)
+    assert text("preparation_release", JOB, snapshot) == ""
+    assert preparation_release.COLLECTOR.is_settled(snapshot)
+
+
+# Jobs
+
+
+def test_jobs(golden: Golden) -> None:
+    job = msgspec.convert(
+        {
+            "id": "job-1",
+            "displayName": 'Nightly "render"\n',
+            "state": "Completed",
+            "priority": -10,
+            "creationTime": "2026-01-01T10:00:00.1234567Z",
+            "executionInfo": {
+                "startTime": "2026-01-01T10:00:01Z",
+                "endTime": "2026-01-01T11:00:00Z",
+                "poolId": "0fd5f1a0-guid",
+            },
+        },
+        Job,
+    )
+    golden("jobs.prom", text("job", JOB, job))
+
+
+def test_what_a_job_does_not_say_has_no_series() -> None:
+    samples = [line for line in text("job", JOB, Job("job-1")).splitlines() if line[0] != "#"]
+    assert samples == [
+        'azure_batch_job_info{account="myaccount",job_id="job-1",display_name="",pool_id=""} 1'
+    ]
+
+
+def test_a_job_state_that_is_new_to_us_is_unknown() -> None:
+    shown = text("job", JOB, Job("job-1", state="hibernating"))
+    assert 'state="unknown"} 1\n' in shown
+    assert shown.count("azure_batch_job_state{") == len(jobs.STATES) + 1
+
+
+class JobsApi:
+    """Lists these jobs and gives those, or raises."""
+
+    def __init__(self, listed: tuple[Job, ...] = (), **named: Job | Exception) -> None:
+        self.listed = listed
+        self.named = named
+        self.filters: list[str | None] = []
+        self.got: list[str] = []
+
+    async def get_job(self, job_id: str) -> Job:
+        self.got.append(job_id)
+        answer = self.named.get(job_id, JobGone(404))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]:
+        self.filters.append(filter_)
+        yield self.listed[:1]
+        yield self.listed[1:]
+
+
+async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
+    found = await jobs.read(api, rules, known or {}, NOW.timestamp())
+    return [watched.job for watched in found]
+
+
+async def test_a_named_job_is_read_where_it_is_not_listed_and_left_out_where_it_is_gone() -> None:
+    done = Job("done", state="completed")
+    api = JobsApi((Job("a", state="active"),), done=done)
+    found = await read_jobs(api, rule(id="done"), rule(id="gone"), rule(id="A"), rule(id_regex="b"))
+    assert [job.id for job in found] == ["a", "done"]
+    assert api.got == ["done", "gone"]
+
+
+async def test_named_jobs_alone_cause_no_listing() -> None:
+    api = JobsApi(a=Job("a"))
+    assert await read_jobs(api, rule(id="a")) == [Job("a")]
+    assert api.filters == []
+
+
+async def test_trouble_with_one_named_job_is_not_that_of_the_others() -> None:
+    api = JobsApi(bad=ServiceError(500), fresh=ServiceError(500), good=Job("good"))
+    rules = (rule(id="bad"), rule(id="fresh"), rule(id="good"))
+    known = {"bad": Job("bad", priority=5)}
+    assert await read_jobs(api, *rules, known=known) == [
+        Job("bad", priority=5),
+        Job("fresh"),
+        Job("good"),
+    ]
+
+
+async def test_trouble_with_the_whole_account_fails_the_reading() -> None:
+    api = JobsApi(bad=AuthenticationFailed(401))
+    with pytest.raises(AuthenticationFailed):
+        await read_jobs(api, rule(id="bad"))
+
+
+# Pool nodes
+
+
+def test_pool_nodes_of_every_kind_and_state(official: Callable[[str], Any], golden: Golden) -> None:
+    pools = msgspec.convert(
+        official("AccountListPoolNodeCounts")["value"], tuple[PoolNodeCounts, ...]
+    )
+    golden("pool_nodes.prom", text("pool nodes", ("myaccount",), pools))
+
+
+def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> None:
+    pool = PoolNodeCounts("p", {"idle": 1, "hibernating": 2, "unknown": 3, "total": 6}, None)
+    shown = text("pool nodes", ("myaccount",), (pool,))
+    prefix = 'azure_batch_pool_nodes{account="myaccount",pool_id="p",kind="dedicated"'
+    samples = sorted(line for line in shown.splitlines() if line[0] != "#")
+    assert samples == [f'{prefix},state="idle"}} 1', f'{prefix},state="unknown"}} 5']

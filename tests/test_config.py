@@ -1,0 +1,135 @@
+"""The configuration file: what is accepted, and what each mistake is answered with."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter import config
+from exporter.errors import ConfigError
+from tests.conftest import KEY
+
+ROOT = Path(__file__).parent.parent
+BAD = sorted((Path(__file__).parent / "bad_configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
+def test_a_mistake_is_answered_with_line_path_and_cure(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comment lines at the top of each file are the whole answer, without the file's name."""
+    monkeypatch.setenv("BATCH_KEY", KEY)
+    monkeypatch.setenv("NOT_BASE64", "hush!")
+    text = file.read_text()
+    expected = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    folder = f"{file.parent}/"
+    problems = [
+        problem.removeprefix(f"{file}:").replace(folder, "") for problem in caught.value.problems
+    ]
+    assert problems == expected
+
+
+def test_the_example_is_valid_and_names_every_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (ROOT / "config.example.yaml").read_text()
+    loaded = config.parse(text, "config.example.yaml", tmp_path)
+    assert loaded.accounts
+    named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
+    for model in (config.Config, config.Defaults, config.Account, config.Auth, config.JobRule):
+        assert set(model.model_fields) <= named, model
+
+
+def test_a_schema_validator_accepts_the_example() -> None:
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--schemafile",
+            ROOT / "docs" / "config.schema.json",
+            ROOT / "config.example.yaml",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_schema_refuses_an_unknown_key() -> None:
+    from jsonschema import Draft202012Validator
+
+    schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
+    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    validator = Draft202012Validator(schema)
+    assert not list(validator.iter_errors(example))
+    example["accounts"][0]["intervall"] = "30s"
+    assert list(validator.iter_errors(example))
+
+
+def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
+    for file, reason in (
+        (tmp_path / "none.yaml", "cannot be read: No such file or directory"),
+        (tmp_path, "cannot be read: Is a directory"),
+        (tmp_path / "binary.yaml", "not UTF-8 text: invalid start byte"),
+    ):
+        (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+        with pytest.raises(ConfigError) as caught:
+            config.load(file)
+        assert str(caught.value) == f"{file}: {reason}"
+
+
+def test_the_least_configuration_watches_all_jobs_with_the_default_credential(
+    tmp_path: Path,
+) -> None:
+    text = "accounts: [{name: a, endpoint: 'https://a.westeurope.batch.azure.com/'}]"
+    (account,) = config.parse(text, "c.yaml", tmp_path).accounts
+    assert account.endpoint == "https://a.westeurope.batch.azure.com"
+    assert account.auth.method == "default"
+    assert account.auth.scope == "https://batch.core.windows.net//.default"
+    assert [rule.id_regex for rule in account.jobs] == [".*"]
+    assert account.request_timeout == 10.0
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9"]
+)
+def test_plain_http_is_allowed_on_loopback(endpoint: str, tmp_path: Path) -> None:
+    text = json.dumps({"accounts": [{"name": "a", "endpoint": endpoint}]})
+    assert config.parse(text, "c.yaml", tmp_path).accounts[0].endpoint == endpoint
+
+
+def test_secret_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    (tmp_path / "c.yaml").write_text(
+        "accounts: [{name: a, endpoint: 'https://x.y', auth: {method: shared_key, key_file: key}}]"
+    )
+    (account,) = config.load(tmp_path / "c.yaml").accounts
+    assert account.auth.key_file == tmp_path / "key"
+    assert len(config.read_account_key(account.auth)) == 64
+    assert KEY not in repr(account)
+
+
+def test_anchors_and_merge_keys_are_allowed(tmp_path: Path) -> None:
+    text = """
+accounts:
+  - &first {name: a, endpoint: "https://a.b", jobs: [{id: x}]}
+  - {<<: *first, name: b}
+"""
+    assert [a.name for a in config.parse(text, "c.yaml", tmp_path).accounts] == ["a", "b"]
+
+
+def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
+    text = "accounts: [{name: a, endpoint: 'https://a.b'}]"
+    loaded = config.parse(text, "c.yaml", tmp_path)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.accounts = ()  # type: ignore[misc]

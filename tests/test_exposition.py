@@ -1,0 +1,172 @@
+"""Samples to text, text to bytes: escaping, both formats, gzip, and rendering once per change."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.exposition import Exposition, Format, gzip_body
+from exporter.metric import Metric, Sample, Table, escape, format_value, render, state_set
+
+Values = dict[tuple[str, ...], float]
+
+
+def gauge(name: str, *labels: str) -> Metric[Values]:
+    return Metric(name, "gauge", "Some help", "Some_Operation field", labels, lambda v: v.items())
+
+
+THINGS = Table(("account",), (gauge("things", "kind"), gauge("more_things", "kind")))
+
+
+def text_of(exposition: Exposition, format_: Format = Format.TEXT) -> str:
+    return exposition.body(format_).plain.decode()
+
+
+def test_a_snapshot_becomes_the_lines_of_its_families() -> None:
+    exposition = Exposition({"things": THINGS})
+    exposition.put("things", ("b",), {("x",): 2})
+    exposition.put("things", ("a",), {("x",): 1, ("y",): 0.5})
+    help_ = "Some help. Source: Some_Operation field; polled, not fetched on scrape."
+    assert text_of(exposition) == (
+        f"# HELP things {help_}\n"
+        "# TYPE things gauge\n"
+        'things{account="a",kind="x"} 1\n'
+        'things{account="a",kind="y"} 0.5\n'
+        'things{account="b",kind="x"} 2\n'
+        f"# HELP more_things {help_}\n"
+        "# TYPE more_things gauge\n"
+        'more_things{account="a",kind="x"} 1\n'
+        'more_things{account="a",kind="y"} 0.5\n'
+        'more_things{account="b",kind="x"} 2\n'
+    )
+    assert exposition.body(Format.TEXT).series == 6
+
+
+def test_a_counter_is_named_as_each_format_wants_it() -> None:
+    counter = Metric[Values]("events_total", "counter", "H", "S", (), lambda v: v.items())
+    exposition = Exposition({"events": Table((), (counter,))})
+    exposition.put("events", (), {(): 3})
+    assert "# TYPE events_total counter\nevents_total 3\n" in text_of(exposition)
+    assert "# TYPE events counter\nevents_total 3\n" in text_of(exposition, Format.OPENMETRICS)
+
+
+def test_what_is_removed_is_gone_and_a_family_without_samples_has_no_header() -> None:
+    exposition = Exposition({"things": THINGS})
+    exposition.put("things", ("a",), {("x",): 1})
+    exposition.remove("things", ("a",))
+    exposition.remove("things", ("never there",))
+    assert text_of(exposition) == ""
+    assert exposition.body(Format.TEXT).series == 0
+
+
+def test_unchanged_state_is_the_same_bytes_object_and_the_order_of_arrival_does_not_show() -> None:
+    one, other = Exposition({"things": THINGS}), Exposition({"things": THINGS})
+    for account in ("a", "b", "c"):
+        one.put("things", (account,), {("x",): 1})
+    for account in ("c", "a", "b"):
+        other.put("things", (account,), {("x",): 1})
+    before = one.body(Format.TEXT)
+    one.put("things", ("a",), {("x",): 1})
+    assert one.body(Format.TEXT) is before
+    assert other.body(Format.TEXT).plain == before.plain
+    one.put("things", ("a",), {("x",): 2})
+    assert one.body(Format.TEXT) is not before
+
+
+def test_only_what_changed_is_rendered_again() -> None:
+    rendered: list[float] = []
+
+    def samples(value: float) -> Iterable[Sample]:
+        rendered.append(value)
+        return (((), value),)
+
+    row = Metric[float]("things", "gauge", "H", "S", (), samples)
+    exposition = Exposition({"things": Table(("job_id",), (row,))})
+    for number in range(10):
+        exposition.put("things", (str(number),), number)
+    for format_ in Format:
+        exposition.body(format_)
+    exposition.put("things", ("3",), 33)
+    for format_ in Format:
+        exposition.body(format_)
+        exposition.body(format_)
+    assert rendered == [*range(10), 33]
+
+
+def test_label_values_too_many_or_too_few_are_an_error() -> None:
+    for values in ((), ("a", "b")):
+        with pytest.raises(ValueError, match="zip"):
+            render(THINGS, ("account",), {values: 1})
+
+
+@given(st.dictionaries(st.tuples(st.text()), st.floats(), min_size=1), st.text())
+def test_any_text_and_any_number_survive_both_formats(values: Values, account: str) -> None:
+    row = gauge("things", "kind")
+    exposition = Exposition({"things": Table(("account",), (row,))})
+    exposition.put("things", (account,), values)
+    for text, parse in (
+        (text_of(exposition), parse_text),
+        (text_of(exposition, Format.OPENMETRICS) + "# EOF\n", parse_openmetrics),
+    ):
+        (family,) = parse(text)  # type: ignore[operator]
+        read = {(sample.labels["kind"],): sample.value for sample in family.samples}
+        assert {sample.labels["account"] for sample in family.samples} == {account}
+        assert read.keys() == values.keys()
+        assert all(
+            read[key] == value or (math.isnan(read[key]) and math.isnan(value))
+            for key, value in values.items()
+        )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("plain", "plain"), ('a"b', 'a\\"b'), ("a\nb", "a\\nb"), ("a\\n", "a\\\\n"), ("\ud800", "?")],
+)
+def test_label_values_are_escaped(value: str, text: str) -> None:
+    assert escape(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (True, "1"),
+        (2**63, "9223372036854775808"),
+        (0.1, "0.1"),
+        (math.inf, "+Inf"),
+        (-math.inf, "-Inf"),
+        (math.nan, "NaN"),
+        (1756939281.121862, "1756939281.121862"),
+    ],
+)
+def test_numbers_are_written_exactly(value: float, text: str) -> None:
+    assert format_value(value) == text
+
+
+def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:
+    assert list(state_set(("a", "b"), "b")) == [(("a",), 0), (("b",), 1)]
+    assert list(state_set(("a", "b"), "unknown")) == [
+        (("a",), 0),
+        (("b",), 0),
+        (("unknown",), 1),
+    ]
+    assert list(state_set(("a", "b"), None)) == []
+
+
+@given(st.binary(max_size=2000), st.integers(min_value=0, max_value=300))
+def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) -> None:
+    exposition = Exposition({"things": THINGS})
+    for number in range(count):
+        exposition.put("things", (str(number),), {("x",): number})
+    for format_ in Format:
+        state = exposition.body(format_)
+        assert gzip.decompress(gzip_body(state, rest)) == state.plain + rest

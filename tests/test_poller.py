@@ -1,0 +1,413 @@
+"""The polls of one account over hours, in virtual time, and what is exposed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from exporter.batch.client import BatchClient
+from exporter.batch.models import (
+    Counts,
+    Job,
+    NodeTaskStatus,
+    PoolNodeCounts,
+    TaskCountsResult,
+)
+from exporter.collectors import TABLES
+from exporter.config import Defaults, JobRule
+from exporter.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    Forbidden,
+    JobGone,
+    PollError,
+    ServiceError,
+    TaskNotConfigured,
+)
+from exporter.exposition import Exposition, Format
+from exporter.poller import AccountPoller, Plan
+from exporter.selection import resolve
+from exporter.store import Store
+from tests import virtual_time
+
+EPOCH = 1_800_000_000.0
+CREATED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+class Api:
+    """An account: jobs by id with their task counts; anything may be an error instead."""
+
+    def __init__(self, **jobs: Any) -> None:
+        self.jobs: dict[str, Any] = jobs
+        self.created: dict[str, dt.datetime] = {}
+        self.listing: PollError | None = None
+        self.nodes: Any = ()
+        self.preparation: dict[str, Any] = {}
+        self.delay = 0.0
+        self.asked: list[tuple[str, float]] = []
+
+    def _note(self, what: str) -> None:
+        self.asked.append((what, asyncio.get_running_loop().time()))
+
+    async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]:
+        self._note("jobs")
+        if self.listing:
+            raise self.listing
+        yield tuple(
+            Job(job_id, state="active", creation_time=self.created.get(job_id, CREATED))
+            for job_id in self.jobs
+        )
+
+    async def get_job(self, job_id: str) -> Job:
+        raise JobGone(404)
+
+    async def get_task_counts(self, job_id: str) -> TaskCountsResult:
+        self._note(job_id)
+        answer = self.jobs.get(job_id, JobGone(404))
+        await asyncio.sleep(self.delay)
+        if isinstance(answer, Exception):
+            raise answer
+        return TaskCountsResult(task_counts=Counts(active=answer, completed=answer))
+
+    async def list_preparation_and_release_task_status(
+        self, job_id: str
+    ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]:
+        self._note(f"preparation of {job_id}")
+        answer = self.preparation.get(job_id, TaskNotConfigured(409))
+        if isinstance(answer, Exception):
+            raise answer
+        yield answer
+
+    async def list_pool_node_counts(self) -> AsyncIterator[tuple[PoolNodeCounts, ...]]:
+        if isinstance(self.nodes, Exception):
+            raise self.nodes
+        yield self.nodes
+
+
+class Observer:
+    """Takes what the poller tells, and keeps what it skipped."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.skipped = 0
+
+    def poll_started(self, lag: float) -> None: ...
+
+    def polls_skipped(self, count: int) -> None:
+        self.skipped += count
+
+    def poll_done(self, collector: str, seconds: float) -> None:
+        self.done.append(collector)
+
+
+class World:
+    """A poller over an `Api`, and a look at what it exposes."""
+
+    def __init__(self, api: Api, **settings: Any) -> None:
+        self.api = api
+        self.observer = Observer()
+        self.exposition = Exposition(TABLES)
+        self.store = Store(self.exposition)
+        plan = Plan(
+            account="acc",
+            rules=(resolve(JobRule(id_regex=".*"), Defaults()),),
+            discovery_interval=60.0,
+            pool_nodes=True,
+            interval=30.0,
+            stale_after=3,
+            max_concurrency=8,
+        )
+        self.poller = AccountPoller(
+            replace(plan, **settings),
+            cast(BatchClient, api),
+            self.store,
+            self.observer,
+            lambda: EPOCH + asyncio.get_running_loop().time(),
+        )
+
+    def text(self) -> str:
+        return self.exposition.body(Format.TEXT).plain.decode()
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """The value of the one series of this name that has these labels."""
+        found = []
+        for line in self.text().splitlines():
+            match = re.fullmatch(rf"{name}{{(.*)}} (\S+)", line)
+            if match and all(f'{key}="{value}"' in match[1] for key, value in labels.items()):
+                found.append(float(match[2]))
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def active(self, job_id: str) -> float | None:
+        return self.value("azure_batch_job_tasks", job_id=job_id, state="active")
+
+    def success(self, job_id: str, collector: str = "task_counts") -> float | None:
+        return self.value("azure_batch_job_scrape_success", job_id=job_id, collector=collector)
+
+
+def play(api: Api, story: Callable[[World], Awaitable[None]], **settings: Any) -> World:
+    """Let the poller run while a story is told."""
+
+    async def main() -> World:
+        world = World(api, **settings)
+        running = asyncio.create_task(world.poller.run())
+        await asyncio.sleep(0)
+        await story(world)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return world
+
+    return virtual_time.run(main())
+
+
+def test_a_new_job_is_shown_within_a_discovery_and_an_interval() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(95)
+        world.api.jobs["late"] = 7
+        await asyncio.sleep(90)
+        assert world.active("late") == 7
+
+    play(Api(early=1), story)
+
+
+def test_a_deleted_job_disappears_with_the_next_poll_and_leaves_the_others_alone() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        assert world.value("azure_batch_jobs", state="active") == 2
+        del world.api.jobs["gone"]
+        # The listing would say so at 120 s; the poll of the job itself says so before.
+        await asyncio.sleep(30)
+        assert "gone" not in world.text()
+        assert world.value("azure_batch_jobs", state="active") == 1
+        assert world.active("stays") == 2
+        await asyncio.sleep(200)
+        assert [what for what, when in world.api.asked if what == "gone" and when > 100] == []
+
+    play(Api(gone=1, stays=2), story)
+
+
+def test_a_job_that_leaves_the_selection_takes_its_series_with_it() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(31)
+        assert world.active("a") == 1
+        del world.api.jobs["a"]
+        world.api.jobs["b"] = 2
+        await asyncio.sleep(60)
+        assert 'job_id="a"' not in world.text()
+
+    play(Api(a=1), story)
+
+
+def test_a_job_deleted_and_created_again_is_another_job() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        assert world.success("a", "preparation_release") == 1
+        asked = [when for what, when in world.api.asked if what == "preparation of a"]
+        assert len(asked) == 1  # it is known to have none
+        world.api.created["a"] = CREATED + dt.timedelta(days=1)
+        world.api.preparation["a"] = msgspec.convert(
+            [
+                {
+                    "poolId": "p",
+                    "nodeId": "n",
+                    "jobPreparationTaskExecutionInfo": {"state": "running"},
+                }
+            ],
+            tuple[NodeTaskStatus, ...],
+        )
+        await asyncio.sleep(95)
+        running = world.value("azure_batch_job_preparation_tasks", state="running")
+        assert running == 1
+
+    play(Api(a=1), story)
+
+
+def test_a_failed_poll_keeps_the_last_values_for_three_intervals_and_then_drops_them() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(31)
+        last = world.value(
+            "azure_batch_job_last_scrape_success_timestamp_seconds",
+            job_id="a",
+            collector="task_counts",
+        )
+        assert (world.active("a"), world.success("a")) == (1, 1)
+        world.api.jobs["a"] = ServiceError(500, "InternalError")
+        for seconds, active in ((30, 1), (30, 1), (30, None), (300, None)):
+            await asyncio.sleep(seconds)
+            assert (world.active("a"), world.success("a")) == (active, 0)
+            assert last == world.value(
+                "azure_batch_job_last_scrape_success_timestamp_seconds",
+                job_id="a",
+                collector="task_counts",
+            )
+        assert world.active("b") == 2
+        assert world.success("b") == 1
+        assert world.value("azure_batch_up") == 1
+        assert world.value("azure_batch_job_info", job_id="a") == 1
+        world.api.jobs["a"] = 5
+        await asyncio.sleep(30)
+        assert (world.active("a"), world.success("a")) == (5, 1)
+
+    play(Api(a=1, b=2), story)
+
+
+def test_one_collectors_failure_is_not_the_others() -> None:
+    async def story(world: World) -> None:
+        world.api.preparation["a"] = Forbidden(403, "InsufficientAccountPermissions")
+        await asyncio.sleep(200)
+        assert world.success("a", "preparation_release") == 0
+        assert world.success("a", "task_counts") == 1
+        assert world.active("a") == 1
+        assert world.value("azure_batch_up") == 1
+
+    play(Api(a=1), story)
+
+
+def test_an_account_whose_jobs_cannot_be_listed_is_down_and_keeps_polling_its_jobs() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(59)
+        world.api.listing = ServiceError(500, "InternalError")
+        await asyncio.sleep(2)
+        assert world.value("azure_batch_up") == 0
+        assert world.value("azure_batch_account_scrape_success", collector="jobs") == 0
+        assert world.value("azure_batch_account_scrape_success", collector="pool_nodes") == 1
+        world.api.jobs["a"] = 9
+        await asyncio.sleep(35)
+        assert world.active("a") == 9
+        assert world.value("azure_batch_jobs", state="active") == 1
+        await asyncio.sleep(100)  # three listings failed: what they gave is dropped, no more
+        assert world.value("azure_batch_jobs", state="active") is None
+        assert world.value("azure_batch_job_info", job_id="a") is None
+        assert world.active("a") == 9
+        world.api.listing = None
+        await asyncio.sleep(60)
+        assert world.value("azure_batch_up") == 1
+        assert world.value("azure_batch_jobs", state="active") == 1
+        assert world.value("azure_batch_job_info", job_id="a") == 1
+
+    play(Api(a=1), story)
+
+
+def test_refused_credentials_show_at_once_and_so_does_their_recovery() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["a"] = AuthenticationFailed(403, "AuthenticationFailed")
+        await asyncio.sleep(30)
+        assert world.value("azure_batch_up") == 0
+        # What is known to hold without asking proves nothing about the credentials.
+        assert world.success("a", "preparation_release") == 1
+        world.api.jobs["a"] = 1
+        await asyncio.sleep(30)
+        assert world.value("azure_batch_up") == 1
+
+    play(Api(a=1), story, pool_nodes=False, discovery_interval=3600.0)
+
+
+def test_pool_nodes_that_cannot_be_read_are_dropped_after_three_intervals() -> None:
+    async def story(world: World) -> None:
+        world.api.nodes = (PoolNodeCounts("p", {"idle": 3}, None),)
+        await asyncio.sleep(31)
+        assert world.value("azure_batch_pool_nodes", state="idle") == 3
+        world.api.nodes = Forbidden(403)
+        await asyncio.sleep(60)
+        assert world.value("azure_batch_pool_nodes", state="idle") == 3
+        await asyncio.sleep(31)
+        assert world.value("azure_batch_pool_nodes", state="idle") is None
+        assert world.value("azure_batch_up") == 1  # a missing permission on pools is not an outage
+        world.api.nodes = ConnectionFailed("refused")
+        await asyncio.sleep(31)
+        assert world.value("azure_batch_up") == 0
+
+    play(Api(a=1), story)
+
+
+def test_a_defect_costs_one_poll_and_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story(world: World) -> None:
+        world.api.jobs["a"] = RuntimeError("a defect")
+        await asyncio.sleep(61)
+        assert world.success("a") == 0
+        assert world.active("b") == 2
+        world.api.jobs["a"] = 4
+        await asyncio.sleep(30)
+        assert world.active("a") == 4
+
+    play(Api(a=1, b=2), story)
+    assert any(record.exc_info and "a defect" in caplog.text for record in caplog.records)
+
+
+def test_an_outage_is_one_line_in_the_log_and_its_end_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        down = ConnectionFailed("connection refused")
+        world.api.listing = world.api.nodes = down
+        for job_id in world.api.jobs:
+            world.api.jobs[job_id] = down
+        await asyncio.sleep(600)
+        assert world.value("azure_batch_up") == 0
+        world.api.listing, world.api.nodes = None, ()
+        for job_id in world.api.jobs:
+            world.api.jobs[job_id] = 1
+        await asyncio.sleep(120)
+        assert world.value("azure_batch_up") == 1
+
+    play(Api(**{f"job-{number}": 1 for number in range(20)}), story)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "account cannot be polled: connection refused"),
+        ("INFO", "account can be polled again"),
+    ]
+
+
+def test_a_slow_poll_skips_turns_and_its_late_answer_for_a_job_that_left_is_ignored() -> None:
+    async def story(world: World) -> None:
+        world.api.delay = 100.0
+        await asyncio.sleep(40)
+        del world.api.jobs["a"]
+        await asyncio.sleep(400)
+        assert 'job_id="a"' not in world.text()
+        assert world.active("b") == 2
+        assert world.observer.skipped >= 9  # three turns in each hundred seconds
+
+    play(Api(a=1, b=2), story)
+
+
+def test_the_account_is_ready_when_every_poll_was_tried_once_however_it_went() -> None:
+    async def story(world: World) -> None:
+        assert not world.poller.is_ready
+        await asyncio.sleep(31)
+        assert world.poller.is_ready
+
+    play(Api(a=1, b=ServiceError(500)), story)
+    broken = Api()
+    broken.listing = broken.nodes = ConnectionFailed("refused")
+    play(broken, story)
+
+
+def test_one_round_polls_everything_once() -> None:
+    async def main() -> None:
+        world = World(Api(a=1, b=2))
+        await world.poller.run_once()
+        assert (world.active("a"), world.active("b")) == (1, 2)
+        assert sorted(world.observer.done) == [
+            "jobs",
+            "pool_nodes",
+            "preparation_release",
+            "preparation_release",
+            "task_counts",
+            "task_counts",
+        ]
+
+    virtual_time.run(main())

@@ -1,0 +1,98 @@
+"""Which jobs the rules select."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
+from exporter.config import Defaults, JobRule
+from exporter.selection import Rule, listing_filter, needs_listing, resolve, select
+
+NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+
+
+def rule(**settings: Any) -> Rule:
+    return resolve(JobRule.model_validate(settings), Defaults())
+
+
+def job(job_id: str, state: str = "active", ended_ago: float | None = None, **metadata: str) -> Job:
+    ended = None if ended_ago is None else NOW - dt.timedelta(seconds=ended_ago)
+    pairs = tuple(NameValuePair(name, value) for name, value in metadata.items())
+    return Job(job_id, state=state, execution_info=JobExecutionInfo(end_time=ended), metadata=pairs)
+
+
+def selected(rules: list[Rule], *jobs: Job) -> list[str]:
+    return [found.job.id for found in select(rules, jobs, NOW.timestamp())]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"id": "nightly"}, ["nightly"]),
+        ({"id": "NIGHTLY"}, ["nightly"]),
+        ({"id_regex": "nf-.*"}, ["nf-a", "nf-b"]),
+        ({"id_regex": "nf"}, []),
+        ({"id_regex": ".*", "states": ["disabled"]}, ["paused"]),
+        ({"id_regex": ".*", "states": ["deleting"]}, ["going"]),
+        ({"id_regex": ".*", "states": ["completed"]}, ["early", "just"]),
+        ({"id_regex": ".*", "states": ["disabled"], "completed_for": "1h"}, ["just", "paused"]),
+        ({"id_regex": ".*", "metadata": {"env": "prod"}}, ["nf-a"]),
+        ({"id_regex": ".*", "metadata": {"env": "prod", "team": "x"}}, []),
+        ({"id": "early"}, ["early"]),
+        ({"id": "early", "states": ["active"]}, []),
+        ({"id": "going"}, ["going"]),
+    ],
+    ids=str,
+)
+def test_a_rule_selects_by_id_state_age_and_metadata(
+    settings: dict[str, Any], expected: list[str]
+) -> None:
+    jobs = (
+        job("nightly"),
+        job("nf-b", env="dev"),
+        job("nf-a", env="prod"),
+        job("paused", "Disabled"),
+        job("early", "completed", ended_ago=3600.0),
+        job("just", "completed", ended_ago=3599.0),
+        job("going", "deleting"),
+    )
+    assert selected([rule(**settings)], *jobs) == expected
+
+
+def test_the_first_rule_that_matches_applies() -> None:
+    rules = [
+        rule(id_regex="nf-.*", interval="10s", collect=["task_counts"]),
+        rule(id_regex=".*", stale_after=9),
+    ]
+    first, second = select(rules, [job("nf-a"), job("other")], NOW.timestamp())
+    assert (first.rule.interval, first.rule.collect, first.rule.stale_after) == (
+        10.0,
+        ("task_counts",),
+        3,
+    )
+    assert (second.rule.interval, second.rule.stale_after) == (30.0, 9)
+
+
+def test_a_job_that_stands_on_two_pages_is_taken_once() -> None:
+    found = select([rule(id_regex=".*")], [job("a"), job("A", "disabled")], NOW.timestamp())
+    assert [(watched.job.id, watched.job.state) for watched in found] == [("A", "disabled")]
+
+
+def test_only_what_some_rule_can_want_is_listed() -> None:
+    rules = [rule(id="exact"), rule(id_regex="a.*", states=["active"])]
+    assert listing_filter(rules, NOW.timestamp()) == "state eq 'active'"
+    rules.append(rule(id_regex="b.*", states=["disabled"], completed_for="90m"))
+    assert listing_filter(rules, NOW.timestamp()) == (
+        "(state eq 'active') or (state eq 'disabled') or ((state eq 'completed') and"
+        " (stateTransitionTime ge DateTime'2026-01-01T10:30:00.000000Z'))"
+    )
+    rules.append(rule(id_regex="c.*", states=["completed"]))
+    assert "stateTransitionTime" not in listing_filter(rules, NOW.timestamp())
+
+
+def test_rules_with_an_exact_id_alone_need_no_listing() -> None:
+    assert not needs_listing([rule(id="a"), rule(id="b")])
+    assert needs_listing([rule(id="a"), rule(id_regex="b")])
