@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import exporter
-from exporter import config, logs
+from exporter import config, configfile, logs
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import Service, open_service
@@ -162,7 +162,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         )
     logs.configure(options.log_level, options.log_format)
-    loaded = config.load(options.config_file)
+    loaded = configfile.load(options.config_file)
     return asyncio.run(_serve(loaded, options))
 
 
@@ -208,7 +208,7 @@ async def _run_until(service: Service, stop: asyncio.Event) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    loaded = config.load(options.config_file)
+    loaded = configfile.load(options.config_file)
     rules = sum(len(account.jobs) for account in loaded.accounts)
     print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")
     return 0
@@ -216,7 +216,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _scrape(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format)
-    return asyncio.run(_scrape_once(config.load(options.config_file)))
+    return asyncio.run(_scrape_once(configfile.load(options.config_file)))
 
 
 async def _scrape_once(loaded: config.Config) -> int:

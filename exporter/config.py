@@ -6,11 +6,7 @@ docs/configuration.md and docs/config.schema.json.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import difflib
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,15 +19,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from exporter import durations, yamlfile
-from exporter.errors import ConfigError
+from exporter import durations
 
 JobCollectorName = Literal["task_counts", "preparation_release"]
 JobState = Literal[
@@ -333,163 +327,3 @@ class Config(_Model):
             if names.count(name) > 1:
                 raise ValueError(f"two accounts are named {name}: the label must be unique")
         return value
-
-
-def load(file: Path) -> Config:
-    """Read and check a configuration file, secrets included.
-
-    ConfigError names every problem with file, line and path. Relative paths in the file are
-    relative to its folder.
-    """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError((f"{file}: cannot be read: {error.strerror}",)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError((f"{file}: not UTF-8 text: {error.reason}",)) from error
-    return parse(text, str(file), file.parent)
-
-
-def parse(text: str, name: str, folder: Path) -> Config:
-    """Check a configuration text. `name`: how messages call it; `folder`: base of its paths."""
-    document = yamlfile.parse_yaml(text, name)
-    if not isinstance(document.data, dict):
-        raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
-    try:
-        config = Config.model_validate(document.data)
-    except ValidationError as error:
-        details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
-        found = [
-            (document.line(detail["loc"]), _explain(document, detail))
-            for detail in details
-            # A list whose items are wrong counts as too short on top: one cause, one line.
-            if not (detail["type"] == "too_short" and _has_problem_below(detail["loc"], details))
-        ]
-        raise ConfigError(tuple(text for _, text in sorted(found))) from error
-    config = _resolve_paths(config, folder)
-    problems = tuple(
-        document.problem(("accounts", number, "auth", field), text)
-        for number, account in enumerate(config.accounts)
-        for field, text in _secret_problems(account.auth)
-    )
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
-def _resolve_paths(config: Config, folder: Path) -> Config:
-    def resolved(auth: Auth) -> Auth:
-        paths = {
-            name: folder / path
-            for name in ("client_secret_file", "certificate_file", "key_file")
-            if (path := getattr(auth, name)) is not None
-        }
-        return auth.model_copy(update=paths)
-
-    accounts = tuple(
-        account.model_copy(update={"auth": resolved(account.auth)}) for account in config.accounts
-    )
-    return config.model_copy(update={"accounts": accounts})
-
-
-def read_secret(file: Path | None, variable: str | None) -> str:
-    """A secret from a file or an environment variable. ValueError says what is wrong with it."""
-    if file is not None:
-        try:
-            secret = file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not text") from error
-        if not secret:
-            raise ValueError(f"{file} is empty")
-        return secret
-    secret = os.environ.get(variable or "", "").strip()
-    if not secret:
-        raise ValueError(f"the environment variable {variable} is not set or empty")
-    return secret
-
-
-def read_account_key(auth: Auth) -> bytes:
-    """The account key of method shared_key. ValueError says what is wrong, without the key."""
-    try:
-        key = base64.b64decode(read_secret(auth.key_file, auth.key_env), validate=True)
-    except binascii.Error:
-        raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
-    return key
-
-
-def _secret_problems(auth: Auth) -> list[tuple[str, str]]:
-    try:
-        if auth.method == "shared_key":
-            field = "key_file" if auth.key_file else "key_env"
-            read_account_key(auth)
-        elif auth.method == "client_secret":
-            field = "client_secret_file" if auth.client_secret_file else "client_secret_env"
-            read_secret(auth.client_secret_file, auth.client_secret_env)
-        elif auth.method == "client_certificate" and auth.certificate_file:
-            field = "certificate_file"
-            try:
-                auth.certificate_file.read_bytes()
-            except OSError as error:
-                raise ValueError(
-                    f"{auth.certificate_file} cannot be read: {error.strerror}"
-                ) from error
-    except ValueError as error:
-        return [(field, str(error))]
-    return []
-
-
-def _has_problem_below(path: yamlfile.Path, details: list[dict[str, Any]]) -> bool:
-    return any(len(d["loc"]) > len(path) and d["loc"][: len(path)] == path for d in details)
-
-
-def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors, in the words of the file."""
-    path: yamlfile.Path = tuple(detail["loc"])
-    kind, given = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        text = "unknown key"
-        known = sorted(_model_around(path).model_fields)
-        near = difflib.get_close_matches(str(path[-1]), known, n=1)
-        text += f": did you mean {near[0]}?" if near else ""
-    elif kind == "missing":
-        text = "this key is required"
-    elif kind == "value_error":
-        text = str(detail["ctx"]["error"])
-    elif kind == "string_pattern_mismatch":
-        text = f"{given!r} cannot be right: write for example {_field_example(path)}"
-    elif kind == "too_short":
-        text = "must not be empty"
-    elif kind == "tuple_type":
-        text = "must be a list"
-    elif kind == "string_type" and given is not None:
-        text = f"must be text: write it in quotes, '{given}'"
-    elif kind == "literal_error":
-        text = f"{given!r} is not one of {detail['ctx']['expected']}"
-    else:
-        text = detail["msg"][:1].lower() + detail["msg"][1:]
-    return document.problem(path, text)
-
-
-def _model_around(path: yamlfile.Path) -> type[BaseModel]:
-    """The model of the mapping in which the last part of `path` stands."""
-    model: type[BaseModel] = Config
-    for part in path[:-1]:
-        if isinstance(part, str):
-            model = _BELOW[part]
-    return model
-
-
-def _field_example(path: yamlfile.Path) -> str:
-    examples = _model_around(path).model_fields[str(path[-1])].examples
-    assert examples, f"{path}: a field with a pattern has an example"
-    return str(examples[0])
-
-
-_BELOW: Mapping[str, type[BaseModel]] = {
-    "defaults": Defaults,
-    "accounts": Account,
-    "auth": Auth,
-    "jobs": JobRule,
-}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter import config
+from exporter import config, configfile
 from tests.fake_batch import FakeBatch, fake_batch
 from tests.tools import find_tool
 
@@ -44,7 +44,7 @@ def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
                 }
             ],
         }
-        return config.parse(json.dumps(data), "test.yaml", tmp_path)
+        return configfile.parse(json.dumps(data), "test.yaml", tmp_path)
 
     return make
 

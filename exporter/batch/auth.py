@@ -20,7 +20,7 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
 
-from exporter import config
+from exporter import config, secret
 from exporter.errors import CredentialError
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def build(account: config.Account) -> Auth:
     """
     auth = account.auth
     if auth.method == "shared_key":
-        return SharedKeyAuth(account.name, config.read_account_key(auth))
+        return SharedKeyAuth(account.name, secret.read_account_key(auth))
     return TokenAuth(_credential(auth, _authority(account.endpoint)), auth.scope)
 
 
@@ -188,8 +188,8 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredentia
         case "workload_identity":
             return aio.WorkloadIdentityCredential(**tenant, **client, **cloud)
         case "client_secret":
-            secret = config.read_secret(auth.client_secret_file, auth.client_secret_env)
-            return aio.ClientSecretCredential(**tenant, **client, client_secret=secret, **cloud)
+            given = secret.read_secret(auth.client_secret_file, auth.client_secret_env)
+            return aio.ClientSecretCredential(**tenant, **client, client_secret=given, **cloud)
         case "client_certificate":
             return aio.CertificateCredential(
                 **tenant, **client, certificate_path=str(auth.certificate_file), **cloud
@@ -202,5 +202,5 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredentia
                 "workload_identity_client_id": auth.client_id,
                 "workload_identity_tenant_id": auth.tenant_id,
             }
-            given = {name: value for name, value in for_all.items() if value}
-            return aio.DefaultAzureCredential(**given, **cloud)
+            known = {name: value for name, value in for_all.items() if value}
+            return aio.DefaultAzureCredential(**known, **cloud)

@@ -1,0 +1,246 @@
+"""The command line: real processes, as a user starts them."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import exporter
+from exporter.__main__ import parse_address
+from tests.conftest import KEY
+from tests.fake_batch import FakeBatch, batch_error
+
+
+@asynccontextmanager
+async def program(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "exporter",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "BATCH_KEY": KEY, **environment},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def finish(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a run to the end."""
+    async with program(*arguments, **environment) as process:
+        output, errors = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode is not None
+        return process.returncode, output.decode(), errors.decode()
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., str]:
+    """Write a configuration for an endpoint; gives the flag that names it."""
+
+    def write(endpoint: str, **account: Any) -> str:
+        file = tmp_path / "config.yaml"
+        auth = {"method": "shared_key", "key_env": "BATCH_KEY"}
+        defaults = {"interval": "1s"}
+        accounts = [{"name": "myaccount", "endpoint": endpoint, "auth": auth, **account}]
+        file.write_text(json.dumps({"defaults": defaults, "accounts": accounts}))
+        return f"--config.file={file}"
+
+    return write
+
+
+@pytest.fixture
+def one_job(batch: FakeBatch, official: Callable[[str], Any]) -> FakeBatch:
+    """An account with one job without preparation."""
+    batch.json("/jobs", official("JobList"))
+    batch.json("/jobs/jobId/taskcounts", official("JobGetTaskCounts"))
+    batch.on(
+        "/jobs/jobId/jobpreparationandreleasetaskstatus",
+        batch_error(409, "JobPreparationTaskOrReleaseTaskNotSpecified", "Neither."),
+    )
+    batch.json("/nodecounts", official("AccountListPoolNodeCounts"))
+    return batch
+
+
+async def logged_address(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if match := re.search(r'address="?(http://[^"\s]+)"?', line.decode()):
+            return match[1]
+    raise AssertionError("the program ended without listening")
+
+
+async def test_run_polls_and_serves_until_it_is_told_to_stop(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    flag = write_config(one_job.endpoint)
+    async with program("run", flag, "--web.listen-address=127.0.0.1:0") as process:
+        url = await logged_address(process)
+        async with aiohttp.ClientSession() as session, asyncio.timeout(15):
+            while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:
+                await asyncio.sleep(0.05)
+            text = await (await session.get(url)).text()
+        labels = 'account="myaccount",job_id="jobId"'
+        assert f'azure_batch_job_tasks{{{labels},state="running"}} 7\n' in text
+        assert 'azure_batch_up{account="myaccount"} 1\n' in text
+        started = asyncio.get_running_loop().time()
+        process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), 10)
+        assert asyncio.get_running_loop().time() - started < 10
+    assert process.returncode == 0
+    assert "Traceback" not in errors.decode()
+    assert "never awaited" not in errors.decode()
+
+
+async def test_run_stops_cleanly_in_the_middle_of_a_poll(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: Any) -> Any:
+        asked.set()
+        await answered.wait()
+
+    one_job.on("/jobs", hang)
+    flag = write_config(one_job.endpoint)
+    async with program("run", flag, "--web.listen-address=127.0.0.1:0") as process:
+        await asyncio.wait_for(asked.wait(), 15)
+        process.send_signal(signal.SIGINT)
+        _, errors = await asyncio.wait_for(process.communicate(), 10)
+        answered.set()
+    assert (process.returncode, "Traceback" in errors.decode()) == (0, False)
+
+
+async def test_scrape_prints_the_metrics_once(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    status, output, _ = await finish("scrape", write_config(one_job.endpoint))
+    assert status == 0
+    assert 'azure_batch_job_completed_tasks{account="myaccount",job_id="jobId"' in output
+    assert output.endswith("\n")
+
+
+async def test_scrape_of_an_account_that_fails_still_prints_and_says_so_in_its_status(
+    batch: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    batch.on("/jobs", batch_error(403, "AuthenticationFailed", "Server failed to authenticate."))
+    flag = write_config(batch.endpoint, pool_nodes=False)
+    status, output, errors = await finish("scrape", flag, "--log.format=json")
+    assert status == 1
+    assert 'azure_batch_up{account="myaccount"} 0\n' in output
+    (line,) = (json.loads(line) for line in errors.splitlines())
+    assert line["msg"] == (
+        "account cannot be polled: HTTP 403 AuthenticationFailed Server failed to authenticate."
+    )
+    assert (line["account"], line["level"]) == ("myaccount", "WARNING")
+
+
+async def test_no_secret_is_in_the_log_at_debug_level(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    flag = write_config(one_job.endpoint)
+    _, output, errors = await finish("scrape", flag, "--log.level=debug")
+    assert KEY not in output + errors
+    assert "SharedKey" not in output + errors
+
+
+async def test_check_accepts_and_refuses(
+    one_job: FakeBatch, write_config: Callable[..., str], tmp_path: Path
+) -> None:
+    status, output, errors = await finish("check", write_config(one_job.endpoint))
+    assert (status, errors) == (0, "")
+    assert output == f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s)\n"
+    status, output, errors = await finish("check", write_config(one_job.endpoint, pool_node=1))
+    assert (status, output) == (2, "")
+    assert errors == (
+        f"{tmp_path}/config.yaml:1: accounts[0].pool_node: unknown key: did you mean pool_nodes?\n"
+    )
+    assert one_job.requests == []
+
+
+async def test_run_without_a_configuration_says_what_is_missing() -> None:
+    status, _, errors = await finish("run")
+    assert status == 2
+    assert "--config.file" in errors
+    assert "config.example.yaml" in errors
+
+
+async def test_a_port_that_is_taken_is_named(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    address = one_job.endpoint.removeprefix("http://")
+    flag = write_config(one_job.endpoint)
+    status, _, errors = await finish("run", flag, f"--web.listen-address={address}")
+    assert status == 1
+    assert "address already in use" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["run", "--web.listen-address=nowhere"], ["run", "--web.telemetry-path="]],
+)
+async def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    status, _, errors = await finish(*arguments)
+    assert status == 2
+    assert "usage: azure-batch-exporter" in errors
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "simulate", "check", "scrape", "healthcheck"])
+async def test_each_command_has_help(command: str) -> None:
+    status, output, _ = await finish(command, "--help")
+    assert status == 0
+    assert output.startswith(f"usage: azure-batch-exporter {command}")
+
+
+async def test_version_is_one_line() -> None:
+    status, output, _ = await finish("--version", AZURE_BATCH_EXPORTER_REVISION="abc123")
+    assert status == 0
+    assert output.startswith(f"azure-batch-exporter {exporter.__version__} (revision abc123, ")
+    assert output.count("\n") == 1
+
+
+async def test_healthcheck_asks_a_running_exporter(batch: FakeBatch) -> None:
+    batch.json("/-/healthy", "Healthy.")
+    assert (await finish("healthcheck", f"--url={batch.endpoint}/-/healthy"))[0] == 0
+    assert (await finish("healthcheck", f"--url={batch.endpoint}/nothing"))[0] == 1
+    status, _, errors = await finish("healthcheck", "--url=http://127.0.0.1:1/")
+    assert status == 1
+    assert "refused" in errors
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (":10225", (None, 10225)),
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:65535", ("localhost", 65535)),
+    ],
+)
+def test_listen_addresses_are_spelled_as_in_prometheus(
+    text: str, address: tuple[str | None, int]
+) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "10225", "::1:80", "host:", "host:x", "host:65536"])
+def test_what_is_no_listen_address_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="port"):
+        parse_address(text)
