@@ -59,9 +59,7 @@ ENDED_BY_TIME_LIMIT = FailureKind(
     exit_code=-1073741510,  # 0xC000013A, which the service reports of a process it ended itself
     retryable=False,
 )
-NODE_LOST = _before_start(
-    "ServerError", "Unknown", "The compute node went away while the task ran"
-)
+NODE_LOST = _before_start("ServerError", "Unknown", "The compute node went away while the task ran")
 
 _BLOB = "One of the specified Azure Blob(s) is not found"
 
@@ -81,7 +79,9 @@ FAILURE_KINDS: Mapping[str, FailureKind] = MappingProxyType(
             "UserError", "BlobNotFound", _BLOB, ("FilePath", "inputs/scene.tar")
         ),
         "blob-access-denied": _before_start(
-            "UserError", "BlobAccessDenied", "Access for one of the specified Azure Blob(s) is denied"
+            "UserError",
+            "BlobAccessDenied",
+            "Access for one of the specified Azure Blob(s) is denied",
         ),
         "container-image": _before_start(
             "UserError",
@@ -97,7 +97,9 @@ FAILURE_KINDS: Mapping[str, FailureKind] = MappingProxyType(
             "ServerError", "DiskFull", "There is not enough disk space on the node to run the task"
         ),
         "file-create": _before_start(
-            "ServerError", "ResourceFileCreateFailed", "Failed to create a resource file on the node"
+            "ServerError",
+            "ResourceFileCreateFailed",
+            "Failed to create a resource file on the node",
         ),
         "unknown": _before_start("ServerError", "Unknown", "An internal error occurred"),
         "upload-misc": _after_exit(

@@ -19,7 +19,7 @@ def arrive(state: State) -> None:
     auto_pool = state.chance(scenario.auto_pool_share)
     job = _new_job(state, name, _auto_pool(state) if auto_pool else _fixed_pool(state), auto_pool)
     state.jobs[job.id] = job
-    total = random.randint(*scenario.tasks_per_job)
+    total = _size(state)
     if total > 1 and state.chance(scenario.later_tasks_share):
         job.tasks_to_come = random.randint(1, total - 1)
         delay = state.between(scenario.later_tasks_delay)
@@ -33,6 +33,13 @@ def arrive(state: State) -> None:
     task_life.add_tasks(state, job, [*ids, *last])
     join_round(job)
     _plan_incidents(state, job)
+
+
+def _size(state: State) -> int:
+    """How many tasks a job gets: small jobs are more common than large ones."""
+    least, most = state.scenario.tasks_per_job
+    ratio: float = most / least
+    return round(least * ratio ** state.random.random())
 
 
 def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:

@@ -316,5 +316,3 @@ class Pool:
         """`resizing` while its size is not its target, else `steady`."""
         at_target = all(self.current(kind) == wanted for kind, wanted in self.targets.items())
         return "steady" if at_target else "resizing"
-
-

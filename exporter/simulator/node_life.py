@@ -96,9 +96,7 @@ def _enter(
     state.agenda.after(state.between(span), _next_step, state, node, node.phase, then)
 
 
-def _next_step(
-    state: State, node: Node, phase: int, then: Callable[[State, Node], None]
-) -> None:
+def _next_step(state: State, node: Node, phase: int, then: Callable[[State, Node], None]) -> None:
     if node.phase == phase and not node.gone:
         then(state, node)
 
@@ -138,9 +136,7 @@ def _incident(state: State, node: Node) -> None:
     _INCIDENTS[state.pick(incidents)](state, node)
 
 
-def _interrupt(
-    state: State, node: Node, *, rebooted: bool = False, reimaged: bool = False
-) -> None:
+def _interrupt(state: State, node: Node, *, rebooted: bool = False, reimaged: bool = False) -> None:
     """Whatever runs on the node stops; its tasks go back to the queue."""
     for task in reversed(list(node.tasks)):
         task_life.requeue(state, task)

@@ -1,4 +1,4 @@
-"""Preparation and release tasks: what a job runs on a node before its first and after its last task.
+"""Preparation and release tasks: what a job runs on a node before and after its tasks.
 
 A record shows the latest attempt on each node: start, end and exit code are overwritten.
 """
@@ -59,7 +59,11 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
 
 
 def _attempt_over(
-    state: State, record: NodeRecord, run_number: int, task: PreparationTask, kind: FailureKind | None
+    state: State,
+    record: NodeRecord,
+    run_number: int,
+    task: PreparationTask,
+    kind: FailureKind | None,
 ) -> None:
     if record.run != run_number:
         return

@@ -24,8 +24,10 @@ class Scenario:
     warm_up: float = 600.0
 
     # Jobs
-    jobs_per_pool: int = 25
-    least_pools: int = 3
+    slots_per_job: float = 20.0
+    """Fixed pools are made until there are about so many task slots for each job."""
+    pools: Whole = (3, 60)
+    """The least and the most fixed pools."""
     auto_pool_share: float = 0.08
     metadata_share: float = 0.8
     display_name_share: float = 0.4
@@ -97,7 +99,7 @@ class Scenario:
     preprocessing: Span = (0.2, 2.0)
 
     # Nodes
-    slots_per_node: tuple[int, ...] = (4, 4, 8, 2)
+    slots_per_node: tuple[int, ...] = (8, 4, 16, 4)
     low_priority_share: float = 0.3
     auto_pool_size_share: float = 0.25
     auto_scale_pools: int = 1

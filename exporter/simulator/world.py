@@ -39,8 +39,7 @@ class World:
         first = ticks.from_datetime(start)
         before = int(scenario.warm_up * ticks.SECOND)
         self._state = State(scenario, Random(seed), Agenda(first - before), jobs, nodes)
-        pools = max(scenario.least_pools, ceil(jobs / scenario.jobs_per_pool))
-        for number in range(pools):
+        for number in range(_pools_needed(scenario, jobs, nodes)):
             node_life.new_pool(
                 self._state,
                 pool_id=pool_name(number),
@@ -116,6 +115,13 @@ class World:
             while state.nodes_to_fill:
                 node, _ = state.nodes_to_fill.popitem()
                 schedule.fill_node(state, node)
+
+
+def _pools_needed(scenario: Scenario, jobs: int, nodes: int) -> int:
+    least, most = scenario.pools
+    slots = scenario.slots_per_node
+    slots_of_pool = nodes * sum(slots) / len(slots)
+    return max(least, min(most, ceil(jobs * scenario.slots_per_job / slots_of_pool)))
 
 
 def _ignoring_case(entities: Mapping[str, _Entity], wanted: str) -> _Entity | None:
