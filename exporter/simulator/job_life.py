@@ -38,8 +38,8 @@ def arrive(state: State) -> None:
 def _size(state: State) -> int:
     """How many tasks a job gets: small jobs are more common than large ones."""
     least, most = state.scenario.tasks_per_job
-    ratio: float = most / least
-    return round(least * ratio ** state.random.random())
+    size: float = least * (most / least) ** state.random.random()
+    return round(size)
 
 
 def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:

@@ -5,6 +5,7 @@ advanced, and the wire's seven fractional digits lose nothing.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND = 10_000_000
 MINUTE = 60 * SECOND
@@ -38,10 +39,15 @@ def etag(tick: int) -> str:
     return f"0x{tick + _EPOCH_OF_DOTNET:X}"
 
 
+@lru_cache(maxsize=8192)  # pages of many entities repeat their seconds
+def _second(whole: int) -> str:
+    return (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def timestamp(tick: int) -> str:
     """`2025-09-03T22:41:21.121862Z`: up to seven digits, trailing zeros trimmed as .NET does."""
     whole, fraction = divmod(tick, SECOND)
-    text = (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _second(whole)
     if not fraction:
         return text + "Z"
     digits = f"{fraction:07d}".rstrip("0")
@@ -51,7 +57,7 @@ def timestamp(tick: int) -> str:
 def full_timestamp(tick: int) -> str:
     """The same with all seven digits, as the text of an error has it."""
     whole, fraction = divmod(tick, SECOND)
-    text = (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
+    text = _second(whole)
     return f"{text}.{fraction:07d}Z"
 
 
