@@ -1,0 +1,32 @@
+"""A simulated Azure Batch account: a world that lives by itself, behind the service's REST API.
+
+It shares no code with the exporter's client, so that each can prove the other.
+"""
+
+from exporter.simulator.auth import Account, TokenRegistry, make_account
+from exporter.simulator.clock import Clock
+from exporter.simulator.errors import BatchError
+from exporter.simulator.identity import Identity, serve_identity
+from exporter.simulator.operations import Call
+from exporter.simulator.scenarios import SCENARIOS, Scenario
+from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
+from exporter.simulator.world import World
+
+__all__ = [
+    "SCENARIOS",
+    "Account",
+    "BatchError",
+    "Call",
+    "Clock",
+    "Identity",
+    "Interceptor",
+    "Proceed",
+    "Scenario",
+    "Simulation",
+    "TokenRegistry",
+    "World",
+    "build_app",
+    "make_account",
+    "serve",
+    "serve_identity",
+]

@@ -1,0 +1,206 @@
+"""A job's life: it arrives with tasks, is disabled for a while, ends, releases, is deleted."""
+
+from uuid import UUID
+
+from exporter.simulator import node_life, preparation, task_life
+from exporter.simulator.failures import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
+from exporter.simulator.model import ACTIVE, RUNNING, Job, Pool, PreparationTask, ReleaseTask
+from exporter.simulator.naming import JobName, job_metadata, job_name
+from exporter.simulator.schedule import join_round
+from exporter.simulator.state import State
+from exporter.simulator.ticks import SECOND
+
+
+def arrive(state: State) -> None:
+    """A user submits a job with its tasks; some of them may follow later."""
+    scenario, random = state.scenario, state.random
+    state.jobs_made += 1
+    name = job_name(random, state.jobs_made, state.jobs)
+    auto_pool = state.chance(scenario.auto_pool_share)
+    job = _new_job(state, name, _auto_pool(state) if auto_pool else _fixed_pool(state), auto_pool)
+    state.jobs[job.id] = job
+    total = _size(state)
+    if total > 1 and state.chance(scenario.later_tasks_share):
+        job.tasks_to_come = random.randint(1, total - 1)
+        delay = state.between(scenario.later_tasks_delay)
+        state.agenda.after(delay, _rest_arrives, state, job, name.task_prefix)
+    else:
+        # Set by users only when all tasks are there, or the job would end too early.
+        job.on_all_tasks_complete = "terminatejob"
+    now_due = total - job.tasks_to_come
+    last = name.last_tasks[max(0, len(name.last_tasks) - now_due) :]
+    ids = [f"{name.task_prefix}-{n:04d}" for n in range(1, now_due - len(last) + 1)]
+    task_life.add_tasks(state, job, [*ids, *last])
+    join_round(job)
+    _plan_incidents(state, job)
+
+
+def _size(state: State) -> int:
+    """How many tasks a job gets: small jobs are more common than large ones."""
+    least, most = state.scenario.tasks_per_job
+    size: float = least * (most / least) ** state.random.random()
+    return round(size)
+
+
+def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
+    scenario, random, now = state.scenario, state.random, state.now
+    prepared = state.chance(scenario.preparation_share)
+    flaky = state.chance(scenario.flaky_job_share)
+    return Job(
+        number=state.jobs_made,
+        id=name.id,
+        created=now,
+        modified=now,
+        state_changed=now,
+        started=now + random.randint(50_000, 900_000),
+        pool=pool,
+        auto_pool=auto_pool,
+        priority=random.choice((0, 0, 0, 100, -500, 1000)),
+        display_name=name.display_name if state.chance(scenario.display_name_share) else None,
+        metadata=job_metadata(random) if state.chance(scenario.metadata_share) else (),
+        max_wall_clock=int(scenario.job_max_wall_clock * SECOND),
+        max_task_retries=random.randint(*scenario.task_retries),
+        preparation=PreparationTask(
+            command_line="/bin/sh -c 'exec ./prepare.sh'",
+            max_retries=random.randint(*scenario.preparation_retries),
+            wait_for_success=state.chance(scenario.wait_for_success_share),
+            rerun_on_reboot=state.chance(scenario.rerun_on_reboot_share),
+        )
+        if prepared
+        else None,
+        release=ReleaseTask("/bin/sh -c 'exec ./clean-up.sh'")
+        if prepared and state.chance(scenario.release_share)
+        else None,
+        failure_share=scenario.flaky_task_failure_share if flaky else scenario.task_failure_share,
+        schedule_id=name.schedule_id,
+    )
+
+
+def _fixed_pool(state: State) -> Pool:
+    fixed = [pool for pool in state.pools.values() if not pool.auto_pool]
+    return fixed[state.jobs_made % len(fixed)]
+
+
+def _auto_pool(state: State) -> Pool:
+    nodes = max(2, round(state.nodes_per_pool * state.scenario.auto_pool_size_share))
+    pool_id = str(UUID(int=state.random.getrandbits(128), version=4)).upper()
+    return node_life.new_pool(state, pool_id=pool_id, nodes=nodes, auto_pool=True, auto_scale=False)
+
+
+def _plan_incidents(state: State, job: Job) -> None:
+    scenario, agenda = state.scenario, state.agenda
+    agenda.after(
+        job.max_wall_clock, _end, state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT
+    )
+    if state.chance(scenario.job_terminate_share):
+        delay = state.between(scenario.job_terminate_after)
+        agenda.after(delay, _end, state, job, "UserTerminate", ENDED_BY_USER)
+    if state.chance(scenario.job_disable_share):
+        agenda.after(state.between(scenario.job_disable_after), _disable, state, job)
+    if state.chance(scenario.ended_unstarted_share):
+        number = state.random.randint(*scenario.ended_unstarted_tasks)
+        delay = state.between(scenario.ended_unstarted_after)
+        agenda.after(delay, task_life.end_unstarted, state, job, number)
+
+
+def _rest_arrives(state: State, job: Job, prefix: str) -> None:
+    if job.state in {"terminating", "completed", "deleting"}:
+        return
+    first = len(job.tasks) + 1
+    ids = [f"{prefix}-{n:04d}" for n in range(first, first + job.tasks_to_come)]
+    job.tasks_to_come = 0
+    job.on_all_tasks_complete = "terminatejob"
+    job.modified = state.now
+    task_life.add_tasks(state, job, ids)
+    join_round(job)
+
+
+def _become(state: State, job: Job, new_state: str) -> None:
+    job.previous_state = job.state
+    job.previous_state_changed = job.state_changed
+    job.state = new_state
+    job.state_changed = state.now
+
+
+def _disable(state: State, job: Job) -> None:
+    """A user disables the job and has its running tasks requeued."""
+    if job.state != "active":
+        return
+    _become(state, job, "disabling")
+    job.modified = state.now
+    preparation.drop_waiting(job)
+    for task in [task for task in job.tasks.values() if task.bucket == RUNNING]:
+        task_life.requeue(state, task)
+    state.agenda.after(state.between((0.5, 2.0)), _disabled, state, job)
+
+
+def _disabled(state: State, job: Job) -> None:
+    if job.state == "disabling":
+        _become(state, job, "disabled")
+        span = state.between(state.scenario.job_disabled_for)
+        state.agenda.after(span, _enable, state, job)
+
+
+def _enable(state: State, job: Job) -> None:
+    if job.state == "disabled":
+        _become(state, job, "enabling")
+        job.modified = state.now
+        state.agenda.after(state.between((0.3, 1.0)), _enabled, state, job)
+
+
+def _enabled(state: State, job: Job) -> None:
+    if job.state == "enabling":
+        _become(state, job, "active")
+        join_round(job)
+        state.pools_to_fill[job.pool] = None
+        state.jobs_to_settle[job] = None
+
+
+def settle(state: State, job: Job) -> None:
+    """After a task or a release ended: does the job go on?"""
+    if job.state == "active":
+        join_round(job)
+        unfinished = job.tally[ACTIVE] + job.tally[RUNNING] + job.tasks_to_come
+        if not unfinished:
+            _end(state, job, "AllTasksComplete", ENDED_BY_USER)
+    elif job.state == "terminating" and not job.awaiting_release:
+        state.agenda.after(state.between((0.2, 1.0)), _complete, state, job)
+
+
+def _end(state: State, job: Job, reason: str, kind: FailureKind) -> None:
+    """The job is terminating: running tasks end this way, active tasks stay active."""
+    if job.state in {"terminating", "completed", "deleting"}:
+        return
+    _become(state, job, "terminating")
+    job.modified = state.now
+    job.terminate_reason = reason
+    job.tasks_to_come = 0
+    job.queue.clear()
+    for task in [task for task in job.tasks.values() if task.bucket == RUNNING]:
+        task_life.complete(state, task, kind)
+    preparation.end_with_job(state, job)
+    state.jobs_to_settle[job] = None
+
+
+def _complete(state: State, job: Job) -> None:
+    """Nothing of the job runs any more. Recorded: previousState and eTag do not change here."""
+    if job.state != "terminating" or job.awaiting_release:
+        return
+    job.state = "completed"
+    job.state_changed = job.ended = state.now
+    for record in job.records.values():
+        record.node.records.pop(job.id, None)
+    if job.auto_pool:
+        node_life.delete_pool(state, job.pool)
+    state.agenda.after(state.between(state.scenario.job_retention), _delete, state, job)
+
+
+def _delete(state: State, job: Job) -> None:
+    _become(state, job, "deleting")
+    job.modified = state.now
+    state.agenda.after(state.between(state.scenario.job_deletion), _gone, state, job)
+
+
+def _gone(state: State, job: Job) -> None:
+    del state.jobs[job.id]
+    state.agenda.after(state.between(state.scenario.job_arrival_delay), arrive, state)

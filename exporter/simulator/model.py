@@ -1,0 +1,318 @@
+"""What a Batch account holds: pools with nodes, jobs with tasks, preparation and release records.
+
+These are the world's own objects; only the simulation's events change them. Times are ticks
+(`ticks.py`), None where the service would leave the member out.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from exporter.simulator.failures import Failure
+
+ACTIVE, RUNNING, SUCCEEDED, FAILED = range(4)
+
+NODE_STATES = (
+    "creating",
+    "deallocated",
+    "deallocating",
+    "idle",
+    "leavingPool",
+    "offline",
+    "preempted",
+    "rebooting",
+    "reimaging",
+    "running",
+    "starting",
+    "startTaskFailed",
+    "unknown",
+    "unusable",
+    "upgradingOS",
+    "waitingForStartTask",
+)
+"""In the spelling of node counts; a node itself writes them in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Tasks, or their slots, by state; `running` includes preparing."""
+
+    active: int
+    running: int
+    succeeded: int
+    failed: int
+
+    @property
+    def completed(self) -> int:
+        """Succeeded and failed together."""
+        return self.succeeded + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatistics:
+    """What `$expand=stats` gives for a task that has started; spans in ticks, sizes in GiB."""
+
+    start_time: int
+    last_update_time: int
+    user_cpu_time: int
+    kernel_cpu_time: int
+    wall_clock_time: int
+    read_iops: int
+    write_iops: int
+    read_io_gib: float
+    write_io_gib: float
+    wait_time: int
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One task of a job. `weight` in [0, 1) sets how much it reads, writes and computes."""
+
+    job: "Job"
+    number: int
+    id: str
+    required_slots: int
+    max_retries: int
+    command_line: str
+    created: int
+    modified: int
+    weight: float
+    state_changed: int
+    state: str = "active"
+    previous_state: str | None = None
+    previous_state_changed: int | None = None
+    bucket: int = ACTIVE
+    node: "Node | None" = None
+    started: int | None = None
+    ended: int | None = None
+    exit_code: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+    retry_count: int = 0
+    requeue_count: int = 0
+    last_retry: int | None = None
+    last_requeue: int | None = None
+    attempt: int = 0
+    """Grows with every start and every interruption: an event of an older attempt is void."""
+
+    def statistics(self, now: int) -> TaskStatistics | None:
+        """Resource use up to `now`; None before the task started."""
+        if self.started is None:
+            return None
+        until = self.ended if self.ended is not None else now
+        wall = max(0, until - self.started)
+        return TaskStatistics(
+            start_time=self.started,
+            last_update_time=until,
+            user_cpu_time=int(wall * (0.35 + 0.6 * self.weight)),
+            kernel_cpu_time=int(wall * 0.05 * self.weight),
+            wall_clock_time=wall,
+            read_iops=int(wall * self.weight) // 40_000,
+            write_iops=int(wall * self.weight) // 90_000,
+            read_io_gib=round(wall * self.weight / 8e8, 9),
+            write_io_gib=round(wall * self.weight / 2e9, 9),
+            wait_time=max(0, self.started - self.created),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """The latest run of a preparation or a release task on one node; `state` running/completed."""
+
+    started: int
+    state: str = "running"
+    ended: int | None = None
+    exit_code: int | None = None
+    result: str | None = None
+    failure: Failure | None = None
+    retry_count: int = 0
+    last_retry: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class NodeRecord:
+    """One job on one node: an entry of the preparation and release status list.
+
+    It outlives the node. `ready`: tasks of the job may run there now. `blocked`: preparation
+    failed and none may until the node is reimaged. `waiting`: tasks held while it runs.
+    `reimaged`: the node lost its disk since, so the job's next task has it prepared again.
+    """
+
+    job: "Job"
+    number: int
+    node: "Node"
+    preparation: Execution
+    release: Execution | None = None
+    ready: bool = False
+    blocked: bool = False
+    reimaged: bool = False
+    waiting: list[Task] = field(default_factory=list)
+    in_flight: bool = False
+    """Preparation is really under way; its state stays `running` while the node is down."""
+    run: int = 0
+    """Grows with every start and interruption: an event of an older run is void."""
+
+    @property
+    def node_id(self) -> str:
+        """Id of the node, which may have left its pool."""
+        return self.node.id
+
+    @property
+    def pool_id(self) -> str:
+        """Id of the pool that the node is or was in."""
+        return self.node.pool.id
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationTask:
+    """A job's preparation task as it was specified."""
+
+    command_line: str
+    max_retries: int
+    wait_for_success: bool
+    rerun_on_reboot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTask:
+    """A job's release task as it was specified."""
+
+    command_line: str
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One job. `pool` is the one it runs on; `auto_pool` when that was made for it alone."""
+
+    number: int
+    id: str
+    created: int
+    modified: int
+    state_changed: int
+    started: int
+    pool: "Pool"
+    auto_pool: bool
+    priority: int
+    display_name: str | None
+    metadata: tuple[tuple[str, str], ...]
+    max_wall_clock: int
+    max_task_retries: int
+    preparation: PreparationTask | None
+    release: ReleaseTask | None
+    failure_share: float
+    state: str = "active"
+    previous_state: str | None = None
+    previous_state_changed: int | None = None
+    ended: int | None = None
+    terminate_reason: str | None = None
+    schedule_id: str | None = None
+    on_all_tasks_complete: str = "noaction"
+    tasks: dict[str, Task] = field(default_factory=dict)
+    records: dict[str, NodeRecord] = field(default_factory=dict)
+    queue: deque[Task] = field(default_factory=deque)
+    queued: bool = False
+    """It stands in its pool's round of jobs that have active tasks."""
+    awaiting_release: int = 0
+    tasks_to_come: int = 0
+    tally: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    slot_tally: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+
+    @property
+    def task_counts(self) -> Counts:
+        """Kept with every change of a task, so reading it costs nothing."""
+        return Counts(*self.tally)
+
+    @property
+    def task_slot_counts(self) -> Counts:
+        """The same, each task counting its required slots."""
+        return Counts(*self.slot_tally)
+
+    def put(self, task: Task, bucket: int) -> None:
+        """Count the task under another state."""
+        tally, slots, required = self.tally, self.slot_tally, task.required_slots
+        tally[task.bucket] -= 1
+        slots[task.bucket] -= required
+        tally[bucket] += 1
+        slots[bucket] += required
+        task.bucket = bucket
+
+    def add(self, task: Task) -> None:
+        """A new active task."""
+        self.tasks[task.id] = task
+        self.queue.append(task)
+        self.tally[ACTIVE] += 1
+        self.slot_tally[ACTIVE] += task.required_slots
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A compute node. `kind` is `dedicated` or `low_priority`; `free` counts unused slots."""
+
+    id: str
+    pool: "Pool"
+    kind: str
+    created: int
+    free: int
+    state: str = "creating"
+    tasks: dict[Task, None] = field(default_factory=dict)
+    records: dict[str, NodeRecord] = field(default_factory=dict)
+    phase: int = 0
+    """Grows with every change of its life: an event planned for an older phase is void."""
+    gone: bool = False
+
+    @property
+    def up(self) -> bool:
+        """It takes and runs tasks."""
+        return self.state in {"idle", "running"}
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """A pool of like nodes; `round` holds the jobs with active tasks, whose turns it gives."""
+
+    number: int
+    id: str
+    created: int
+    modified: int
+    state_changed: int
+    allocation_changed: int
+    slots_per_node: int
+    vm_size: str
+    auto_scale: bool
+    auto_pool: bool
+    targets: dict[str, int]
+    state: str = "active"
+    nodes: dict[str, Node] = field(default_factory=dict)
+    round: deque[Job] = field(default_factory=deque)
+    node_counts: dict[str, dict[str, int]] = field(
+        default_factory=lambda: {kind: {} for kind in ("dedicated", "low_priority")}
+    )
+    """By kind, then by state (NODE_STATES); a state no node was ever in may be absent."""
+
+    def move(self, node: Node, state: str) -> None:
+        """Put one of the pool's nodes into another state."""
+        counts = self.node_counts[node.kind]
+        counts[node.state] -= 1
+        counts[state] = counts.get(state, 0) + 1
+        node.state = state
+
+    def add(self, node: Node) -> None:
+        """Take in a new node."""
+        self.nodes[node.id] = node
+        counts = self.node_counts[node.kind]
+        counts[node.state] = counts.get(node.state, 0) + 1
+
+    def remove(self, node: Node) -> None:
+        """Let a node go for good."""
+        del self.nodes[node.id]
+        self.node_counts[node.kind][node.state] -= 1
+        node.gone = True
+
+    def current(self, kind: str) -> int:
+        """How many nodes of a kind it has, in whatever state."""
+        return sum(self.node_counts[kind].values())
+
+    @property
+    def allocation_state(self) -> str:
+        """`resizing` while its size is not its target, else `steady`."""
+        at_target = all(self.current(kind) == wanted for kind, wanted in self.targets.items())
+        return "steady" if at_target else "resizing"

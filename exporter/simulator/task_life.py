@@ -1,0 +1,143 @@
+"""A task's life: preparing, running, retried, requeued, completed, ended by its user."""
+
+from exporter.simulator.failures import ENDED_BY_USER, FailureKind
+from exporter.simulator.model import ACTIVE, FAILED, RUNNING, SUCCEEDED, Job, Node, Task
+from exporter.simulator.state import State
+
+
+def become(state: State, task: Task, new_state: str, bucket: int) -> None:
+    """Change the task's state, with everything that follows from it on the wire."""
+    task.previous_state = task.state
+    task.previous_state_changed = task.state_changed
+    task.state = new_state
+    task.state_changed = state.now
+    if state.scenario.etag_follows_task_state:
+        task.modified = state.now
+    if bucket != task.bucket:
+        task.job.put(task, bucket)
+
+
+def add_tasks(state: State, job: Job, ids: list[str]) -> None:
+    """New tasks, active from now on, each with its own slots, retries and weight."""
+    scenario, random = state.scenario, state.random
+    sizes = [size for size, _ in scenario.required_slots]
+    weights = [weight for _, weight in scenario.required_slots]
+    now = state.now
+    for task_id, size in zip(ids, random.choices(sizes, weights, k=len(ids)), strict=True):
+        number = len(job.tasks) + 1
+        job.add(
+            Task(
+                job=job,
+                number=number,
+                id=task_id,
+                # A task that needs more slots than a node has would wait for ever.
+                required_slots=min(size, job.pool.slots_per_node),
+                max_retries=job.max_task_retries,
+                command_line=f"/bin/sh -c 'exec ./run.sh {task_id}'",
+                # The service takes a collection of tasks one after the other.
+                created=now + number,
+                modified=now + number,
+                weight=random.random(),
+                state_changed=now + number,
+            )
+        )
+    state.pools_to_fill[job.pool] = None
+
+
+def take_slots(task: Task, node: Node) -> None:
+    """Put the task on a node."""
+    task.node = node
+    node.tasks[task] = None
+    node.free -= task.required_slots
+    if node.state == "idle":
+        node.pool.move(node, "running")
+
+
+def _leave_slots(state: State, task: Task) -> None:
+    node = task.node
+    if node is None or task not in node.tasks:
+        return
+    del node.tasks[task]
+    node.free += task.required_slots
+    if not node.tasks and node.state == "running":
+        node.pool.move(node, "idle")
+    state.nodes_to_fill[node] = None
+
+
+def prepare(state: State, task: Task) -> None:
+    """The task waits on its node for the job's preparation."""
+    become(state, task, "preparing", RUNNING)
+
+
+def run(state: State, task: Task) -> None:
+    """The task's process starts on the node it was put on."""
+    become(state, task, "running", RUNNING)
+    _attempt(state, task)
+
+
+def _attempt(state: State, task: Task) -> None:
+    scenario = state.scenario
+    task.started = state.now
+    task.attempt += 1
+    failure = state.fails(task.job.failure_share, scenario.task_failures)
+    if failure is not None and failure.exit_code is None:
+        span = state.between(scenario.preprocessing)
+    else:
+        span = state.around(scenario.task_median, scenario.task_spread)
+    state.agenda.after(span, _attempt_over, state, task, task.attempt, failure)
+
+
+def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | None) -> None:
+    if task.attempt != attempt:
+        return
+    if kind is None:
+        complete(state, task, None)
+    elif kind.retryable and task.retry_count < task.max_retries:
+        # The service tries again on the same node; the task stays running all the while.
+        task.retry_count += 1
+        task.last_retry = state.now
+        if state.scenario.etag_follows_task_state:
+            task.modified = state.now
+        _attempt(state, task)
+    else:
+        complete(state, task, kind)
+
+
+def complete(state: State, task: Task, kind: FailureKind | None) -> None:
+    """The task is over, for good; a failure may come with exit code 0 or with none."""
+    task.attempt += 1
+    task.ended = state.now
+    task.exit_code = 0 if kind is None else kind.exit_code
+    task.failure = None if kind is None else kind.failure
+    task.result = "success" if kind is None else "failure"
+    become(state, task, "completed", SUCCEEDED if kind is None else FAILED)
+    _leave_slots(state, task)
+    state.jobs_to_settle[task.job] = None
+
+
+def back_to_queue(state: State, task: Task) -> None:
+    """The task is active again and waits for another node, before its job's other tasks."""
+    task.attempt += 1
+    _leave_slots(state, task)
+    task.node = None
+    task.started = None
+    become(state, task, "active", ACTIVE)
+    task.job.queue.appendleft(task)
+    state.pools_to_fill[task.job.pool] = None
+
+
+def requeue(state: State, task: Task) -> None:
+    """The task loses its node, or its job is disabled: back to the queue, and counted."""
+    task.requeue_count += 1
+    task.last_requeue = state.now
+    back_to_queue(state, task)
+
+
+def end_unstarted(state: State, job: Job, number: int) -> None:
+    """A user ends up to `number` of the job's tasks that never ran."""
+    if job.state != "active":
+        return
+    unstarted = [task for task in job.queue if task.state == "active" and not task.requeue_count]
+    for task in unstarted[-number:]:
+        job.queue.remove(task)
+        complete(state, task, ENDED_BY_USER)

@@ -1,0 +1,129 @@
+"""A Batch account in memory that lives by itself: the composition of the simulation."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import ceil
+from random import Random
+from typing import TypeVar
+
+from exporter.simulator import job_life, node_life, schedule, ticks
+from exporter.simulator.agenda import Agenda
+from exporter.simulator.model import Job, Pool, Task
+from exporter.simulator.naming import pool_name
+from exporter.simulator.scenarios import Scenario
+from exporter.simulator.state import State
+
+_Entity = TypeVar("_Entity")
+
+DEFAULT_START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+
+
+class World:
+    """The account's jobs and pools, and the time they are at.
+
+    The same scenario, seed, sizes and start give the same account at the same simulated time,
+    in whatever steps it was advanced. At `start` it has the scenario's warm-up behind it.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        seed: int = 1,
+        jobs: int = 12,
+        nodes: int = 8,
+        start: datetime = DEFAULT_START,
+    ) -> None:
+        """About `jobs` jobs at any time, on fixed pools of `nodes` nodes; `start` is aware."""
+        self.seed = seed
+        first = ticks.from_datetime(start)
+        before = int(scenario.warm_up * ticks.SECOND)
+        self._state = State(scenario, Random(seed), Agenda(first - before), jobs, nodes)
+        for number in range(_pools_needed(scenario, jobs, nodes)):
+            node_life.new_pool(
+                self._state,
+                pool_id=pool_name(number),
+                nodes=nodes,
+                auto_pool=False,
+                auto_scale=number < scenario.auto_scale_pools,
+            )
+        # Spread over the warm-up, so that at its end jobs are met in every phase.
+        for number in range(jobs):
+            delay = int(before * 0.8 * number / jobs)
+            self._state.agenda.after(delay, job_life.arrive, self._state)
+        self._run_until(first)
+
+    @property
+    def scenario(self) -> Scenario:
+        """What kind of account this is."""
+        return self._state.scenario
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """Every job the account lists, by id, oldest first."""
+        return self._state.jobs
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """Every pool the account lists, by id, auto pools among them."""
+        return self._state.pools
+
+    @property
+    def tick(self) -> int:
+        """Simulated time in ticks, as all times of the entities are."""
+        return self._state.now
+
+    @property
+    def now(self) -> datetime:
+        """Simulated time, to the microsecond."""
+        return ticks.to_datetime(self._state.now)
+
+    def advance(self, to: datetime) -> None:
+        """Let everything happen that is due up to this time; a time in the past does nothing."""
+        self._run_until(ticks.from_datetime(to))
+
+    def find_job(self, job_id: str) -> Job | None:
+        """A job by id, in whatever case it is written."""
+        found = self.jobs.get(job_id)
+        return found or _ignoring_case(self.jobs, job_id)
+
+    def find_task(self, job: Job, task_id: str) -> Task | None:
+        """A task of the job by id, in whatever case it is written."""
+        found = job.tasks.get(task_id)
+        return found or _ignoring_case(job.tasks, task_id)
+
+    def find_pool(self, pool_id: str) -> Pool | None:
+        """A pool by id, in whatever case it is written."""
+        found = self.pools.get(pool_id)
+        return found or _ignoring_case(self.pools, pool_id)
+
+    def _run_until(self, tick: int) -> None:
+        self._state.agenda.run_until(tick, self._settle)
+
+    def _settle(self) -> None:
+        """See to whatever the last event touched, until nothing is left to see to."""
+        state = self._state
+        while state.jobs_to_settle or state.pools_to_fill or state.nodes_to_fill:
+            while state.jobs_to_settle:
+                job, _ = state.jobs_to_settle.popitem()
+                job_life.settle(state, job)
+            while state.pools_to_fill:
+                pool, _ = state.pools_to_fill.popitem()
+                for node in pool.nodes.values():
+                    state.nodes_to_fill.pop(node, None)
+                schedule.fill_pool(state, pool)
+            while state.nodes_to_fill:
+                node, _ = state.nodes_to_fill.popitem()
+                schedule.fill_node(state, node)
+
+
+def _pools_needed(scenario: Scenario, jobs: int, nodes: int) -> int:
+    least, most = scenario.pools
+    slots = scenario.slots_per_node
+    slots_of_pool = nodes * sum(slots) / len(slots)
+    return max(least, min(most, ceil(jobs * scenario.slots_per_job / slots_of_pool)))
+
+
+def _ignoring_case(entities: Mapping[str, _Entity], wanted: str) -> _Entity | None:
+    lowered = wanted.lower()
+    return next((entity for key, entity in entities.items() if key.lower() == lowered), None)
