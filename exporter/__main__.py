@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 import urllib.error
@@ -15,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import exporter
-from exporter import config, configfile, logs
+from exporter import config, configfile, demo, logs
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import Service, open_service
@@ -61,6 +62,54 @@ def _parser() -> argparse.ArgumentParser:
     _add_log_flags(run)
     _add_web_flags(run)
     run.set_defaults(command=_run)
+
+    demo_ = commands.add_parser(
+        "demo", help="serve the metrics of a simulated account: nothing to configure"
+    )
+    _add_scenario(demo_)
+    _add_log_flags(demo_)
+    _add_web_flags(demo_)
+    demo_.set_defaults(command=_demo)
+
+    simulate = commands.add_parser("simulate", help="serve a simulated Batch account alone")
+    defaults = demo.Settings()
+    simulate.add_argument(
+        "--listen-address",
+        type=parse_address,
+        default=("127.0.0.1", 0),
+        metavar="ADDRESS",
+        help="host:port to serve on (default: a free port of 127.0.0.1)",
+    )
+    _add_scenario(simulate)
+    simulate.add_argument(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        metavar="N",
+        help="the same seed gives the same account (default: %(default)s)",
+    )
+    simulate.add_argument(
+        "--jobs",
+        type=_positive,
+        default=defaults.jobs,
+        metavar="N",
+        help="number of jobs at any time (default: %(default)s)",
+    )
+    simulate.add_argument(
+        "--nodes",
+        type=_positive,
+        default=defaults.nodes,
+        metavar="N",
+        help="number of nodes in each pool (default: %(default)s)",
+    )
+    simulate.add_argument(
+        "--speed",
+        type=_speed,
+        default=defaults.speed,
+        metavar="X",
+        help="simulated seconds to a real one (default: %(default)s)",
+    )
+    simulate.set_defaults(command=_simulate)
 
     check = commands.add_parser("check", help="validate a configuration file")
     _add_config(check, required=True)
@@ -128,6 +177,32 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
     )
+
+
+def _add_scenario(parser: argparse.ArgumentParser) -> None:
+    listed = "; ".join(f"{name}: {summary}" for name, summary in demo.scenarios().items())
+    parser.add_argument(
+        "--scenario",
+        choices=tuple(demo.scenarios()),
+        default=demo.Settings().scenario,
+        help=f"what is simulated (default: %(default)s). {listed}",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text}: write a whole number, 1 or more")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = -1.0
+    if not 0 <= speed <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text}: write a number, 0 (time stands still) or more")
+    return speed
 
 
 def parse_address(text: str) -> tuple[str | None, int]:
@@ -205,6 +280,46 @@ async def _run_until(service: Service, stop: asyncio.Event) -> None:
     (outcome,) = await asyncio.gather(polling, return_exceptions=True)
     if isinstance(outcome, Exception):  # polling ends by itself only by a defect
         raise outcome
+
+
+def _demo(options: argparse.Namespace) -> int:
+    logs.configure(options.log_level, options.log_format)
+    return asyncio.run(_serve_demo(options))
+
+
+async def _serve_demo(options: argparse.Namespace) -> int:
+    stop = _stop_on_signals()
+    settings = demo.Settings(scenario=options.scenario)
+    async with (
+        demo.simulated_account(settings) as simulation,
+        open_service(demo.demo_config(simulation), revision=_revision()) as service,
+        serving(service, options) as urls,
+    ):
+        print(f"Simulated Batch account, scenario {options.scenario}: {simulation.endpoint}")
+        anywhere = re.compile(r"//(0\.0\.0\.0|\[::\]):")
+        for shown in dict.fromkeys(anywhere.sub("//localhost:", url) for url in urls):
+            print(f"Metrics: {shown}{options.telemetry_path}   Page: {shown}/")
+        print("All series are there within 10 seconds. Press Ctrl-C to stop.", flush=True)
+        await _run_until(service, stop)
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    return asyncio.run(_serve_simulation(options))
+
+
+async def _serve_simulation(options: argparse.Namespace) -> int:
+    stop = _stop_on_signals()
+    settings = demo.Settings(
+        options.scenario, options.seed, options.jobs, options.nodes, options.speed
+    )
+    host, port = options.listen_address
+    async with demo.simulated_account(settings, host or "0.0.0.0", port) as simulation:
+        print(f"endpoint: {simulation.endpoint}")
+        print(f"account: {simulation.account_name}")
+        print(f"key: {simulation.account_key}", flush=True)
+        await stop.wait()
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -67,20 +67,21 @@ class AccountPoller:
     @property
     def is_ready(self) -> bool:
         """Whether a first round is over, however it went."""
-        started = bool(self._scheduler.polls())
-        return started and self._scheduler.first_round_done
+        return self._scheduler.first_round_done
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        self._start()
+        self._add_account_polls()
         await self._scheduler.run()
 
     async def run_once(self) -> None:
         """Poll everything once."""
-        self._start()
+        self._add_account_polls()
         await self._scheduler.run_once()
 
-    def _start(self) -> None:
+    def _add_account_polls(self) -> None:
+        if self._scheduler.polls():
+            return
         interval = self._plan.discovery_interval
         self._scheduler.add(Poll((jobs.NAME,), interval, self._poll_jobs), at_once=True)
         if self._plan.pool_nodes:

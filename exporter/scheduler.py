@@ -58,11 +58,12 @@ class Scheduler:
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._first_round: set[Key] = set()
+        self._first_round_done = False
 
     @property
     def first_round_done(self) -> bool:
-        """Whether every poll that was ever added has run once, or was removed."""
-        return not self._first_round
+        """Whether there was a moment at which every poll had run once, or was removed."""
+        return self._first_round_done
 
     def add(self, poll: Poll, *, at_once: bool = False) -> None:
         """Run a poll from now on.
@@ -71,12 +72,13 @@ class Scheduler:
         that many polls added together are spread over it evenly.
         """
         phase = 0.0 if at_once else zlib.crc32("\0".join(poll.key).encode()) / 2**32
-        self._first_round.add(poll.key)
+        if not self._first_round_done:
+            self._first_round.add(poll.key)
         self._push(poll, asyncio.get_running_loop().time() + phase * poll.interval)
 
     def remove(self, key: Key) -> None:
         """Do not run a poll any more; one that is under way comes to its end."""
-        self._first_round.discard(key)
+        self._ran(key)
         turn = self._turns.pop(key, None)
         if turn is not None:
             turn.cancelled = True
@@ -101,17 +103,26 @@ class Scheduler:
 
     async def run_once(self) -> None:
         """Run every poll once, those that others add meanwhile included, without waiting."""
-        while self._first_round:
-            polls = [self._turns[key].poll for key in sorted(self._first_round)]
+        done: set[Key] = set()
+        while pending := sorted(self._turns.keys() - done):
             async with asyncio.TaskGroup() as group:
-                for poll in polls:
+                for key in pending:
+                    done.add(key)
                     await self._slots.acquire()
-                    task = group.create_task(self._run_now(poll))
-                    task.add_done_callback(lambda _: self._slots.release())
+                    if key not in self._turns:  # removed meanwhile
+                        self._slots.release()
+                    else:
+                        task = group.create_task(self._run_now(self._turns[key].poll))
+                        task.add_done_callback(lambda _: self._slots.release())
 
     async def _run_now(self, poll: Poll) -> None:
         await poll.run()
-        self._first_round.discard(poll.key)
+        self._ran(poll.key)
+
+    def _ran(self, key: Key) -> None:
+        if key in self._first_round:
+            self._first_round.discard(key)
+            self._first_round_done = not self._first_round
 
     async def _next_due(self) -> _Turn:
         loop = asyncio.get_running_loop()
@@ -140,7 +151,7 @@ class Scheduler:
         finally:
             self._slots.release()
             if not turn.cancelled:
-                self._first_round.discard(poll.key)
+                self._ran(poll.key)
                 # The timetable does not drift: turns that have passed meanwhile are left out.
                 missed = int(max(0.0, loop.time() - turn.due) / poll.interval)
                 if missed:

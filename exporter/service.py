@@ -57,7 +57,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Connect a configuration's accounts; nothing is polled yet.
 
-    ConfigError where a secret cannot be read. `now`: Unix time, also that of signatures.
+    ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
     """
     telemetry = Telemetry(revision)
     exposition = Exposition(collectors.TABLES)

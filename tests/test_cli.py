@@ -93,8 +93,9 @@ async def test_run_polls_and_serves_until_it_is_told_to_stop(
     async with program("run", flag, "--web.listen-address=127.0.0.1:0") as process:
         url = await logged_address(process)
         async with aiohttp.ClientSession() as session, asyncio.timeout(15):
-            while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:
-                await asyncio.sleep(0.05)
+            ready = url.replace("/metrics", "/-/ready")
+            while (await session.get(ready)).status != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # another process: there is no event to wait for
             text = await (await session.get(url)).text()
         labels = 'account="myaccount",job_id="jobId"'
         assert f'azure_batch_job_tasks{{{labels},state="running"}} 7\n' in text

@@ -134,6 +134,8 @@ def test_the_first_round_is_over_when_every_poll_ran_once_or_was_removed() -> No
         assert not scheduler.first_round_done
         scheduler.remove(("b",))
         assert scheduler.first_round_done
+        scheduler.add(log.poll(("later",), 1000.0))
+        assert scheduler.first_round_done  # once over, it stays over
 
     run_for(6.0, main)
 
