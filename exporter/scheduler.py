@@ -103,17 +103,17 @@ class Scheduler:
 
     async def run_once(self) -> None:
         """Run every poll once, those that others add meanwhile included, without waiting."""
-        done: set[Key] = set()
-        while pending := sorted(self._turns.keys() - done):
+        done: set[int] = set()
+        while pending := [turn for turn in self._turns.values() if turn.number not in done]:
             async with asyncio.TaskGroup() as group:
-                for key in pending:
-                    done.add(key)
+                for turn in pending:
+                    done.add(turn.number)
                     await self._slots.acquire()
-                    if key not in self._turns:  # removed meanwhile
+                    if turn.cancelled:  # removed meanwhile
                         self._slots.release()
-                    else:
-                        task = group.create_task(self._run_now(self._turns[key].poll))
-                        task.add_done_callback(lambda _: self._slots.release())
+                        continue
+                    task = group.create_task(self._run_now(turn.poll))
+                    task.add_done_callback(lambda _: self._slots.release())
 
     async def _run_now(self, poll: Poll) -> None:
         await poll.run()

@@ -83,11 +83,11 @@ def difference(shown: Series, expected: Series) -> dict[Any, Any]:
 LARGE = dataclasses.replace(
     SCENARIOS["steady"],
     pools=(1, 1),
-    tasks_per_job=(300, 500),
-    slots_per_node=(16,),
+    tasks_per_job=(500, 700),
+    slots_per_node=(32,),
     task_median=60.0,
     preparation_share=0.9,
-    warm_up=900.0,
+    warm_up=2400.0,
     auto_scale_pools=0,
 )
 
