@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import re
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +18,7 @@ import exporter
 from exporter.__main__ import parse_address
 from tests.conftest import KEY
 from tests.fake_batch import FakeBatch, batch_error
-
-
-@asynccontextmanager
-async def program(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "exporter",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "BATCH_KEY": KEY, **environment},
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def finish(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error of a run to the end."""
-    async with program(*arguments, **environment) as process:
-        output, errors = await asyncio.wait_for(process.communicate(), 30)
-        assert process.returncode is not None
-        return process.returncode, output.decode(), errors.decode()
+from tests.process import finish, logged_address, program, stop
 
 
 @pytest.fixture
@@ -78,14 +49,6 @@ def one_job(batch: FakeBatch, official: Callable[[str], Any]) -> FakeBatch:
     return batch
 
 
-async def logged_address(process: asyncio.subprocess.Process) -> str:
-    assert process.stderr is not None
-    async for line in process.stderr:
-        if match := re.search(r'address="?(http://[^"\s]+)"?', line.decode()):
-            return match[1]
-    raise AssertionError("the program ended without listening")
-
-
 async def test_run_polls_and_serves_until_it_is_told_to_stop(
     one_job: FakeBatch, write_config: Callable[..., str]
 ) -> None:
@@ -100,13 +63,10 @@ async def test_run_polls_and_serves_until_it_is_told_to_stop(
         labels = 'account="myaccount",job_id="jobId"'
         assert f'azure_batch_job_tasks{{{labels},state="running"}} 7\n' in text
         assert 'azure_batch_up{account="myaccount"} 1\n' in text
-        started = asyncio.get_running_loop().time()
-        process.send_signal(signal.SIGTERM)
-        _, errors = await asyncio.wait_for(process.communicate(), 10)
-        assert asyncio.get_running_loop().time() - started < 10
+        errors = await stop(process)
     assert process.returncode == 0
-    assert "Traceback" not in errors.decode()
-    assert "never awaited" not in errors.decode()
+    assert "Traceback" not in errors
+    assert "never awaited" not in errors
 
 
 async def test_run_stops_cleanly_in_the_middle_of_a_poll(
@@ -122,10 +82,9 @@ async def test_run_stops_cleanly_in_the_middle_of_a_poll(
     flag = write_config(one_job.endpoint)
     async with program("run", flag, "--web.listen-address=127.0.0.1:0") as process:
         await asyncio.wait_for(asked.wait(), 15)
-        process.send_signal(signal.SIGINT)
-        _, errors = await asyncio.wait_for(process.communicate(), 10)
+        errors = await stop(process, signal.SIGINT)
         answered.set()
-    assert (process.returncode, "Traceback" in errors.decode()) == (0, False)
+    assert (process.returncode, "Traceback" in errors) == (0, False)
 
 
 async def test_scrape_prints_the_metrics_once(
@@ -245,3 +204,34 @@ def test_listen_addresses_are_spelled_as_in_prometheus(
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="port"):
         parse_address(text)
+
+
+async def test_the_demo_shows_every_kind_of_series_of_several_jobs_within_30_seconds() -> None:
+    async with program("demo", "--web.listen-address=127.0.0.1:0") as process, asyncio.timeout(30):
+        url = await logged_address(process)
+        wanted = ("job_tasks", "job_task_slots", "job_preparation_tasks", "job_release_tasks")
+        jobs: dict[str, set[str]] = {}
+        async with aiohttp.ClientSession() as session:
+            while len(jobs) < len(wanted) or min(map(len, jobs.values())) < 3:
+                await asyncio.sleep(0.2)
+                text = await (await session.get(url)).text()
+                found = re.findall(
+                    r'^azure_batch_(\w+){account="simulated",job_id="([^"]+)', text, re.MULTILINE
+                )
+                jobs = {name: {j for n, j in found if n == name} for name in wanted}
+        await stop(process, signal.SIGINT)
+    assert process.returncode == 0
+
+
+async def test_the_simulator_alone_prints_what_a_client_needs() -> None:
+    async with program("simulate", "--seed=4", "--jobs=3", "--nodes=2", "--speed=0") as process:
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode().strip() for _ in range(3)]
+        (endpoint, account, key) = (line.partition(": ")[2] for line in lines)
+        assert endpoint.startswith("http://127.0.0.1:")
+        assert (account, len(key)) == ("simulated", 88)
+        async with aiohttp.ClientSession() as session:
+            answer = await session.get(f"{endpoint}/jobs?api-version=2024-07-01.20.0")
+            assert answer.status in (401, 403)  # without a signature
+        await stop(process)
+    assert process.returncode == 0

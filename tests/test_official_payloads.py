@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from exporter import config
 from exporter.exposition import Format
 from exporter.service import open_service
 from tests.fake_batch import FakeBatch, reply
+from tests.process import check_metrics
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = 1_757_000_000.0
@@ -107,13 +107,4 @@ async def test_flat_task_counts_of_older_api_versions_are_read(
 
 @pytest.mark.parametrize("name", ["official.prom", "recorded.prom"])
 async def test_promtool_finds_nothing_to_say(name: str, promtool: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        promtool,
-        "check",
-        "metrics",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate((GOLDEN / name).read_bytes())
-    assert (process.returncode, output.decode()) == (0, "")
+    assert await check_metrics(promtool, (GOLDEN / name).read_bytes()) == (0, "")

@@ -1,0 +1,194 @@
+"""A real Prometheus scrapes the real program, which polls a simulated account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter.simulator import SCENARIOS, Clock, World, serve
+from tests.process import check_metrics, logged_address, process, program
+from tests.tools import find_tool
+from tests.truth import Series, Truth
+
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+STATES = ["active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"]
+
+
+@pytest.fixture
+def prometheus() -> Path:
+    """The server's program."""
+    return find_tool("prometheus")
+
+
+@asynccontextmanager
+async def as_text(url: str) -> AsyncIterator[str]:
+    """An address that gives what `url` gives to a scraper that knows only text 0.0.4.
+
+    Prometheus 2.42 always asks for OpenMetrics first.
+    """
+    async with aiohttp.ClientSession(headers={"Accept": "text/plain;version=0.0.4"}) as session:
+
+        async def relay(_: web.Request) -> web.Response:
+            async with session.get(url) as answer:
+                kind = answer.headers["Content-Type"]
+                assert kind.startswith("text/plain; version=0.0.4")
+                return web.Response(body=await answer.read(), headers={"Content-Type": kind})
+
+        app = web.Application()
+        app.router.add_get("/metrics", relay)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def prometheus_scraping(
+    program: Path, folder: Path, targets: dict[str, str]
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Prometheus with a scrape job for each target; a client of its HTTP API."""
+    jobs = [
+        {"job_name": name, "static_configs": [{"targets": [target]}]}
+        for name, target in targets.items()
+    ]
+    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+    (folder / "prometheus.yml").write_text(json.dumps(settings))
+    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = probe.sockets[0].getsockname()[1]
+    probe.close()
+    await probe.wait_closed()
+    async with (
+        process(
+            program,
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ) as started,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api,
+        asyncio.timeout(60),
+    ):
+        while not await _all_up(api, len(targets)):
+            assert started.returncode is None, "Prometheus ended"
+            await asyncio.sleep(0.2)
+        yield api
+
+
+async def _all_up(api: aiohttp.ClientSession, count: int) -> bool:
+    try:
+        found = await query(api, "up == 1")
+    except aiohttp.ClientConnectionError:
+        return False
+    return len(found) == count
+
+
+async def query(api: aiohttp.ClientSession, expression: str) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of each series of an instant query."""
+    async with api.get("/api/v1/query", params={"query": expression}) as answer:
+        if answer.status == 503:
+            return []
+        body: Any = await answer.json()
+        assert body["status"] == "success", body
+        return [(item["metric"], float(item["value"][1])) for item in body["data"]["result"]]
+
+
+async def stored(api: aiohttp.ClientSession, job: str) -> Series:
+    """All that Prometheus holds of a scrape job, without the labels that it adds itself."""
+    found: Series = {}
+    selector = f'{{__name__=~"azure_batch_(up|job|jobs|account|pool)(_.*)?",job="{job}"}}'
+    for labels, value in await query(api, selector):
+        name = labels.pop("__name__")
+        own = {key: text for key, text in labels.items() if key not in ("job", "instance")}
+        # In Prometheus a label without a value is no label.
+        found[name, frozenset(own.items())] = value
+    return found
+
+
+async def test_prometheus_holds_exactly_the_simulators_numbers_in_both_formats(
+    prometheus: Path, tmp_path: Path
+) -> None:
+    world = World(SCENARIOS["steady"], seed=11, jobs=8, nodes=5, start=START)
+    async with serve(world, Clock(START, speed=0.0)) as simulation:
+        config = {
+            "defaults": {"interval": "1s"},
+            "accounts": [
+                {
+                    "name": simulation.account_name,
+                    "endpoint": simulation.endpoint,
+                    "auth": {"method": "shared_key", "key_env": "SIMULATED_KEY"},
+                    "requests_per_second": 500,
+                    "jobs": [{"id_regex": ".*", "states": STATES}],
+                }
+            ],
+        }
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        async with (
+            program(
+                "run",
+                f"--config.file={tmp_path}/config.yaml",
+                "--web.listen-address=127.0.0.1:0",
+                SIMULATED_KEY=simulation.account_key,
+            ) as exporter,
+            asyncio.timeout(60),
+        ):
+            url = await logged_address(exporter)
+            async with aiohttp.ClientSession() as session:
+                ready = url.replace("/metrics", "/-/ready")
+                while (await session.get(ready)).status != 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)  # another process: there is no event to wait for
+            target = url.removeprefix("http://").removesuffix("/metrics")
+            async with (
+                as_text(url) as text_target,
+                prometheus_scraping(
+                    prometheus, tmp_path, {"openmetrics": target, "text": text_target}
+                ) as api,
+            ):
+                everything = Truth(world, simulation.account_name, 0.0).everything()
+                expected = {
+                    (name, frozenset((key, text) for key, text in labels if text)): value
+                    for (name, labels), value in everything.items()
+                }
+                for job in ("openmetrics", "text"):
+                    held = await stored(api, job)
+                    assert held.keys() == expected.keys()
+                    wrong = {
+                        key: (held[key], value)
+                        for key, value in expected.items()
+                        # When the exporter polled is its own; the rest stands still.
+                        if held[key] != value
+                        and "scrape" not in key[0]
+                        and "progress" not in key[0]
+                    }
+                    assert wrong == {}
+                    duplicates = "prometheus_target_scrapes_sample_duplicate_timestamp_total > 0"
+                    assert await query(api, duplicates) == []
+                ((_, busy),) = await query(
+                    api, 'sum(azure_batch_job_tasks{state="running",job="text"})'
+                )
+                assert busy == sum(
+                    value
+                    for (name, labels), value in expected.items()
+                    if name == "azure_batch_job_tasks" and ("state", "running") in labels
+                )
+                assert busy > 0
+
+
+async def test_promtool_has_nothing_to_say_about_the_demo(promtool: Path) -> None:
+    async with program("demo", "--web.listen-address=127.0.0.1:0") as demo, asyncio.timeout(40):
+        url = await logged_address(demo)
+        async with aiohttp.ClientSession() as session:
+            while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            text = await (await session.get(url)).read()
+    status, output = await check_metrics(promtool, text)
+    assert (status, output) == (0, "")

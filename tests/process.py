@@ -1,0 +1,80 @@
+"""Processes that tests start, and that end with them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.conftest import KEY
+
+
+@asynccontextmanager
+async def process(
+    *command: str | Path, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process with both outputs as pipes; it is killed at the end where it still runs."""
+    started = await asyncio.create_subprocess_exec(
+        *command,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.communicate()
+
+
+@asynccontextmanager
+async def program(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """azure-batch-exporter with these arguments; BATCH_KEY holds the key of test accounts."""
+    environment = {"BATCH_KEY": KEY, **environment}
+    async with process(sys.executable, "-m", "exporter", *arguments, **environment) as started:
+        yield started
+
+
+async def finish(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a run to the end."""
+    async with program(*arguments, **environment) as started:
+        output, errors = await asyncio.wait_for(started.communicate(), 30)
+        assert started.returncode is not None
+        return started.returncode, output.decode(), errors.decode()
+
+
+async def logged_address(started: asyncio.subprocess.Process) -> str:
+    """The URL of the metrics, from the log of a program that starts to listen."""
+    assert started.stderr is not None
+    async for line in started.stderr:
+        if match := re.search(r'address="?(http://[^"\s]+)"?', line.decode()):
+            return match[1]
+    raise AssertionError("the program ended without listening")
+
+
+async def stop(started: asyncio.subprocess.Process, number: int = signal.SIGTERM) -> str:
+    """Ask a process to end; gives the rest of its standard error."""
+    started.send_signal(number)
+    _, errors = await asyncio.wait_for(started.communicate(), 10)
+    return errors.decode()
+
+
+async def check_metrics(promtool: Path, exposition: bytes) -> tuple[int, str]:
+    """Exit status and output of `promtool check metrics`."""
+    checker = await asyncio.create_subprocess_exec(
+        promtool,
+        "check",
+        "metrics",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await checker.communicate(exposition)
+    assert checker.returncode is not None
+    return checker.returncode, output.decode()
