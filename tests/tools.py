@@ -1,0 +1,37 @@
+"""Programs that tests run, and that `make test` installs below .cache/."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+CACHE = Path(__file__).parent.parent / ".cache"
+
+
+def find_tool(name: str) -> Path:
+    """A program such as promtool; where it cannot be had the test is skipped, or fails in CI."""
+    return _find("debian", f"usr/bin/{name}")
+
+
+def sdk_python(version: str) -> Path:
+    """The interpreter of an environment with azure-batch of this version."""
+    return _find(f"sdk-{version}", "bin/python")
+
+
+def _find(tool: str, program: str) -> Path:
+    # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
+    found = CACHE / tool / program
+    if os.access(found, os.X_OK):
+        return found
+    note = CACHE / f"{tool}.unavailable"
+    reason = note.read_text().strip() if note.exists() else "`make test` installs it"
+    _missing(f"{found.name} of {tool} is missing: {reason}")
+
+
+def _missing(why: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
