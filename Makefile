@@ -6,8 +6,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# One environment for everything, `make demo` included: a second one for the runtime dependencies
-# alone would save a visitor some seconds once, and cost everybody else a second thing to keep right.
+# Python compiles what it imports; doing that for every file now takes as long as all the rest.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+
+# One environment for everything, `make demo` included: one with the runtime dependencies alone would
+# be made some ten seconds sooner, once, and be a second thing to keep right for ever.
 VENV := .venv/.installed
 
 SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh
@@ -100,6 +103,6 @@ $(VENV): pyproject.toml requirements-dev.lock
 		echo "Name another one: make PYTHON=python3.12 …" >&2; exit 1; }
 	@echo 'installing into .venv (once)'
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --no-build-isolation --no-deps -e .
 	@touch $@

