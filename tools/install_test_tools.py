@@ -139,7 +139,7 @@ TOOLS = (
 )
 
 
-def ensure(tool: Tool, cache: Path = CACHE) -> str | None:
+def ensure(tool: Tool, cache: Path) -> str | None:
     """Have a tool installed; returns why that is not possible."""
     target, note = cache / tool.name, cache / f"{tool.name}.unavailable"
     stamp = Path(".installed")
@@ -186,16 +186,16 @@ def _last_lines(output: str) -> str:
     return " | ".join(output.strip().splitlines()[-3:])
 
 
-def main() -> int:
+def main(tools: Sequence[Tool] = TOOLS, cache: Path = CACHE) -> int:
     """Install what is missing; 1 where CI=true and something cannot be had."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
+    cache.mkdir(exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once: the second finds the first one's work
-        for leftover in CACHE.glob("*.new-*"):  # of a run that was killed
+        for leftover in cache.glob("*.new-*"):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         with ThreadPoolExecutor() as pool:
-            reasons = list(pool.map(ensure, TOOLS))
-    missing = {tool.name: reason for tool, reason in zip(TOOLS, reasons, strict=True) if reason}
+            reasons = list(pool.map(lambda tool: ensure(tool, cache), tools))
+    missing = {tool.name: reason for tool, reason in zip(tools, reasons, strict=True) if reason}
     for name, reason in missing.items():
         print(f"{name} is not available, its tests are left out: {reason}", file=sys.stderr)
     return 1 if missing and os.environ.get("CI") == "true" else 0
