@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -108,8 +109,12 @@ def extract(directory: Path, packages: Sequence[str]) -> None:
             *("--option=Acquire::http::Timeout=20", "--option=Acquire::https::Timeout=20"),
         )
         # Fails softly: a source that does not answer need not be the one with our packages.
-        run(*apt_get, "update")
-        run(*apt_get, "download", *packages, directory=private)
+        updated = run(*apt_get, "update")
+        try:
+            run(*apt_get, "download", *packages, directory=private)
+        except subprocess.CalledProcessError as error:
+            error.output = updated + error.output  # it was the one: there stands why
+            raise
         for archive in sorted(private.glob("*.deb")):
             run("dpkg-deb", "--extract", str(archive), str(directory))
 
@@ -174,7 +179,7 @@ def _install(tool: Tool, scratch: Path) -> str:
             return str(error)
         except subprocess.CalledProcessError as error:
             command = Path(error.cmd[0]).name
-            reason = f"{command} ended with {error.returncode}: {_last_lines(error.stdout)}"
+            reason = f"{command} ended with {error.returncode}: {_in_short(error.output)}"
         except (OSError, subprocess.SubprocessError) as error:
             reason = f"{type(error).__name__}: {error}"
         else:
@@ -182,8 +187,8 @@ def _install(tool: Tool, scratch: Path) -> str:
     return reason
 
 
-def _last_lines(output: str) -> str:
-    return " | ".join(output.strip().splitlines()[-3:])
+def _in_short(output: str) -> str:
+    return " | ".join(line.strip()[:400] for line in output.strip().splitlines()[-3:])
 
 
 def main(tools: Sequence[Tool] = TOOLS, cache: Path = CACHE) -> int:
@@ -202,4 +207,6 @@ def main(tools: Sequence[Tool] = TOOLS, cache: Path = CACHE) -> int:
 
 
 if __name__ == "__main__":
+    # Ctrl-C ends it at once, where Python would wait for the threads; the next run cleans up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(main())
