@@ -51,7 +51,7 @@ check: lint types test docs-check ## what CI runs
 # Only test modules that compare with a golden file run here; they fail where the code does.
 .PHONY: fix
 fix: $(VENV) docs ## correct and format the code, regenerate docs/ and tests/golden/; look at the diff
-	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff check --fix --exit-zero .
 	@$(BIN)/ruff format .
 	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
 
