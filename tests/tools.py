@@ -1,9 +1,8 @@
-"""Programs that tests use and that `make test` installs below .cache/."""
+"""Programs that tests run, and that `make test` installs below .cache/."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,25 +12,26 @@ CACHE = Path(__file__).parent.parent / ".cache"
 
 
 def find_tool(name: str) -> Path:
-    """A program such as promtool; the test is skipped where it cannot be had, or fails in CI."""
-    installed = CACHE / "debian" / "usr" / "bin" / name
-    found = installed if installed.exists() else shutil.which(name)
-    if found is None:
-        _missing(name, "debian")
-    return Path(found)
+    """A program such as promtool; where it cannot be had the test is skipped, or fails in CI."""
+    return _find("debian", f"usr/bin/{name}")
 
 
 def sdk_python(version: str) -> Path:
     """The interpreter of an environment with azure-batch of this version."""
-    python = CACHE / f"sdk-{version}" / "bin" / "python"
-    if not python.exists():
-        _missing(f"azure-batch {version}", f"sdk-{version}")
-    return python
+    return _find(f"sdk-{version}", "bin/python")
 
 
-def _missing(what: str, tool: str) -> NoReturn:
-    note = CACHE / f"{tool}.unavailable"
-    reason = note.read_text().strip() if note.exists() else "run make test, which installs it"
+def _find(tool: str, program: str) -> Path:
+    # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
+    found = CACHE / tool / program
+    if not os.access(found, os.X_OK):
+        note = CACHE / f"{tool}.unavailable"
+        reason = note.read_text().strip() if note.exists() else "`make test` installs it"
+        _missing(f"{found.name} of {tool} is missing: {reason}")
+    return found
+
+
+def _missing(why: str) -> NoReturn:
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is missing: {reason}")
-    pytest.skip(f"{what} is missing: {reason}")
+        pytest.fail(why)
+    pytest.skip(why)

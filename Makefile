@@ -1,0 +1,104 @@
+# Everything a contributor or CI runs. `make help` lists it.
+#
+# Needed: Python 3.11 or newer with its venv module, make and git. The rest is installed below
+# .venv/ and .cache/, from files that name every package with its hash.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Python compiles what it imports; doing that for every file now takes as long as all the rest.
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+
+# One environment for everything, `make demo` included: one with the runtime dependencies alone would
+# be made some ten seconds sooner, once, and be a second thing to keep right for ever.
+VENV := .venv/.installed
+
+SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh
+
+UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: $(VENV) ## run the exporter against a simulated Batch account; ARGS='--scenario=…' is passed on
+	@$(BIN)/azure-batch-exporter demo $(ARGS)
+
+.PHONY: test
+test: $(VENV) ## run the tests; ARGS='-k words' is passed on to pytest
+	@$(BIN)/python tools/install_test_tools.py
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV) ## look for mistakes and for what is not formatted
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+.PHONY: types
+types: $(VENV) ## check the types
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint types test docs-check ## what CI runs
+
+# Only test modules that compare with a golden file run here; they fail where the code does.
+.PHONY: fix
+fix: $(VENV) docs ## correct and format the code, regenerate docs/ and tests/golden/; look at the diff
+	@$(BIN)/ruff check --fix --exit-zero .
+	@$(BIN)/ruff format .
+	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
+
+.PHONY: docs
+docs: $(VENV) ## regenerate docs/ from the code
+	@$(BIN)/python -m tools.gen_docs
+
+.PHONY: docs-check
+docs-check: $(VENV) ## check that docs/ is what the code generates
+	@$(BIN)/python -m tools.gen_docs --check
+
+.PHONY: bench
+bench: $(VENV) ## run the benchmarks
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+
+.PHONY: test-all-pythons
+test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.13 that is found
+	@$(BIN)/python tools/install_test_tools.py
+	@tools/test_all_pythons.sh
+
+.PHONY: image
+image: ## build the container image with docker, podman or buildah
+	@tools/build_image.sh
+
+# Versions change only where pyproject.toml asks for it; UPGRADE=--upgrade takes the newest of all.
+.PHONY: lock
+lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest versions
+	@$(UV_COMPILE) pyproject.toml -o requirements.lock
+	@$(UV_COMPILE) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
+	@set -e; for sdk in tests/sdk-requirements/*.in; do $(UV_COMPILE) "$$sdk" -o "$${sdk%.in}.lock"; done
+
+.PHONY: clean
+clean: ## remove what was installed and generated
+	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	find exporter tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# Made from nothing each time, so that a package that left the lock file leaves .venv too. The
+# build backend is locked with the rest; hence no build isolation, which would fetch it unchecked.
+$(VENV): pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@echo 'installing into .venv (once)'
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(PIP_INSTALL) --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,212 @@
+"""Installs below .cache/ the programs that tests run and that are not Python packages of ours.
+
+`make test` runs it each time. No root rights are needed and nothing outside .cache/ is touched.
+What cannot be had leaves its reason in .cache/NAME.unavailable: the tests that need it are then
+skipped, or fail where CI=true. Another tool is another entry of TOOLS.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".cache"
+
+TRIES = 2
+COMMAND_TIMEOUT = 240  # seconds of one command: a slow download passes, a hanging one ends
+
+
+class Unavailable(Exception):
+    """This machine cannot have the tool, and trying again would not help."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something that is installed as .cache/NAME."""
+
+    name: str
+    key: str  # what is installed there is thrown away when this changes
+    provides: tuple[str, ...]  # the programs, below .cache/NAME
+    install: Callable[[Path], None]  # into an empty directory, which is moved to .cache/NAME
+
+
+def sdk(version: str) -> Tool:
+    """A virtual environment with Microsoft's own Batch client, to hold the simulator against."""
+    lock = ROOT / "tests" / "sdk-requirements" / f"azure-batch-{version}.lock"
+
+    def install(directory: Path) -> None:
+        # Without pip: the environment is moved, which breaks what is in bin/ but the interpreter.
+        venv.create(directory, symlinks=True, with_pip=False)
+        run(
+            *(sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")),
+            *("install", "--quiet", "--disable-pip-version-check", "--no-compile"),
+            *("--retries=1", "--timeout=20", "--require-hashes", "--requirement", str(lock)),
+        )
+
+    key = f"Python {platform.python_version()} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
+    return Tool(f"sdk-{version}", key, ("bin/python",), install)
+
+
+def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
+    """Programs with the versions that the tests need at least: PATH's own, or else Debian's."""
+    key = " ".join((*packages, *(f"{name}>={version}" for name, version in minimum.items())))
+
+    def install(directory: Path) -> None:
+        binaries = directory / "usr" / "bin"
+        on_path = {name: shutil.which(name) for name in minimum}
+        if all(path and version(path) >= minimum[name] for name, path in on_path.items()):
+            binaries.mkdir(parents=True)
+            for name, path in on_path.items():
+                (binaries / name).symlink_to(str(path))
+            return
+        for command in ("apt-get", "dpkg-deb"):
+            if not shutil.which(command):
+                raise Unavailable(
+                    f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
+                )
+        extract(directory, packages)
+        if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
+            (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
+        for name, needed in minimum.items():
+            if version(str(binaries / name)) < needed:
+                raise Unavailable(f"the packaged {name} is older than {needed[0]}.{needed[1]}")
+
+    return Tool("debian", key, tuple(f"usr/bin/{name}" for name in minimum), install)
+
+
+def version(program: str) -> tuple[int, int]:
+    """(major, minor) of a program of the Prometheus project; (0, 0) where it does not say."""
+    found = re.search(r"version (\d+)\.(\d+)", run(program, "--version"))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def extract(directory: Path, packages: Sequence[str]) -> None:
+    """Download packages from the machine's own sources and unpack them, as any user."""
+    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+        private = Path(scratch)
+        (private / "lists" / "partial").mkdir(parents=True)
+        (private / "archives" / "partial").mkdir(parents=True)
+        apt_get = (
+            *("apt-get", "--quiet=2", f"--option=Dir::State::lists={private}/lists"),
+            *(f"--option=Dir::Cache={private}", "--option=Debug::NoLocking=1"),
+            "--option=APT::Sandbox::User=",  # root's apt would else write as a user who may not
+            *("--option=Acquire::Languages=none", "--option=Acquire::Retries=1"),
+            *("--option=Acquire::http::Timeout=20", "--option=Acquire::https::Timeout=20"),
+        )
+        # Fails softly: a source that does not answer need not be the one with our packages.
+        updated = run(*apt_get, "update")
+        try:
+            run(*apt_get, "download", *packages, directory=private)
+        except subprocess.CalledProcessError as error:
+            error.output = updated + error.output  # it was the one: there stands why
+            raise
+        for archive in sorted(private.glob("*.deb")):
+            run("dpkg-deb", "--extract", str(archive), str(directory))
+
+
+def run(*command: str, directory: Path | None = None) -> str:
+    """What a command prints."""
+    return subprocess.run(
+        command,
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=COMMAND_TIMEOUT,
+        check=True,
+    ).stdout
+
+
+TOOLS = (
+    sdk("15.1.0"),
+    sdk("14.2.0"),
+    debian(
+        {"prometheus": (2, 42), "promtool": (2, 42), "alertmanager": (0, 25), "amtool": (0, 25)},
+        *("prometheus", "prometheus-alertmanager"),
+    ),
+)
+
+
+def ensure(tool: Tool, cache: Path) -> str | None:
+    """Have a tool installed; returns why that is not possible."""
+    target, note = cache / tool.name, cache / f"{tool.name}.unavailable"
+    stamp = Path(".installed")
+    current = (target / stamp).is_file() and (target / stamp).read_text() == tool.key
+    if current and all(os.access(target / program, os.X_OK) for program in tool.provides):
+        return None
+    started = time.monotonic()
+    # Built beside its place and then moved there: nothing half-made is ever found.
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f"{tool.name}.new-") as scratch:
+        reason = _install(tool, Path(scratch))
+        if reason:
+            note.write_text(reason + "\n")
+            return reason
+        built = Path(scratch) / tool.name
+        (built / stamp).write_text(tool.key)
+        shutil.rmtree(target, ignore_errors=True)
+        built.rename(target)
+    note.unlink(missing_ok=True)
+    print(f"installed .cache/{tool.name} in {time.monotonic() - started:.0f} s", flush=True)
+    return None
+
+
+def _install(tool: Tool, scratch: Path) -> str:
+    """Build a tool as scratch/NAME; returns why not, or an empty text."""
+    reason = ""
+    for _ in range(TRIES):
+        shutil.rmtree(scratch / tool.name, ignore_errors=True)
+        (scratch / tool.name).mkdir()
+        try:
+            tool.install(scratch / tool.name)
+        except Unavailable as error:
+            return str(error)
+        except subprocess.CalledProcessError as error:
+            command = Path(error.cmd[0]).name
+            reason = f"{command} ended with {error.returncode}: {_in_short(error.output)}"
+        except (OSError, subprocess.SubprocessError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            return ""
+    return reason
+
+
+def _in_short(output: str) -> str:
+    return " | ".join(line.strip()[:400] for line in output.strip().splitlines()[-3:])
+
+
+def main(tools: Sequence[Tool] = TOOLS, cache: Path = CACHE) -> int:
+    """Install what is missing; 1 where CI=true and something cannot be had."""
+    cache.mkdir(exist_ok=True)
+    with (cache / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once: the second finds the first one's work
+        for leftover in cache.glob("*.new-*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        with ThreadPoolExecutor() as pool:
+            reasons = list(pool.map(lambda tool: ensure(tool, cache), tools))
+    missing = {tool.name: reason for tool, reason in zip(tools, reasons, strict=True) if reason}
+    for name, reason in missing.items():
+        print(f"{name} is not available, its tests are left out: {reason}", file=sys.stderr)
+    return 1 if missing and os.environ.get("CI") == "true" else 0
+
+
+if __name__ == "__main__":
+    # Ctrl-C ends it at once, where Python would wait for the threads; the next run cleans up.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(main())
