@@ -72,8 +72,8 @@ def metrics_page() -> str:
         "",
         f"A job without preparation and release task: **{plain}** series. One with both, on one"
         f" pool and without a failure: **{every}**. Each (category, code) of failures that is met"
-        " adds one, and each further pool the series that are counted by pool. The column *series* below"
-        " says how many of them are whose.",
+        " adds one, and each further pool the series that are counted by pool. The column *series*"
+        " below says how many of them are whose.",
         "",
     ]
     for title, names in (
