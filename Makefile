@@ -65,7 +65,7 @@ docs-check: $(VENV) ## check that docs/ is what the code generates
 
 .PHONY: bench
 bench: $(VENV) ## run the benchmarks
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 .PHONY: test-all-pythons
 test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.13 that is found
