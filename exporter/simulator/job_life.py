@@ -89,9 +89,7 @@ def _auto_pool(state: State) -> Pool:
 
 def _plan_incidents(state: State, job: Job) -> None:
     scenario, agenda = state.scenario, state.agenda
-    agenda.after(
-        job.max_wall_clock, _end, state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT
-    )
+    agenda.after(job.max_wall_clock, _time_is_up, state, job.id, job.number)
     if state.chance(scenario.job_terminate_share):
         delay = state.between(scenario.job_terminate_after)
         agenda.after(delay, _end, state, job, "UserTerminate", ENDED_BY_USER)
@@ -101,6 +99,13 @@ def _plan_incidents(state: State, job: Job) -> None:
         number = state.random.randint(*scenario.ended_unstarted_tasks)
         delay = state.between(scenario.ended_unstarted_after)
         agenda.after(delay, task_life.end_unstarted, state, job, number)
+
+
+def _time_is_up(state: State, job_id: str, number: int) -> None:
+    # By id, lest the agenda keeps every deleted job and its tasks until then.
+    job = state.jobs.get(job_id)
+    if job is not None and job.number == number:
+        _end(state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT)
 
 
 def _rest_arrives(state: State, job: Job, prefix: str) -> None:

@@ -33,7 +33,6 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
                 # A task that needs more slots than a node has would wait for ever.
                 required_slots=min(size, job.pool.slots_per_node),
                 max_retries=job.max_task_retries,
-                command_line=f"/bin/sh -c 'exec ./run.sh {task_id}'",
                 # The service takes a collection of tasks one after the other.
                 created=now + number,
                 modified=now + number,
