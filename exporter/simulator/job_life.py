@@ -77,8 +77,14 @@ def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
 
 
 def _fixed_pool(state: State) -> Pool:
+    """The less busy of two pools, as a user with an eye on them chooses."""
     fixed = [pool for pool in state.pools.values() if not pool.auto_pool]
-    return fixed[state.jobs_made % len(fixed)]
+    return min(state.random.sample(fixed, min(2, len(fixed))), key=_waiting_per_slot)
+
+
+def _waiting_per_slot(pool: Pool) -> float:
+    waiting = sum(job.slot_tally[ACTIVE] for job in pool.round)
+    return waiting / (pool.slots_per_node * max(1, len(pool.nodes)))
 
 
 def _auto_pool(state: State) -> Pool:

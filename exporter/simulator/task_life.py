@@ -122,6 +122,8 @@ def back_to_queue(state: State, task: Task) -> None:
     task.started = None
     become(state, task, "active", ACTIVE)
     task.job.queue.appendleft(task)
+    # The job may have left its pool's round when its last task was placed.
+    state.jobs_to_settle[task.job] = None
     state.pools_to_fill[task.job.pool] = None
 
 
