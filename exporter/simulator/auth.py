@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from exporter.simulator.errors import authentication_failed
@@ -28,6 +29,11 @@ _SIGNED_HEADERS = (
     "range",
 )
 _TOLERANCE = timedelta(minutes=15)
+
+
+@lru_cache(maxsize=256)  # requests come many to a second
+def _date(text: str) -> datetime:
+    return parsedate_to_datetime(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ class Authenticator:
     def _check_date(self, request: SignedRequest) -> None:
         stated = request.headers.get("ocp-date") or request.headers.get("date", "")
         try:
-            sent = parsedate_to_datetime(stated)
+            sent = _date(stated)
             late = abs(self._utc_now() - sent) > _TOLERANCE
         except (TypeError, ValueError):
             raise authentication_failed(

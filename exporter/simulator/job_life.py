@@ -77,8 +77,14 @@ def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
 
 
 def _fixed_pool(state: State) -> Pool:
+    """The less busy of two pools, as a user with an eye on them chooses."""
     fixed = [pool for pool in state.pools.values() if not pool.auto_pool]
-    return fixed[state.jobs_made % len(fixed)]
+    return min(state.random.sample(fixed, min(2, len(fixed))), key=_waiting_per_slot)
+
+
+def _waiting_per_slot(pool: Pool) -> float:
+    waiting = sum(job.slot_tally[ACTIVE] for job in pool.round)
+    return waiting / (pool.slots_per_node * max(1, len(pool.nodes)))
 
 
 def _auto_pool(state: State) -> Pool:
@@ -89,9 +95,7 @@ def _auto_pool(state: State) -> Pool:
 
 def _plan_incidents(state: State, job: Job) -> None:
     scenario, agenda = state.scenario, state.agenda
-    agenda.after(
-        job.max_wall_clock, _end, state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT
-    )
+    agenda.after(job.max_wall_clock, _time_is_up, state, job.id, job.number)
     if state.chance(scenario.job_terminate_share):
         delay = state.between(scenario.job_terminate_after)
         agenda.after(delay, _end, state, job, "UserTerminate", ENDED_BY_USER)
@@ -101,6 +105,13 @@ def _plan_incidents(state: State, job: Job) -> None:
         number = state.random.randint(*scenario.ended_unstarted_tasks)
         delay = state.between(scenario.ended_unstarted_after)
         agenda.after(delay, task_life.end_unstarted, state, job, number)
+
+
+def _time_is_up(state: State, job_id: str, number: int) -> None:
+    # By id, lest the agenda keeps every deleted job and its tasks until then.
+    job = state.jobs.get(job_id)
+    if job is not None and job.number == number:
+        _end(state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT)
 
 
 def _rest_arrives(state: State, job: Job, prefix: str) -> None:

@@ -72,7 +72,6 @@ class Task:
     id: str
     required_slots: int
     max_retries: int
-    command_line: str
     created: int
     modified: int
     weight: float
@@ -93,6 +92,11 @@ class Task:
     last_requeue: int | None = None
     attempt: int = 0
     """Grows with every start and every interruption: an event of an older attempt is void."""
+
+    @property
+    def command_line(self) -> str:
+        """What it runs; not stored, for there may be a million tasks."""
+        return f"/bin/sh -c 'exec ./run.sh {self.id}'"
 
     def statistics(self, now: int) -> TaskStatistics | None:
         """Resource use up to `now`; None before the task started."""

@@ -1,6 +1,7 @@
 """A pool's nodes: they come, start, are rebooted, reimaged, preempted, fail and leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from exporter.simulator import preparation, task_life
 from exporter.simulator.model import Node, Pool
@@ -198,12 +199,14 @@ def _unknown(state: State, node: Node) -> None:
     _enter(state, node, "unknown", state.scenario.node_away_for, _ready)
 
 
-_INCIDENTS = {
-    "leave": _leave,
-    "reboot": _reboot,
-    "reimage": _reimage,
-    "preempt": _preempt,
-    "unusable": _unusable,
-    "offline": _offline,
-    "unknown": _unknown,
-}
+_INCIDENTS: Mapping[str, Callable[[State, Node], None]] = MappingProxyType(
+    {
+        "leave": _leave,
+        "reboot": _reboot,
+        "reimage": _reimage,
+        "preempt": _preempt,
+        "unusable": _unusable,
+        "offline": _offline,
+        "unknown": _unknown,
+    }
+)

@@ -96,7 +96,8 @@ def build_app(
             response = web.Response(body=body.encode(), status=error.status)
             response.headers.extend(error.headers)
             response.headers["Content-Type"] = _CONTENT_TYPE
-        _add_common_headers(request, response, request_id)
+        if not response.prepared:  # an interceptor may have sent its own already
+            _add_common_headers(request, response, request_id)
         return response
 
     app = web.Application()

@@ -33,7 +33,6 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
                 # A task that needs more slots than a node has would wait for ever.
                 required_slots=min(size, job.pool.slots_per_node),
                 max_retries=job.max_task_retries,
-                command_line=f"/bin/sh -c 'exec ./run.sh {task_id}'",
                 # The service takes a collection of tasks one after the other.
                 created=now + number,
                 modified=now + number,
@@ -123,6 +122,8 @@ def back_to_queue(state: State, task: Task) -> None:
     task.started = None
     become(state, task, "active", ACTIVE)
     task.job.queue.appendleft(task)
+    # The job may have left its pool's round when its last task was placed.
+    state.jobs_to_settle[task.job] = None
     state.pools_to_fill[task.job.pool] = None
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -500,6 +501,52 @@ async def test_an_interceptor_may_refuse_delay_or_change_an_answer(old_world: Wo
         assert (refused.status, refused.code) == (429, "TooManyRequests")
         assert refused.headers["Retry-After"] == "30"
         assert (await client.ask("/pools")).headers["seen"] == "Pool_List"
+
+
+async def test_an_interceptor_may_break_an_answer_off(old_world: World) -> None:
+    async def cut(request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b'{"odata.metadata":')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    clock = Clock(old_world.now, speed=0)
+    async with (
+        serve(old_world, clock, interceptors=(cut,)) as simulation,
+        aiohttp.ClientSession() as session,
+    ):
+        with pytest.raises(aiohttp.ClientError):
+            await BatchClient(simulation, session).ask("/jobs")
+
+
+async def test_node_counts_come_ten_pools_to_a_page() -> None:
+    world = World(SCENARIOS["steady"], jobs=30, nodes=2)
+    assert len(world.pools) > 20
+    async with serve(world, Clock(world.now, speed=0)) as simulation, aiohttp.ClientSession() as s:
+        client = BatchClient(simulation, s)
+        first = await client.ask("/nodecounts")
+        assert len(first.json["value"]) == 10
+        items = await client.items("/nodecounts")
+    assert [item["poolId"] for item in items] == list(world.pools)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+async def test_a_tasks_tag_follows_its_state_where_the_scenario_says_so(follows: bool) -> None:
+    scenario = replace(SCENARIOS["steady"], etag_follows_task_state=follows)
+    world = World(scenario, jobs=6, nodes=4)
+    task = task_where(world, lambda task: task.state == "running")
+    clock = Clock(world.now, speed=0)
+    async with serve(world, clock) as simulation, aiohttp.ClientSession() as session:
+        client = BatchClient(simulation, session)
+        path = f"/jobs/{task.job.id}/tasks/{task.id}"
+        tag = (await client.ask(path)).headers["ETag"]
+        while task.state != "completed":
+            clock.advance(1)
+            world.advance(clock.now())
+        reply = await client.ask(path, headers={"If-None-Match": tag})
+    assert reply.status == (200 if follows else 304)
 
 
 def test_real_time_is_aware() -> None:

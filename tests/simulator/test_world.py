@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from exporter.simulator import SCENARIOS, World
+from exporter.simulator import SCENARIOS, World, ticks
 from exporter.simulator.model import Counts, Job, Node, NodeRecord, Task
 
 STEADY = SCENARIOS["steady"]
@@ -117,6 +117,18 @@ def check_preparation(world: World) -> None:
                 assert job.state in {"terminating", "completed", "deleting"}
 
 
+def check_no_work_is_left_lying(world: World) -> None:
+    for job in world.jobs.values():
+        if job.state != "active":
+            continue
+        assert len(job.queue) == job.task_counts.active
+        for node in job.pool.nodes.values():
+            record = job.records.get(node.id)
+            blocked = record is not None and record.blocked
+            if job.queue and node.up and not blocked:
+                assert node.tasks, "an idle node could run the job's tasks"
+
+
 @dataclass
 class Seen:
     """What came up while the account lived on."""
@@ -181,6 +193,15 @@ class Seen:
         )
 
 
+CHECKS = (
+    check_counts,
+    check_nodes,
+    check_tasks,
+    check_preparation,
+    check_no_work_is_left_lying,
+)
+
+
 @pytest.fixture(scope="module")
 def seen() -> Seen:
     """Ten minutes of `steady` after its warm-up, the invariants checked on the way."""
@@ -191,7 +212,7 @@ def seen() -> Seen:
         world.advance(world.now + timedelta(seconds=0.5))
         seen.look(world)
         if half_second % 30 == 0:
-            for check in (check_counts, check_nodes, check_tasks, check_preparation):
+            for check in CHECKS:
                 check(world)
             seen.look_closely(world, records)
     seen.last_ids = set(world.jobs)
@@ -244,6 +265,18 @@ def test_tasks_meet_every_fate(seen: Seen, kind: str) -> None:
 )  # fmt: skip
 def test_preparation_and_release_meet_every_fate(seen: Seen, kind: str) -> None:
     assert seen.record[kind] > 0
+
+
+def test_no_job_is_forgotten() -> None:
+    world = World(STEADY, seed=9, jobs=40, nodes=12)
+    for _ in range(12):
+        world.advance(world.now + timedelta(minutes=10))
+        assert len(world.jobs) == pytest.approx(40, abs=6)
+        for job in world.jobs.values():
+            assert world.tick - job.created < 20 * ticks.MINUTE
+        for task in tasks_of(world):
+            if task.state in {"preparing", "running"}:
+                assert world.tick - task.state_changed < 5 * ticks.MINUTE
 
 
 def test_the_account_begins_with_a_history() -> None:
