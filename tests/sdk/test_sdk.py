@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ import pytest
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.failures import Failure
 from exporter.simulator.model import Counts, Execution, Job, NodeRecord, Pool, Task
+from tests.tools import sdk_python
 
 HERE = Path(__file__).parent
-CACHE = HERE.parents[1] / ".cache"
 
 STATES = {
     "creating": "creating",
@@ -174,17 +173,6 @@ def account(world: World, with_stats: Task, *, colons: bool) -> dict[str, Any]:
     }
 
 
-def interpreter(version: str) -> Path:
-    """The Python of the SDK's environment; without it the test skips, but not in CI."""
-    path = CACHE / f"sdk-{version}" / "bin" / "python"
-    if not path.exists():
-        reason = f"azure-batch {version} is not installed at {path.parent.parent}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
 async def run(python: Path, script: str, arguments: Sequence[str]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         str(python),
@@ -211,7 +199,7 @@ async def run(python: Path, script: str, arguments: Sequence[str]) -> dict[str, 
 async def test_the_sdk_finds_what_the_world_holds(
     version: str, script: str, kind: list[str]
 ) -> None:
-    python = interpreter(version)
+    python = sdk_python(version)
     world = World(SCENARIOS["steady"], seed=11, jobs=24, nodes=12)
     started = next(
         t
