@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import platform
 import re
 import signal
 import sys
@@ -49,12 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="azure-batch-exporter", description="Prometheus exporter for Azure Batch."
     )
-    parser.add_argument(
-        "--version",
-        action="version",
-        version=f"azure-batch-exporter {exporter.__version__}"
-        f" (revision {_revision() or 'unknown'}, Python {sys.version.split()[0]})",
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="poll the configured accounts and serve their metrics")
@@ -130,6 +126,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     health.set_defaults(command=_healthcheck)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints one line; argparse's own action would break it at the width of the terminal."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(
+            f"azure-batch-exporter {exporter.__version__}"
+            f" (revision {_revision() or 'unknown'}, Python {platform.python_version()})"
+        )
+        parser.exit()
 
 
 def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -170,9 +170,9 @@ async def test_each_command_has_help(command: str) -> None:
 
 
 async def test_version_is_one_line() -> None:
-    status, output, _ = await finish("--version", AZURE_BATCH_EXPORTER_REVISION="abc123")
+    status, output, _ = await finish("--version", AZURE_BATCH_EXPORTER_REVISION="a" * 40)
     assert status == 0
-    assert output.startswith(f"azure-batch-exporter {exporter.__version__} (revision abc123, ")
+    assert output.startswith(f"azure-batch-exporter {exporter.__version__} (revision {'a' * 40}, ")
     assert output.count("\n") == 1
 
 
