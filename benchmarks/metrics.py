@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1000)
     jobs = parser.parse_args().jobs
 
-    exposition = Exposition(collectors.TABLES)
+    exposition = Exposition(collectors.tables())
     telemetry = Telemetry("benchmark")
     poll_everything(telemetry)
     change(exposition, range(jobs), 0)
@@ -94,7 +94,7 @@ def poll_everything(telemetry: Telemetry) -> None:
 def change(exposition: Exposition, jobs: range, step: int) -> None:
     """New snapshots of these jobs, each number of which differs from the step before."""
     for number in jobs:
-        identity = ("account", f"nf-rnaseq-{number}")
+        identity = (("account", "account"), ("job_id", f"nf-rnaseq-{number}"))
         for table, snapshot in SAMPLE_SNAPSHOTS.items():
             exposition.put(table, identity, changed(snapshot, step))
 

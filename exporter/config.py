@@ -122,6 +122,11 @@ class Defaults(_Model):
         default=("task_counts", "preparation_release"),
         description="What is read of each job.",
     )
+    resync_interval: Duration = _duration_field(
+        "15m",
+        "Time between two full listings of a job's nodes; between them only what changed is read."
+        " `0s`: every listing is full.",
+    )
 
 
 class Auth(_Model):
@@ -220,12 +225,31 @@ class JobRule(_Model):
     metadata: Mapping[str, str] = Field(
         default={}, description="Only jobs that carry all these name-value pairs as metadata."
     )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="One set of series, with the label `job_group`, for all jobs of the group"
+        " instead of one for each job. May use `${NAME}` for a named group of `id_regex`,"
+        " `${metadata.NAME}` and `${pool_id}`.",
+    )
+    labels: Mapping[str, str] = Field(
+        default={}, description="Further labels, on `azure_batch_job_info` only."
+    )
+    metadata_labels: Annotated[
+        tuple[str, ...], BeforeValidator(_tuple), AfterValidator(_unique)
+    ] = Field(
+        default=(),
+        description="Names of the job's metadata that become labels of `azure_batch_job_info`.",
+    )
     collect: CollectorNames | None = Field(
         default=None, description="As in `defaults`, for this rule."
     )
     interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
     stale_after: int | None = Field(
         default=None, ge=1, description="As in `defaults`, for this rule."
+    )
+    resync_interval: Duration | None = Field(
+        default=None, description="As in `defaults`, for this rule."
     )
 
     @field_validator("id_regex")
@@ -238,11 +262,45 @@ class JobRule(_Model):
                 raise ValueError(f"not a regular expression: {error}") from error
         return value
 
+    @field_validator("labels")
+    @classmethod
+    def _are_label_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name in value:
+            if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
+                raise ValueError(
+                    f"{name!r} cannot be a label: a letter first, then letters,"
+                    " digits and _, and none of the exporter's own"
+                )
+        return value
+
+    @field_validator("metadata_labels")
+    @classmethod
+    def _become_label_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        cls._are_label_names({re.sub(r"[^a-zA-Z0-9_]", "_", name): "" for name in value})
+        return value
+
     @model_validator(mode="after")
     def _one_way_to_match(self) -> JobRule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
         return self
+
+    @model_validator(mode="after")
+    def _group_is_known(self) -> JobRule:
+        named = re.compile(self.id_regex).groupindex if self.id_regex is not None else {}
+        for name in re.findall(r"\$\{([^}]*)\}", self.group or ""):
+            if name not in (*named, "pool_id") and not name.startswith("metadata."):
+                raise ValueError(
+                    f"group: ${{{name}}} is none of the named groups of id_regex"
+                    f" ({', '.join(named) or 'there are none'}), metadata.NAME or pool_id"
+                )
+        return self
+
+
+_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_RESERVED_LABELS = frozenset(
+    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
+)
 
 
 def is_loopback(host: str) -> bool:

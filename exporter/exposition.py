@@ -7,15 +7,13 @@ unchanged state costs is a dictionary look-up.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from exporter.metric import Table, render
-
-Identity = tuple[str, ...]
+from exporter.metric import Identity, Table, render, render_group
 
 
 class Format(Enum):
@@ -58,8 +56,8 @@ class _Blocks:
         self._joined: tuple[bytes, ...] | None = None
         self._series = 0
 
-    def put(self, identity: Identity, snapshot: Any) -> bool:
-        texts = tuple(text.encode() for text in render(self.table, identity, snapshot))
+    def put(self, identity: Identity, lines: tuple[str, ...]) -> bool:
+        texts = tuple(text.encode() for text in lines)
         before = self.texts.get(identity)
         if texts == before:
             return False
@@ -97,7 +95,13 @@ class Exposition:
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        self.generation += self._blocks[table].put(identity, snapshot)
+        blocks = self._blocks[table]
+        self.generation += blocks.put(identity, render(blocks.table, identity, snapshot))
+
+    def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
+        """Replace what `table` shows for a group by its members' snapshots taken together."""
+        blocks = self._blocks[table]
+        self.generation += blocks.put(identity, render_group(blocks.table, identity, snapshots))
 
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""

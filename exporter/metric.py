@@ -17,6 +17,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 Sample = tuple[tuple[str, ...], float]
 """The values of a row's own labels, and the sample's value."""
 
+Identity = tuple[tuple[str, str], ...]
+"""Whose snapshot it is: names and values of the labels that stand before a row's own."""
+
+Merge = Callable[[Iterable[float]], float]
+"""What a group shows of its jobs' values with the same labels."""
+
 
 @dataclass(frozen=True)
 class Metric(Generic[T]):
@@ -26,6 +32,7 @@ class Metric(Generic[T]):
     `source`: API operation and field that the value comes from; it ends up in HELP.
     `labels`: the row's own labels; those of the table's identity come before them.
     `samples`: label values and value of each sample of one snapshot. Unknown is absent.
+    `merge`: how the values of a group's jobs become the group's; None: a group does not have it.
     """
 
     name: str
@@ -34,6 +41,7 @@ class Metric(Generic[T]):
     source: str
     labels: tuple[str, ...]
     samples: Callable[[T], Iterable[Sample]]
+    merge: Merge | None = sum
 
     @property
     def documentation(self) -> str:
@@ -50,24 +58,45 @@ class Metric(Generic[T]):
 class Table(Generic[T]):
     """The families that come from one kind of snapshot.
 
-    `identity`: names of the labels that say whose snapshot it is, on every row.
+    `identity`: names of the labels that say whose snapshot it is, on every row. A group has
+    `job_group` in place of `job_id`.
     """
 
     identity: tuple[str, ...]
     metrics: tuple[Metric[T], ...]
 
 
-def render(table: Table[T], identity: tuple[str, ...], snapshot: T) -> tuple[str, ...]:
+def render(table: Table[T], identity: Identity, snapshot: T) -> tuple[str, ...]:
     """The sample lines of one snapshot, a text for each row of the table ("" where none)."""
-    prefix = _labels(table.identity, identity)
+    return tuple(_lines(metric, identity, metric.samples(snapshot)) for metric in table.metrics)
+
+
+def render_group(table: Table[T], identity: Identity, snapshots: Iterable[T]) -> tuple[str, ...]:
+    """The sample lines of many snapshots merged into one, a text for each row of the table."""
+    members = list(snapshots)
     return tuple(
-        "".join(
-            [
-                _line(metric.name, prefix, _labels(metric.labels, values), value)
-                for values, value in metric.samples(snapshot)
-            ]
-        )
+        _lines(metric, identity, merged(metric, members) if metric.merge else ())
         for metric in table.metrics
+    )
+
+
+def merged(metric: Metric[T], snapshots: Iterable[T]) -> Iterable[Sample]:
+    """One sample for each set of label values that any of the snapshots has."""
+    values: dict[tuple[str, ...], list[float]] = {}
+    for snapshot in snapshots:
+        for labels, value in metric.samples(snapshot):
+            values.setdefault(labels, []).append(value)
+    assert metric.merge is not None
+    return [(labels, metric.merge(values[labels])) for labels in sorted(values)]
+
+
+def _lines(metric: Metric[T], identity: Identity, samples: Iterable[Sample]) -> str:
+    prefix = ",".join([f'{name}="{escape(value)}"' for name, value in identity])
+    return "".join(
+        [
+            _line(metric.name, prefix, _labels(metric.labels, values), value)
+            for values, value in samples
+        ]
     )
 
 

@@ -29,6 +29,9 @@ class AccountObserver(PollObserver, Protocol):
     def poll_done(self, collector: str, seconds: float) -> None:
         """A poll ended, well or not."""
 
+    def corrected(self, collector: str, records: int) -> None:
+        """A full listing found so many records other than they were known."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -94,9 +97,10 @@ class AccountPoller:
         }
 
         async def read() -> None:
+            asked_at = self._now() + self._api.clock_offset
             selected = await jobs.read(self._api, self._plan.rules, known, self._now())
             before = dict(self._store.jobs(self._plan.account))
-            self._store.select(self._plan.account, selected, self._now())
+            self._store.select(self._plan.account, selected, self._now(), asked_at)
             for job_id, watched in before.items():
                 current = self._store.jobs(self._plan.account).get(job_id)
                 if current is None or not is_same_job(current.job, watched.job):
@@ -142,7 +146,7 @@ class AccountPoller:
         if watched is None:
             return
         kind = JOB_COLLECTORS[collector]
-        known = self._store.outcome(account, collector, job_id).snapshot
+        known = self._store.outcome(account, collector, job_id).shown
         if known is not None and kind.is_settled(known):
             # Discovery has just confirmed that it is still the same job.
             self._store.confirm(account, job_id, collector, self._now())
@@ -150,11 +154,14 @@ class AccountPoller:
 
         async def read() -> None:
             try:
-                reading = await kind.read(self._api, watched.job)
+                state = self._store.outcome(account, collector, job_id).state
+                reading = await kind.read(self._api, watched, state, self._now())
             except JobGone:
                 self._forget(watched.job)
             else:
-                self._store.put_reading(account, watched.job, collector, reading, self._now())
+                now = self._now()
+                corrections = self._store.put_reading(account, watched.job, collector, reading, now)
+                self._observer.corrected(collector, corrections)
 
         rule = watched.rule
         await self._poll((collector, job_id), watched.job, rule.interval, rule.stale_after, read)

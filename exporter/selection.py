@@ -24,6 +24,10 @@ class Rule:
     collect: tuple[str, ...]
     interval: float
     stale_after: int
+    resync_interval: float
+    group: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    metadata_labels: tuple[str, ...] = ()
 
     def matches(self, job: Job, now: float) -> bool:
         """Whether this rule wants the job, at the time `now`."""
@@ -49,10 +53,41 @@ class Rule:
 
 @dataclass(frozen=True)
 class WatchedJob:
-    """A job that a rule selected, with what the rule wants of it."""
+    """A job that a rule selected, with what the rule wants of it.
+
+    `group`: whose series the job's are part of; None: it has its own.
+    `labels`: names and values of further labels of `azure_batch_job_info`.
+    """
 
     job: Job
     rule: Rule
+    group: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def watch(job: Job, rule: Rule) -> WatchedJob:
+    """A job under the rule that matches it, with its group and labels filled in."""
+    metadata = {item.name or "": item.value or "" for item in job.metadata or ()}
+    given = {label_name(name): metadata.get(name, "") for name in rule.metadata_labels}
+    labels = tuple(sorted({**given, **dict(rule.labels)}.items()))
+    if rule.group is None:
+        return WatchedJob(job, rule, None, labels)
+    match = rule.pattern.fullmatch(job.id) if rule.pattern is not None else None
+    values = {name: value or "" for name, value in (match.groupdict() if match else {}).items()}
+    values |= {f"metadata.{name}": value for name, value in metadata.items()}
+    values["pool_id"] = job.pool_id
+    group = PLACEHOLDER.sub(lambda found: values.get(found[1], ""), rule.group)
+    # A label without a value is no label: such jobs still belong together.
+    return WatchedJob(job, rule, group or "none", labels)
+
+
+PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+"""In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
+
+
+def label_name(metadata_name: str) -> str:
+    """The label for a metadata name, which may be any text."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
 
 
 def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
@@ -67,6 +102,12 @@ def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
         collect=rule.collect if rule.collect is not None else defaults.collect,
         interval=rule.interval if rule.interval is not None else defaults.interval,
         stale_after=rule.stale_after if rule.stale_after is not None else defaults.stale_after,
+        resync_interval=(
+            rule.resync_interval if rule.resync_interval is not None else defaults.resync_interval
+        ),
+        group=rule.group,
+        labels=tuple(sorted(rule.labels.items())),
+        metadata_labels=rule.metadata_labels,
     )
 
 
@@ -78,7 +119,7 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     rules = tuple(rules)
     latest = {job.id.lower(): job for job in jobs}
     watched = (
-        next((WatchedJob(job, rule) for rule in rules if rule.matches(job, now)), None)
+        next((watch(job, rule) for rule in rules if rule.matches(job, now)), None)
         for job in latest.values()
     )
     return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))

@@ -19,9 +19,12 @@ from exporter.config import Account, Config, Defaults, is_loopback
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.poller import AccountPoller, Plan
-from exporter.selection import resolve
+from exporter.selection import label_name, resolve
 from exporter.store import Store
 from exporter.telemetry import AccountTelemetry, Telemetry
+
+FLUSH_INTERVAL = 1.0
+"""Seconds between two renderings of a group of which a job has changed."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,22 @@ class Service:
     async def run(self) -> None:
         """Poll until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._flush())
             for poller in self.pollers:
                 group.create_task(poller.run())
+
+    async def _flush(self) -> None:
+        # A group may have thousands of jobs: it is rendered once a second, not with each of them.
+        while True:
+            self.store.flush()
+            await asyncio.sleep(FLUSH_INTERVAL)
 
     async def run_once(self) -> None:
         """Poll everything once."""
         async with asyncio.TaskGroup() as group:
             for poller in self.pollers:
                 group.create_task(poller.run_once())
+        self.store.flush()
 
 
 @asynccontextmanager
@@ -60,7 +71,7 @@ async def open_service(
     ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
     """
     telemetry = Telemetry(revision)
-    exposition = Exposition(collectors.TABLES)
+    exposition = Exposition(collectors.tables(_info_labels(config)))
     store = Store(exposition)
     async with AsyncExitStack() as stack:
         pollers = []
@@ -99,6 +110,12 @@ async def _connect(
         observer=observer,
         request_timeout=account.request_timeout,
     )
+
+
+def _info_labels(config: Config) -> tuple[str, ...]:
+    rules = [rule for account in config.accounts for rule in account.jobs]
+    names = {name for rule in rules for name in rule.labels}
+    return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))
 
 
 def _plan(account: Account, defaults: Defaults) -> Plan:

@@ -1,39 +1,54 @@
-"""The one mutable thing: the latest snapshot of each (account, job, collector).
+"""The one mutable thing: the latest state of each (account, job, collector), and all counters.
 
-The event loop is the only writer. Snapshots are replaced, never changed, and what changes is
-rendered at once (exposition.py); nothing else of the program keeps state about a job.
+The event loop is the only writer. States are replaced, never changed, and what changes is rendered
+at once (exposition.py); nothing else of the program keeps state about a job.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter import collectors
-from exporter.batch.models import Job
+from exporter.batch.models import Job, unix_time
+from exporter.collectors.collector import Folded
 from exporter.collectors.health import AccountHealth, Health
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.collectors.pool_nodes import PoolNodes
+from exporter.counters import Counters, Increments, total
 from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
+from exporter.metric import Identity
 from exporter.selection import WatchedJob
+
+REMEMBERED = 100_000
+"""Jobs that left the selection and are remembered, so that one that comes back is not new."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What the polls of one collector came to.
 
-    `snapshot`: the last good values; None where there are none yet or they were dropped as stale.
+    `state`: as it was last folded; None where there is none yet. It is kept while polls fail, so
+    that nothing is counted twice after.
+    `is_stale`: polls failed for so long that nothing of it is shown any more.
     `error`: why the last poll failed; None where it succeeded.
     `succeeded_at`: Unix time of the last good poll.
     """
 
-    snapshot: Any
+    state: Any
     error: PollError | None
     succeeded_at: float | None
+    is_stale: bool = False
+
+    @property
+    def shown(self) -> Any:
+        """The state, or None where it is not to be shown."""
+        return None if self.is_stale else self.state
 
     @property
     def health(self) -> Health:
@@ -43,6 +58,9 @@ class Outcome:
 
 NOT_POLLED = Outcome(None, None, None)
 
+Owner = tuple[str, str]
+"""Whose series: (label name, value), as ("job_id", …) or ("job_group", …)."""
+
 
 @dataclass
 class _Account:
@@ -51,20 +69,32 @@ class _Account:
     jobs: dict[str, WatchedJob] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     job_outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
+    members: dict[Owner, dict[str, None]] = field(default_factory=dict)
+    """Ids of the jobs of each group; a dictionary, for the order must not depend on hashes."""
+    counters: dict[tuple[Owner, str], Counters] = field(default_factory=dict)
+    """Of each job or group, by collector."""
+    totals: Counters = field(default_factory=Counters)
+    watched_since: float | None = None
+    new_jobs: set[str] = field(default_factory=set)
+    left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
     refused: bool = False
     """Whether the last answer to any poll was that the credentials are no good."""
 
 
 class Store:
-    """Snapshots by account, job and collector, and their rendering."""
+    """States by account, job and collector, counters, and their rendering."""
 
     def __init__(self, exposition: Exposition) -> None:
         self._exposition = exposition
         self._accounts: dict[str, _Account] = {}
+        self._dirty: dict[tuple[str, Owner, str], None] = {}
 
     def add_account(self, account: str) -> None:
         """Make place for an account."""
-        self._accounts[account] = _Account()
+        state = self._accounts[account] = _Account()
+        zeros = dict.fromkeys(collectors.ACCOUNT_ZEROS, 0)
+        state.totals = state.totals.add(zeros)
+        self._show_totals(account)
 
     def jobs(self, account: str) -> Mapping[str, WatchedJob]:
         """The selected jobs of an account by id."""
@@ -80,24 +110,46 @@ class Store:
         """Whether the account works as a whole; None while its jobs were never asked for."""
         return _is_up(self._accounts[account])
 
-    def select(self, account: str, selected: SelectedJobs, now: float) -> None:
+    def select(
+        self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
+    ) -> None:
         """Take over a new selection of jobs: those that left it lose their series.
 
-        A job that was deleted and created again under its id is another job.
+        A job that was deleted and created again under its id is another job. `asked_at`: when the
+        listing began, in Unix seconds of the service; jobs created from then on are new.
         """
         state = self._accounts[account]
         found = {watched.job.id: watched for watched in selected}
         for job_id, watched in list(state.jobs.items()):
-            if job_id not in found or not is_same_job(watched.job, found[job_id].job):
+            if job_id not in found or not is_same_place(watched, found[job_id]):
                 self._drop_job(account, job_id)
-        stale = self.outcome(account, JOBS).snapshot is None
+        first = state.watched_since is None
+        if first:
+            state.watched_since = now if asked_at is None else asked_at
+        stale = self.outcome(account, JOBS).shown is None
+        before, state.jobs = state.jobs, found
         for job_id, watched in found.items():
-            known = state.jobs.get(job_id)
+            known = before.get(job_id)
+            if known is None or not is_same_job(known.job, watched.job):
+                self._welcome(state, watched, is_first_listing=first)
             if stale or known is None or known.job != watched.job:
-                self._exposition.put(collectors.JOB, (account, job_id), watched.job)
-        state.jobs = found
-        self._exposition.put(collectors.SELECTED_JOBS, (account,), selected)
+                self._show_job(account, watched, collectors.JOB, watched)
+        self._exposition.put(collectors.SELECTED_JOBS, _identity(account), selected)
         self._account_outcome(account, JOBS, Outcome(selected, None, now))
+        self._catch_up(account)
+
+    def _welcome(self, state: _Account, watched: WatchedJob, *, is_first_listing: bool) -> None:
+        """A job that was not selected before: is all that it did ours to count?"""
+        job = watched.job
+        created = unix_time(job.creation_time)
+        is_known = state.left.pop((job.id, created), 0) is None
+        is_new = created is not None and created >= (state.watched_since or 0.0)
+        if is_new and not is_first_listing and not is_known:
+            state.new_jobs.add(job.id)
+        else:
+            state.new_jobs.discard(job.id)
+        if watched.group is not None:
+            state.members.setdefault(_owner(watched), {})[job.id] = None
 
     def remove_job(self, account: str, job_id: str) -> None:
         """The job is gone: its series go at once, before the next listing says so."""
@@ -106,31 +158,38 @@ class Store:
             return
         self._drop_job(account, job_id)
         state.jobs = {name: watched for name, watched in state.jobs.items() if name != job_id}
-        if state.outcomes.get(JOBS, NOT_POLLED).snapshot is not None:
+        if self.outcome(account, JOBS).shown is not None:
             selected = tuple(state.jobs.values())
-            self._exposition.put(collectors.SELECTED_JOBS, (account,), selected)
+            self._exposition.put(collectors.SELECTED_JOBS, _identity(account), selected)
 
     def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:
         """Node counts were read."""
-        self._exposition.put(collectors.POOL_NODES, (account,), snapshot)
+        self._exposition.put(collectors.POOL_NODES, _identity(account), snapshot)
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
-    def put_reading(self, account: str, job: Job, collector: str, reading: Any, now: float) -> None:
-        """A poll of a job succeeded: fold what it read into the snapshot.
+    def put_reading(self, account: str, job: Job, collector: str, reading: Any, now: float) -> int:
+        """A poll of a job succeeded: fold what it read into the state and count what happened.
 
-        Ignored where the job is not selected any more, or is another one by now.
+        Ignored where the job is not selected any more, or is another one by now. Gives the number
+        of corrections that a full listing made.
         """
         if not self._is_current(account, job):
-            return
-        previous = self.outcome(account, collector, job.id).snapshot
-        snapshot = collectors.JOB_COLLECTORS[collector].fold(previous, reading, now)
-        self._exposition.put(collector, (account, job.id), snapshot)
-        self._job_outcome(account, job.id, collector, Outcome(snapshot, None, now))
+            return 0
+        state = self._accounts[account]
+        before = self.outcome(account, collector, job.id).state
+        kind = collectors.JOB_COLLECTORS[collector]
+        folded: Folded[Any] = kind.fold(before, reading, now, job.id in state.new_jobs)
+        watched = state.jobs[job.id]
+        self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
+        self._count(account, watched, collector, folded.increments)
+        self._show_job(account, watched, collector, folded.state)
+        return folded.corrections
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
-        """The last snapshot is known to hold still, without the service having been asked."""
+        """The last state is known to hold still, without the service having been asked."""
         before = self.outcome(account, collector, job_id)
-        self._show_job_outcome(account, job_id, collector, replace(before, succeeded_at=now))
+        watched = self._accounts[account].jobs[job_id]
+        self._show_job_outcome(account, watched, collector, replace(before, succeeded_at=now))
 
     def fail(
         self, account: str, collector: str, job: Job | None, error: PollError, *, stale: bool
@@ -139,41 +198,135 @@ class Store:
         if job is not None and not self._is_current(account, job):
             return
         before = self.outcome(account, collector, job.id if job else None)
-        outcome = Outcome(None if stale else before.snapshot, error, before.succeeded_at)
+        outcome = replace(before, error=error, is_stale=before.is_stale or stale)
         if job is not None:
+            watched = self._accounts[account].jobs[job.id]
+            self._job_outcome(account, watched, collector, outcome)
             if stale:
-                self._exposition.remove(collector, (account, job.id))
-            self._job_outcome(account, job.id, collector, outcome)
+                self._hide_job(account, watched, collector)
             return
         if stale and collector == POOL_NODES:
-            self._exposition.remove(collectors.POOL_NODES, (account,))
+            self._exposition.remove(collectors.POOL_NODES, _identity(account))
         elif stale:
-            self._exposition.remove(collectors.SELECTED_JOBS, (account,))
-            for job_id in self._accounts[account].jobs:
-                self._exposition.remove(collectors.JOB, (account, job_id))
+            self._exposition.remove(collectors.SELECTED_JOBS, _identity(account))
+            for watched in self._accounts[account].jobs.values():
+                self._hide_job(account, watched, collectors.JOB)
         self._account_outcome(account, collector, outcome)
+
+    def flush(self) -> None:
+        """Render the groups of which a job has changed."""
+        dirty, self._dirty = self._dirty, {}
+        for account, owner, table in dirty:
+            state = self._accounts[account]
+            identity = _identity(account, owner)
+            snapshots = [
+                snapshot
+                for job_id in state.members.get(owner, {})
+                if (snapshot := self._snapshot(account, job_id, table)) is not None
+            ]
+            if snapshots:
+                self._exposition.put_group(table, identity, snapshots)
+            else:
+                self._exposition.remove(table, identity)
+
+    def _snapshot(self, account: str, job_id: str, table: str) -> Any:
+        """What a job contributes to a table of its group, or None."""
+        state = self._accounts[account]
+        if table == collectors.JOB:
+            is_shown = self.outcome(account, JOBS).shown is not None
+            return state.jobs.get(job_id) if is_shown else None
+        outcomes = state.job_outcomes.get(job_id, {})
+        if table == collectors.JOB_HEALTH:
+            return _health(outcomes) if outcomes else None
+        return outcomes.get(table, NOT_POLLED).shown
 
     def _is_current(self, account: str, job: Job) -> bool:
         watched = self._accounts[account].jobs.get(job.id)
         return watched is not None and is_same_job(watched.job, job)
 
     def _drop_job(self, account: str, job_id: str) -> None:
-        self._accounts[account].job_outcomes.pop(job_id, None)
+        state = self._accounts[account]
+        watched = state.jobs[job_id]
+        state.job_outcomes.pop(job_id, None)
+        state.left[job_id, unix_time(watched.job.creation_time)] = None
+        if len(state.left) > REMEMBERED:
+            state.left.popitem(last=False)
+        if watched.group is not None:
+            state.members[_owner(watched)].pop(job_id, None)
         for table in (collectors.JOB, collectors.JOB_HEALTH, *collectors.JOB_COLLECTORS):
-            self._exposition.remove(table, (account, job_id))
+            self._hide_job(account, watched, table)
+        if watched.group is None:
+            for collector in collectors.JOB_COLLECTORS:
+                state.counters.pop((_owner(watched), collector), None)
 
-    def _job_outcome(self, account: str, job_id: str, collector: str, outcome: Outcome) -> None:
-        self._show_job_outcome(account, job_id, collector, outcome)
+    def _show_job(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
+        if watched.group is None:
+            self._exposition.put(table, _identity(account, _owner(watched)), snapshot)
+            if table in collectors.JOB_COLLECTORS:
+                self._show_counters(account, _owner(watched), table)
+        else:
+            self._dirty[account, _owner(watched), table] = None
+
+    def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
+        if watched.group is None:
+            identity = _identity(account, _owner(watched))
+            self._exposition.remove(table, identity)
+            if table in collectors.JOB_COLLECTORS:
+                self._exposition.remove(collectors.counters_of(table), identity)
+        else:
+            # What a group has counted outlives its jobs.
+            self._dirty[account, _owner(watched), table] = None
+
+    def _count(
+        self, account: str, watched: WatchedJob, collector: str, increments: Increments
+    ) -> None:
+        state = self._accounts[account]
+        owner = _owner(watched)
+        before = state.counters.get((owner, collector), Counters())
+        state.counters[owner, collector] = before.add(increments)
+        if watched.group is not None:
+            self._show_counters(account, owner, collector)
+        rows = collectors.JOB_COLLECTORS[collector].account
+        of_account = total(
+            ((rows[name].row.name, tuple(labels[i] for i in rows[name].labels)), amount)
+            for (name, labels), amount in increments.items()
+            if name in rows and amount
+        )
+        if of_account:
+            state.totals = state.totals.add(of_account)
+            self._show_totals(account)
+
+    def _catch_up(self, account: str) -> None:
+        """Expose in full what only appeared when it was last counted, and no poll will follow."""
+        state = self._accounts[account]
+        for (owner, collector), counters in state.counters.items():
+            if counters.is_behind and owner[0] == "job_group":
+                state.counters[owner, collector] = counters.add({})
+                self._show_counters(account, owner, collector)
+
+    def _show_counters(self, account: str, owner: Owner, collector: str) -> None:
+        counters = self._accounts[account].counters.get((owner, collector))
+        if counters is not None:
+            table = collectors.counters_of(collector)
+            self._exposition.put(table, _identity(account, owner), counters)
+
+    def _show_totals(self, account: str) -> None:
+        totals = self._accounts[account].totals
+        self._exposition.put(collectors.ACCOUNT_COUNTERS, _identity(account), totals)
+
+    def _job_outcome(
+        self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
+    ) -> None:
+        self._show_job_outcome(account, watched, collector, outcome)
         self._set_refused(account, outcome.error)
 
     def _show_job_outcome(
-        self, account: str, job_id: str, collector: str, outcome: Outcome
+        self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
     ) -> None:
         state = self._accounts[account]
-        outcomes = {**state.job_outcomes.get(job_id, {}), collector: outcome}
-        state.job_outcomes[job_id] = outcomes
-        health = {name: outcomes[name].health for name in sorted(outcomes)}
-        self._exposition.put(collectors.JOB_HEALTH, (account, job_id), health)
+        outcomes = {**state.job_outcomes.get(watched.job.id, {}), collector: outcome}
+        state.job_outcomes[watched.job.id] = outcomes
+        self._show_job(account, watched, collectors.JOB_HEALTH, _health(outcomes))
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]
@@ -190,10 +343,22 @@ class Store:
 
     def _show_account(self, account: str) -> None:
         state = self._accounts[account]
-        health = {name: state.outcomes[name].health for name in sorted(state.outcomes)}
-        self._exposition.put(
-            collectors.ACCOUNT_HEALTH, (account,), AccountHealth(_is_up(state), health)
-        )
+        health = AccountHealth(_is_up(state), _health(state.outcomes))
+        self._exposition.put(collectors.ACCOUNT_HEALTH, _identity(account), health)
+
+
+def _health(outcomes: Mapping[str, Outcome]) -> Mapping[str, Health]:
+    return {name: outcomes[name].health for name in sorted(outcomes)}
+
+
+def _owner(watched: WatchedJob) -> Owner:
+    if watched.group is not None:
+        return "job_group", watched.group
+    return "job_id", watched.job.id
+
+
+def _identity(account: str, owner: Owner | None = None) -> Identity:
+    return (("account", account), owner) if owner else (("account", account),)
 
 
 def _is_up(state: _Account) -> bool | None:
@@ -213,3 +378,8 @@ def _is_up(state: _Account) -> bool | None:
 def is_same_job(one: Job, other: Job) -> bool:
     """Whether two answers are about the same job and not two of the same id."""
     return one.creation_time == other.creation_time
+
+
+def is_same_place(one: WatchedJob, other: WatchedJob) -> bool:
+    """Whether it is the same job and its series are where they were."""
+    return is_same_job(one.job, other.job) and one.group == other.group

@@ -82,6 +82,12 @@ ROWS: tuple[Row, ...] = (
         ("account",),
     ),
     Row(
+        "azure_batch_exporter_resync_corrections_total",
+        "counter",
+        "Records that a full listing found other than reading by changes had left them.",
+        ("account", "collector"),
+    ),
+    Row(
         "azure_batch_exporter_config_last_reload_successful",
         "gauge",
         "Whether the configuration was loaded the last time it was tried.",
@@ -175,6 +181,7 @@ class AccountTelemetry:
         self._skipped = telemetry.counter("azure_batch_exporter_polls_skipped_total").labels(
             account, "overrun"
         )
+        self._corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
@@ -193,6 +200,10 @@ class AccountTelemetry:
     def polls_skipped(self, count: int) -> None:
         """So many turns were left out."""
         self._skipped.inc(count)
+
+    def corrected(self, collector: str, records: int) -> None:
+        """A full listing made so many corrections."""
+        self._corrections.labels(self._account, collector).inc(records)
 
     def poll_done(self, collector: str, seconds: float) -> None:
         """A poll ended."""

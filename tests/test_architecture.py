@@ -48,6 +48,7 @@ FORBIDDEN = {
         "time",
     ),
     "exporter/metric.py": ("exporter",),
+    "exporter/counters.py": ("exporter.batch", "exporter.collectors", "exporter.store"),
     "exporter/exposition.py": (
         "exporter.batch",
         "exporter.collectors",
@@ -100,7 +101,7 @@ def test_modules_are_as_long_as_their_idea() -> None:
 
 
 def test_every_family_is_named_once_and_as_prometheus_wants_it() -> None:
-    rows = [row for table in collectors.TABLES.values() for row in table.metrics]
+    rows = [row for table in collectors.tables().values() for row in table.metrics]
     names = [row.name for row in rows] + [row.name for row in (*ROWS, SERIES)]
     assert len(names) == len(set(names))
     for name in names:
@@ -112,7 +113,7 @@ def test_every_family_is_named_once_and_as_prometheus_wants_it() -> None:
 
 
 def test_labels_are_those_of_the_contract_and_never_a_target_label() -> None:
-    for table in collectors.TABLES.values():
+    for table in collectors.tables().values():
         for row in table.metrics:
             labels = (*table.identity, *row.labels)
             assert len(labels) == len(set(labels))
@@ -136,7 +137,7 @@ def test_generated_docs_are_what_the_code_says(page: str) -> None:
 
 
 def test_the_sample_job_has_a_snapshot_for_every_table_of_a_job() -> None:
-    of_jobs = {name for name, table in collectors.TABLES.items() if "job_id" in table.identity}
+    of_jobs = {name for name, table in collectors.tables().items() if "job_id" in table.identity}
     assert of_jobs == SAMPLE_SNAPSHOTS.keys()
 
 

@@ -9,19 +9,21 @@ import msgspec
 import pytest
 
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
-from exporter.collectors import TABLES, jobs, preparation_release, task_counts
+from exporter.collectors import jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease, Reading
 from exporter.errors import AuthenticationFailed, JobGone, ServiceError, TaskNotConfigured
 from exporter.exposition import Exposition, Format
-from exporter.selection import Rule
+from exporter.metric import Identity
+from exporter.selection import Rule, WatchedJob
 from tests.test_selection import NOW, rule
 
 Golden = Callable[[str, str], None]
-JOB = ("myaccount", "job-1")
+ACCOUNT = (("account", "myaccount"),)
+JOB = (*ACCOUNT, ("job_id", "job-1"))
 
 
-def text(table: str, identity: tuple[str, ...], snapshot: Any) -> str:
-    exposition = Exposition(TABLES)
+def text(table: str, identity: Identity, snapshot: Any) -> str:
+    exposition = Exposition(tables())
     exposition.put(table, identity, snapshot)
     return exposition.body(Format.TEXT).plain.decode()
 
@@ -38,12 +40,16 @@ SLOTS = {"active": 10, "running": 14, "completed": 8, "succeeded": 6, "failed": 
 
 
 def test_task_counts(golden: Golden) -> None:
-    snapshot = task_counts.fold(None, counts(taskCounts=TASKS, taskSlotCounts=SLOTS), 1000.0)
+    snapshot = task_counts.fold(
+        None, counts(taskCounts=TASKS, taskSlotCounts=SLOTS), 1000.0, False
+    ).state
     golden("task_counts.prom", text("task_counts", JOB, snapshot))
 
 
 def test_counts_that_the_service_did_not_give_have_no_series() -> None:
-    snapshot = task_counts.fold(None, counts(taskCounts={"active": 1, "running": None}), 1000.0)
+    snapshot = task_counts.fold(
+        None, counts(taskCounts={"active": 1, "running": None}), 1000.0, False
+    ).state
     lines = [line for line in text("task_counts", JOB, snapshot).splitlines() if line[0] != "#"]
     assert lines == [
         'azure_batch_job_tasks{account="myaccount",job_id="job-1",state="active"} 1',
@@ -55,7 +61,7 @@ def test_counts_that_the_service_did_not_give_have_no_series() -> None:
 def test_counts_that_do_not_add_up_are_shown_as_they_are() -> None:
     # The service's counts lag behind each other; correcting them would be a lie of our own.
     reading = counts(taskCounts={"completed": 1, "succeeded": 5, "failed": 5})
-    shown = text("task_counts", JOB, task_counts.fold(None, reading, 0.0))
+    shown = text("task_counts", JOB, task_counts.fold(None, reading, 0.0, False).state)
     assert 'azure_batch_job_tasks{account="myaccount",job_id="job-1",state="completed"} 1' in shown
 
 
@@ -63,7 +69,8 @@ def test_progress_is_when_completed_last_grew() -> None:
     snapshot = None
     seen = []
     for now, completed in ((10.0, 4), (20.0, 4), (30.0, 6), (40.0, 5), (50.0, 6), (60.0, None)):
-        snapshot = task_counts.fold(snapshot, counts(taskCounts={"completed": completed}), now)
+        reading = counts(taskCounts={"completed": completed})
+        snapshot = task_counts.fold(snapshot, reading, now, False).state
         seen.append(snapshot.last_progress)
     assert seen == [10.0, 10.0, 30.0, 30.0, 50.0, 50.0]
 
@@ -125,27 +132,38 @@ def test_preparation_and_release(golden: Golden) -> None:
             {PREPARATION: run(state="completed", result="failure"), "poolId": "pool-0"},
         ),
     )
-    snapshot = preparation_release.fold(None, reading, 0.0)
+    snapshot = preparation_release.fold(None, reading, 0.0, False).state
     golden("preparation_release.prom", text("preparation_release", JOB, snapshot))
 
 
 def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
-    snapshot = preparation_release.fold(None, Reading("pool-1", ()), 0.0)
+    snapshot = preparation_release.fold(None, Reading("pool-1", ()), 0.0, False).state
     shown = text("preparation_release", JOB, snapshot)
     samples = [line for line in shown.splitlines() if line[0] != "#"]
     assert len(samples) == 8
     assert all(line.endswith(" 0") and 'pool_id="pool-1"' in line for line in samples)
 
 
+WATCHED = WatchedJob(Job("job-1"), rule(id="job-1"))
+
+
 class NodesApi:
     """Gives these pages, or an error."""
+
+    clock_offset = 0.0
 
     def __init__(self, *pages: tuple[NodeTaskStatus, ...], error: Exception | None = None) -> None:
         self.pages = pages
         self.error = error
 
+    def is_filter_refused(self, operation: str) -> bool:
+        return False
+
+    def refuse_filter(self, operation: str, error: ServiceError) -> None:
+        raise AssertionError(error)
+
     async def list_preparation_and_release_task_status(
-        self, job_id: str
+        self, job_id: str, filter_: str | None = None
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]:
         if self.error:
             raise self.error
@@ -154,23 +172,29 @@ class NodesApi:
 
 
 async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
-    (early,) = nodes({PREPARATION: RUNNING})
+    (early,) = nodes({PREPARATION: run(state="running", startTime=SUCCESS["startTime"])})
     (late,) = nodes({PREPARATION: SUCCESS})
     api = NodesApi((early,), (late,))
-    reading = await preparation_release.read(api, Job("job-1"))
-    assert reading.nodes == (late,)
+    reading = await preparation_release.read(api, WATCHED, None, 0.0)
+    assert reading.nodes == (early, late)
+    running = preparation_release.fold(None, reading, 0.0, False).state.preparation.latest
+    assert [run.state for run in running.values()] == ["completed"]
 
 
 async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:
     api = NodesApi(error=TaskNotConfigured(409))
-    reading = await preparation_release.read(api, Job("job-1"))
-    snapshot = preparation_release.fold(None, reading, 0.0)
+    reading = await preparation_release.read(api, WATCHED, None, 0.0)
+    snapshot = preparation_release.fold(None, reading, 0.0, False).state
     assert snapshot == PreparationRelease(configured=False)
     assert text("preparation_release", JOB, snapshot) == ""
     assert preparation_release.COLLECTOR.is_settled(snapshot)
 
 
 # Jobs
+
+
+def watched(job: Job) -> WatchedJob:
+    return WatchedJob(job, rule(id="job-1"))
 
 
 def test_jobs(golden: Golden) -> None:
@@ -189,18 +213,20 @@ def test_jobs(golden: Golden) -> None:
         },
         Job,
     )
-    golden("jobs.prom", text("job", JOB, job))
+    golden("jobs.prom", text("job", JOB, watched(job)))
 
 
 def test_what_a_job_does_not_say_has_no_series() -> None:
-    samples = [line for line in text("job", JOB, Job("job-1")).splitlines() if line[0] != "#"]
+    samples = [
+        line for line in text("job", JOB, watched(Job("job-1"))).splitlines() if line[0] != "#"
+    ]
     assert samples == [
         'azure_batch_job_info{account="myaccount",job_id="job-1",display_name="",pool_id=""} 1'
     ]
 
 
 def test_a_job_state_that_is_new_to_us_is_unknown() -> None:
-    shown = text("job", JOB, Job("job-1", state="hibernating"))
+    shown = text("job", JOB, watched(Job("job-1", state="hibernating")))
     assert 'state="unknown"} 1\n' in shown
     assert shown.count("azure_batch_job_state{") == len(jobs.STATES) + 1
 
@@ -270,12 +296,12 @@ def test_pool_nodes_of_every_kind_and_state(official: Callable[[str], Any], gold
     pools = msgspec.convert(
         official("AccountListPoolNodeCounts")["value"], tuple[PoolNodeCounts, ...]
     )
-    golden("pool_nodes.prom", text("pool nodes", ("myaccount",), pools))
+    golden("pool_nodes.prom", text("pool nodes", ACCOUNT, pools))
 
 
 def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> None:
     pool = PoolNodeCounts("p", {"idle": 1, "hibernating": 2, "unknown": 3, "total": 6}, None)
-    shown = text("pool nodes", ("myaccount",), (pool,))
+    shown = text("pool nodes", ACCOUNT, (pool,))
     prefix = 'azure_batch_pool_nodes{account="myaccount",pool_id="p",kind="dedicated"'
     samples = sorted(line for line in shown.splitlines() if line[0] != "#")
     assert samples == [f'{prefix},state="idle"}} 1', f'{prefix},state="unknown"}} 5']

@@ -15,7 +15,16 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition import Exposition, Format, gzip_body
-from exporter.metric import Metric, Sample, Table, escape, format_value, render, state_set
+from exporter.metric import (
+    Identity,
+    Metric,
+    Sample,
+    Table,
+    escape,
+    format_value,
+    render,
+    state_set,
+)
 
 Values = dict[tuple[str, ...], float]
 
@@ -27,14 +36,18 @@ def gauge(name: str, *labels: str) -> Metric[Values]:
 THINGS = Table(("account",), (gauge("things", "kind"), gauge("more_things", "kind")))
 
 
+def account(name: str) -> Identity:
+    return (("account", name),)
+
+
 def text_of(exposition: Exposition, format_: Format = Format.TEXT) -> str:
     return exposition.body(format_).plain.decode()
 
 
 def test_a_snapshot_becomes_the_lines_of_its_families() -> None:
     exposition = Exposition({"things": THINGS})
-    exposition.put("things", ("b",), {("x",): 2})
-    exposition.put("things", ("a",), {("x",): 1, ("y",): 0.5})
+    exposition.put("things", account("b"), {("x",): 2})
+    exposition.put("things", account("a"), {("x",): 1, ("y",): 0.5})
     help_ = "Some help. Source: Some_Operation field; polled, not fetched on scrape."
     assert text_of(exposition) == (
         f"# HELP things {help_}\n"
@@ -61,24 +74,24 @@ def test_a_counter_is_named_as_each_format_wants_it() -> None:
 
 def test_what_is_removed_is_gone_and_a_family_without_samples_has_no_header() -> None:
     exposition = Exposition({"things": THINGS})
-    exposition.put("things", ("a",), {("x",): 1})
-    exposition.remove("things", ("a",))
-    exposition.remove("things", ("never there",))
+    exposition.put("things", account("a"), {("x",): 1})
+    exposition.remove("things", account("a"))
+    exposition.remove("things", account("never there"))
     assert text_of(exposition) == ""
     assert exposition.body(Format.TEXT).series == 0
 
 
 def test_unchanged_state_is_the_same_bytes_object_and_the_order_of_arrival_does_not_show() -> None:
     one, other = Exposition({"things": THINGS}), Exposition({"things": THINGS})
-    for account in ("a", "b", "c"):
-        one.put("things", (account,), {("x",): 1})
-    for account in ("c", "a", "b"):
-        other.put("things", (account,), {("x",): 1})
+    for name in ("a", "b", "c"):
+        one.put("things", account(name), {("x",): 1})
+    for name in ("c", "a", "b"):
+        other.put("things", account(name), {("x",): 1})
     before = one.body(Format.TEXT)
-    one.put("things", ("a",), {("x",): 1})
+    one.put("things", account("a"), {("x",): 1})
     assert one.body(Format.TEXT) is before
     assert other.body(Format.TEXT).plain == before.plain
-    one.put("things", ("a",), {("x",): 2})
+    one.put("things", account("a"), {("x",): 2})
     assert one.body(Format.TEXT) is not before
 
 
@@ -92,10 +105,10 @@ def test_only_what_changed_is_rendered_again() -> None:
     row = Metric[float]("things", "gauge", "H", "S", (), samples)
     exposition = Exposition({"things": Table(("job_id",), (row,))})
     for number in range(10):
-        exposition.put("things", (str(number),), number)
+        exposition.put("things", (("job_id", str(number)),), number)
     for format_ in Format:
         exposition.body(format_)
-    exposition.put("things", ("3",), 33)
+    exposition.put("things", account("3"), 33)
     for format_ in Format:
         exposition.body(format_)
         exposition.body(format_)
@@ -105,21 +118,21 @@ def test_only_what_changed_is_rendered_again() -> None:
 def test_label_values_too_many_or_too_few_are_an_error() -> None:
     for values in ((), ("a", "b")):
         with pytest.raises(ValueError, match="zip"):
-            render(THINGS, ("account",), {values: 1})
+            render(THINGS, account("a"), {values: 1})
 
 
 @given(st.dictionaries(st.tuples(st.text()), st.floats(), min_size=1), st.text())
-def test_any_text_and_any_number_survive_both_formats(values: Values, account: str) -> None:
+def test_any_text_and_any_number_survive_both_formats(values: Values, name: str) -> None:
     row = gauge("things", "kind")
     exposition = Exposition({"things": Table(("account",), (row,))})
-    exposition.put("things", (account,), values)
+    exposition.put("things", account(name), values)
     for text, parse in (
         (text_of(exposition), parse_text),
         (text_of(exposition, Format.OPENMETRICS) + "# EOF\n", parse_openmetrics),
     ):
         (family,) = parse(text)  # type: ignore[operator]
         read = {(sample.labels["kind"],): sample.value for sample in family.samples}
-        assert {sample.labels["account"] for sample in family.samples} == {account}
+        assert {sample.labels["account"] for sample in family.samples} == {name}
         assert read.keys() == values.keys()
         assert all(
             read[key] == value or (math.isnan(read[key]) and math.isnan(value))
@@ -166,7 +179,7 @@ def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:
 def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) -> None:
     exposition = Exposition({"things": THINGS})
     for number in range(count):
-        exposition.put("things", (str(number),), {("x",): number})
+        exposition.put("things", account(str(number)), {("x",): number})
     for format_ in Format:
         state = exposition.body(format_)
         assert gzip.decompress(gzip_body(state, rest)) == state.plain + rest

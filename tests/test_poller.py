@@ -21,7 +21,7 @@ from exporter.batch.models import (
     PoolNodeCounts,
     TaskCountsResult,
 )
-from exporter.collectors import TABLES
+from exporter.collectors import tables
 from exporter.config import Defaults, JobRule
 from exporter.errors import (
     AuthenticationFailed,
@@ -52,6 +52,8 @@ class Api:
         self.nodes: Any = ()
         self.preparation: dict[str, Any] = {}
         self.delay = 0.0
+        self.clock_offset = 0.0
+        self.refused: set[str] = set()
         self.asked: list[tuple[str, float]] = []
 
     def _note(self, what: str) -> None:
@@ -66,6 +68,12 @@ class Api:
             for job_id in self.jobs
         )
 
+    def is_filter_refused(self, operation: str) -> bool:
+        return operation in self.refused
+
+    def refuse_filter(self, operation: str, error: ServiceError) -> None:
+        self.refused.add(operation)
+
     async def get_job(self, job_id: str) -> Job:
         raise JobGone(404)
 
@@ -78,7 +86,7 @@ class Api:
         return TaskCountsResult(task_counts=Counts(active=answer, completed=answer))
 
     async def list_preparation_and_release_task_status(
-        self, job_id: str
+        self, job_id: str, filter_: str | None = None
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]:
         self._note(f"preparation of {job_id}")
         answer = self.preparation.get(job_id, TaskNotConfigured(409))
@@ -98,6 +106,7 @@ class Observer:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.skipped = 0
+        self.corrections = 0
 
     def poll_started(self, lag: float) -> None: ...
 
@@ -107,6 +116,9 @@ class Observer:
     def poll_done(self, collector: str, seconds: float) -> None:
         self.done.append(collector)
 
+    def corrected(self, collector: str, records: int) -> None:
+        self.corrections += records
+
 
 class World:
     """A poller over an `Api`, and a look at what it exposes."""
@@ -114,7 +126,7 @@ class World:
     def __init__(self, api: Api, **settings: Any) -> None:
         self.api = api
         self.observer = Observer()
-        self.exposition = Exposition(TABLES)
+        self.exposition = Exposition(tables())
         self.store = Store(self.exposition)
         plan = Plan(
             account="acc",
@@ -185,7 +197,7 @@ def test_a_deleted_job_disappears_with_the_next_poll_and_leaves_the_others_alone
         del world.api.jobs["gone"]
         # The listing would say so at 120 s; the poll of the job itself says so before.
         await asyncio.sleep(30)
-        assert "gone" not in world.text()
+        assert 'job_id="gone"' not in world.text()
         assert world.value("azure_batch_jobs", state="active") == 1
         assert world.active("stays") == 2
         await asyncio.sleep(200)

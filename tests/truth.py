@@ -60,6 +60,11 @@ class Truth:
         states = Counter(job.state for job in self._world.jobs.values())
         for state in JOB_STATES:
             self.add("jobs", states[state], state=state)
+        for result in ("success", "failure"):
+            self.add("account_tasks_completed_total", 0, result=result)
+        for kind in ("preparation", "release"):
+            for category in (*CATEGORIES, "unknown"):
+                self.add(f"account_{kind}_tasks_failed_total", 0, category=category)
         for job in self._world.jobs.values():
             self._job(job)
         for pool in self._world.pools.values():
@@ -85,6 +90,11 @@ class Truth:
             if tick is not None:
                 add(f"{name}_timestamp_seconds", seconds(tick))
         self._tasks(job)
+        # What was there before the first look is not counted.
+        for result in ("success", "failure"):
+            add("tasks_completed_total", 0, result=result)
+        for name in ("tasks_started", "tasks_added", "task_count_regressions"):
+            add(f"{name}_total", 0)
         add("last_progress_timestamp_seconds", self._now)
         for collector in ("task_counts", "preparation_release"):
             add("scrape_success", 1, collector=collector)
@@ -123,6 +133,12 @@ class Truth:
             add("tasks", states[state], state=state)
         for result in ("success", "failure"):
             add("completed_tasks", results[result], result=result)
+        for result in ("success", "failure"):
+            add("tasks_completed_total", 0, result=result)
+        for category in (*CATEGORIES, "unknown"):
+            add("tasks_failed_total", 0, category=category)
+        if kind == "preparation":
+            add("task_retries_total", 0)
         failures = Counter(
             (run.failure.category.lower(), run.failure.code)
             for run in runs

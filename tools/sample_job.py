@@ -17,6 +17,9 @@ from exporter.batch.models import (
 )
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.health import Health
+from exporter.config import Defaults, JobRule
+from exporter.counters import Counters
+from exporter.selection import WatchedJob, resolve
 
 _TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _COUNTS = Counts(active=10, running=2, completed=5, succeeded=5, failed=0)
@@ -30,18 +33,24 @@ JOB = Job(
     execution_info=JobExecutionInfo(start_time=_TIME, pool_id="pool-1"),
 )
 
+_TASK_COUNTS = task_counts.fold(
+    None, TaskCountsResult(task_counts=_COUNTS, task_slot_counts=_COUNTS), 0.0, True
+)
+_NODES = preparation_release.fold(
+    None,
+    preparation_release.Reading(
+        "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)
+    ),
+    0.0,
+    True,
+)
+
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
-    collectors.JOB: JOB,
-    "task_counts": task_counts.fold(
-        None, TaskCountsResult(task_counts=_COUNTS, task_slot_counts=_COUNTS), 0.0
-    ),
-    "preparation_release": preparation_release.fold(
-        None,
-        preparation_release.Reading(
-            "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)
-        ),
-        0.0,
-    ),
+    collectors.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
+    "task_counts": _TASK_COUNTS.state,
+    collectors.counters_of("task_counts"): Counters().add(_TASK_COUNTS.increments),
+    "preparation_release": _NODES.state,
+    collectors.counters_of("preparation_release"): Counters().add(_NODES.increments),
     collectors.JOB_HEALTH: dict.fromkeys(collectors.JOB_COLLECTORS, Health(True, 0.0)),
 }
 """By name of the table."""

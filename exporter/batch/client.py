@@ -6,8 +6,10 @@ Every failure leaves here as one of `exporter.errors`; the rest of the program k
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +35,8 @@ from exporter.errors import (
     TaskNotConfigured,
     TooManyRequests,
 )
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -78,6 +82,7 @@ class BatchClient:
         budget: Budget,
         observer: RequestObserver,
         request_timeout: float,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._endpoint = endpoint
         self._origin = _origin(endpoint)
@@ -87,6 +92,26 @@ class BatchClient:
         self._budget = budget
         self._observer = observer
         self._request_timeout = request_timeout
+        self._now = now
+        self._refused_filters: set[str] = set()
+        self._clock_offset = 0.0
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the service's clock is ahead of ours, from the header Date."""
+        return self._clock_offset
+
+    def is_filter_refused(self, operation: str) -> bool:
+        """Whether the service refused our $filter for this operation once."""
+        return operation in self._refused_filters
+
+    def refuse_filter(self, operation: str, error: ServiceError) -> None:
+        """Note that the service refuses our $filter, and say so once."""
+        if operation not in self._refused_filters:
+            self._refused_filters.add(operation)
+            log.warning(
+                "%s: the service refuses the filter, reading all instead: %s", operation, error
+            )
 
     async def close(self) -> None:
         """Free the credential."""
@@ -199,6 +224,7 @@ class BatchClient:
             ):
                 body = await _read(response)
             code = response.status
+            self._read_clock(response.headers)
             if response.status == 200:
                 return decoder.decode(body)
             raise self._failure(response, body)
@@ -217,6 +243,15 @@ class BatchClient:
         finally:
             if code is not None:  # None: cancelled, nobody waits for the answer any more
                 self._observer.request_done(operation, str(code), loop.time() - started)
+
+    def _read_clock(self, headers: Mapping[str, str]) -> None:
+        try:
+            theirs = parsedate_to_datetime(headers["Date"]).timestamp()
+        except (KeyError, TypeError, ValueError):
+            return
+        # The header has whole seconds: what is below that is no difference.
+        offset = theirs - self._now()
+        self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
     def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> PollError:
         """The error for an answer that is not 200; a request for a pause is passed on."""

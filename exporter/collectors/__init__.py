@@ -6,11 +6,15 @@ A new collector of a job's things is one line in `JOB_COLLECTORS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
+from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.collectors import health, jobs, pool_nodes, preparation_release, task_counts
 from exporter.collectors.collector import JobCollector
+from exporter.collectors.node_runs import RESULTS
+from exporter.counters import Key
 from exporter.metric import Table
 
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
@@ -29,14 +33,44 @@ SELECTED_JOBS = "selected jobs"
 JOB = "job"
 POOL_NODES = "pool nodes"
 
-TABLES: Mapping[str, Table[Any]] = MappingProxyType(
-    {
+ACCOUNT_COUNTERS = "account counters"
+
+
+def counters_of(collector: str) -> str:
+    """The name of the table of a collector's counters."""
+    return f"{collector} counters"
+
+
+def tables(info_labels: tuple[str, ...] = ()) -> Mapping[str, Table[Any]]:
+    """Every table by name, in the order in which its families are exposed.
+
+    `info_labels`: names of the labels that the configuration adds to `azure_batch_job_info`.
+    """
+    of_jobs: dict[str, Table[Any]] = {}
+    for name, collector in JOB_COLLECTORS.items():
+        of_jobs[name] = Table(_JOB, collector.metrics)
+        of_jobs[counters_of(name)] = Table(_JOB, collector.counters)
+    account_rows = (
+        account.row
+        for collector in JOB_COLLECTORS.values()
+        for account in collector.account.values()
+    )
+    return {
         ACCOUNT_HEALTH: Table(_ACCOUNT, health.ACCOUNT_METRICS),
         SELECTED_JOBS: Table(_ACCOUNT, jobs.ACCOUNT_METRICS),
-        JOB: Table(_JOB, jobs.METRICS),
-        **{name: Table(_JOB, collector.metrics) for name, collector in JOB_COLLECTORS.items()},
+        JOB: Table(_JOB, jobs.metrics(info_labels)),
+        **of_jobs,
         JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
+        ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
         POOL_NODES: Table(_ACCOUNT, pool_nodes.METRICS),
     }
+
+
+_LABEL_VALUES = {"result": RESULTS, "category": (*CATEGORIES, UNKNOWN)}
+
+ACCOUNT_ZEROS: tuple[Key, ...] = tuple(
+    (row.name, values)
+    for row in tables()[ACCOUNT_COUNTERS].metrics
+    for values in product(*(_LABEL_VALUES[label] for label in row.labels))
 )
-"""Every table, in the order in which its families are exposed."""
+"""The counters of an account that are there from the start."""

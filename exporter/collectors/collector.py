@@ -1,16 +1,40 @@
-"""What a collector is: how to read one thing, how to keep it, and its metric table."""
+"""What a collector is: how to read one thing, how to keep it, and its metric tables."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from exporter.batch.models import Job
+from exporter.counters import CounterRow, Increments
 from exporter.metric import Metric
+from exporter.selection import WatchedJob
 
 R = TypeVar("R")
 S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Folded(Generic[S]):
+    """What a reading came to: the new state, and what happened since the one before.
+
+    `corrections`: records that a full listing found other than reading by changes had left them.
+    """
+
+    state: S
+    increments: Increments = field(default_factory=dict)
+    corrections: int = 0
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """A counter of the whole account that grows with one of the jobs' counters.
+
+    `labels`: which of the job row's labels it keeps, by position.
+    """
+
+    row: CounterRow
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -18,16 +42,20 @@ class JobCollector(Generic[R, S]):
     """Reads one thing of one job.
 
     `name`: the label value `collector`, and the word in the configuration's `collect`.
-    `read(api, job)`: asks the service; raises PollError.
-    `fold(previous, reading, now)`: the new snapshot; pure. `previous` is None at first, and after
-    the values were dropped as stale. `now` in Unix seconds.
-    `is_settled(snapshot)`: whether nothing of it can change any more in the life of the job, so
-    that the service is not asked again.
-    `metrics`: the families that a snapshot gives, for a table with the identity of a job.
+    `read(api, watched, state, now)`: asks the service about a job; raises PollError. `state` as it
+    was folded last, None at first; `now` in Unix seconds.
+    `fold(state, reading, now, is_new)`: the new state and what happened; pure. `is_new`: the job
+    was created since the account is watched, so that all it did happened since.
+    `metrics`: the gauges that a state gives; `counters`: rows of what is counted.
+    `account`: counters of the account that grow with those of the jobs, by name of the job's row.
+    `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
+    the service is not asked again.
     """
 
     name: str
-    read: Callable[[Any, Job], Awaitable[R]]
-    fold: Callable[[S | None, R, float], S]
+    read: Callable[[Any, WatchedJob, S | None, float], Awaitable[R]]
+    fold: Callable[[S | None, R, float, bool], Folded[S]]
     metrics: tuple[Metric[S], ...]
+    counters: tuple[CounterRow, ...] = ()
+    account: Mapping[str, AccountRow] = field(default_factory=dict)
     is_settled: Callable[[S], bool] = lambda _: False

@@ -47,6 +47,7 @@ JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
         "the exporter's own polls",
         ("collector",),
         _success,
+        merge=min,
     ),
     Metric(
         "azure_batch_job_last_scrape_success_timestamp_seconds",
@@ -55,6 +56,7 @@ JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
         "the exporter's own polls",
         ("collector",),
         _last_success,
+        merge=min,
     ),
 )
 

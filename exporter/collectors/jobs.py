@@ -9,7 +9,7 @@ from typing import Protocol
 
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.errors import JobGone, PollError
-from exporter.metric import Metric, Sample, present, state_set
+from exporter.metric import Merge, Metric, Sample, present, state_set
 from exporter.selection import Rule, WatchedJob, listing_filter, needs_listing, select
 
 log = logging.getLogger(__name__)
@@ -84,10 +84,21 @@ ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
 )
 
 
-def _execution_time(name: str) -> Callable[[Job], Iterable[Sample]]:
-    def samples(job: Job) -> Iterable[Sample]:
-        info = job.execution_info
+def _execution_time(name: str) -> Callable[[WatchedJob], Iterable[Sample]]:
+    def samples(watched: WatchedJob) -> Iterable[Sample]:
+        info = watched.job.execution_info
         return present(((), unix_time(getattr(info, name)) if info else None))
+
+    return samples
+
+
+def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Iterable[Sample]]:
+    def samples(watched: WatchedJob) -> Iterable[Sample]:
+        given = dict(watched.labels)
+        # The name of one job says nothing of its group.
+        name = (watched.job.display_name or "") if watched.group is None else ""
+        values = (name, watched.job.pool_id, *(given.get(label, "") for label in labels))
+        return ((values, 1),)
 
     return samples
 
@@ -97,54 +108,57 @@ def _row(
     help_: str,
     field: str,
     labels: tuple[str, ...],
-    samples: Callable[[Job], Iterable[Sample]],
-) -> Metric[Job]:
-    return Metric(
-        f"azure_batch_job_{name}", "gauge", help_, f"Job_List and Job_Get {field}", labels, samples
+    samples: Callable[[WatchedJob], Iterable[Sample]],
+    merge: Merge | None = None,
+) -> Metric[WatchedJob]:
+    source = f"Job_List and Job_Get {field}"
+    return Metric(f"azure_batch_job_{name}", "gauge", help_, source, labels, samples, merge)
+
+
+def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]:
+    """The families of a job; `info_labels`: names of the labels that the configuration adds."""
+    return (
+        _row(
+            "info",
+            "What a job is called and where it runs; always 1",
+            "displayName, executionInfo.poolId or poolInfo.poolId, metadata",
+            ("display_name", "pool_id", *info_labels),
+            _info(info_labels),
+            merge=max,
+        ),
+        _row(
+            "state",
+            "State of the job: 1 for the current one, 0 for the others",
+            "state",
+            ("state",),
+            lambda watched: state_set(STATES, enum_value(watched.job.state, STATES)),
+        ),
+        _row(
+            "priority",
+            "Priority of the job",
+            "priority",
+            (),
+            lambda watched: present(((), watched.job.priority)),
+        ),
+        _row(
+            "created_timestamp_seconds",
+            "When the job was created",
+            "creationTime",
+            (),
+            lambda watched: present(((), unix_time(watched.job.creation_time))),
+        ),
+        _row(
+            "started_timestamp_seconds",
+            "When the job started",
+            "executionInfo.startTime",
+            (),
+            _execution_time("start_time"),
+        ),
+        _row(
+            "ended_timestamp_seconds",
+            "When the job completed",
+            "executionInfo.endTime",
+            (),
+            _execution_time("end_time"),
+        ),
     )
-
-
-METRICS: tuple[Metric[Job], ...] = (
-    _row(
-        "info",
-        "What a job is called and where it runs; always 1",
-        "displayName, executionInfo.poolId or poolInfo.poolId",
-        ("display_name", "pool_id"),
-        lambda job: (((job.display_name or "", job.pool_id), 1),),
-    ),
-    _row(
-        "state",
-        "State of the job: 1 for the current one, 0 for the others",
-        "state",
-        ("state",),
-        lambda job: state_set(STATES, enum_value(job.state, STATES)),
-    ),
-    _row(
-        "priority",
-        "Priority of the job",
-        "priority",
-        (),
-        lambda job: present(((), job.priority)),
-    ),
-    _row(
-        "created_timestamp_seconds",
-        "When the job was created",
-        "creationTime",
-        (),
-        lambda job: present(((), unix_time(job.creation_time))),
-    ),
-    _row(
-        "started_timestamp_seconds",
-        "When the job started",
-        "executionInfo.startTime",
-        (),
-        _execution_time("start_time"),
-    ),
-    _row(
-        "ended_timestamp_seconds",
-        "When the job completed",
-        "executionInfo.endTime",
-        (),
-        _execution_time("end_time"),
-    ),
-)

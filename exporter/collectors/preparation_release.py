@@ -1,208 +1,357 @@
-"""Job preparation and release on the nodes of a job (Job_ListPreparationAndReleaseTaskStatus)."""
+"""Job preparation and release on the nodes of a job (Job_ListPreparationAndReleaseTaskStatus).
+
+The list has an entry for every node that ever ran one of the tasks, so it may be long. After one
+full listing only what changed is read; a full listing now and then corrects what that missed.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import (
-    Job,
-    NodeTaskStatus,
-    SpecialTaskExecutionInfo,
-    enum_value,
-    unix_time,
-)
-from exporter.collectors.collector import JobCollector
-from exporter.errors import TaskNotConfigured
-from exporter.metric import Metric, Sample
+from exporter.batch import odata
+from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo
+from exporter.collectors.collector import AccountRow, Folded, JobCollector
+from exporter.collectors.node_runs import RESULTS, STATES, Change, Node, Run, Runs, run_of
+from exporter.counters import CounterRow, Key, counter, total
+from exporter.errors import ServiceError, TaskNotConfigured
+from exporter.metric import Merge, Metric, Sample
+from exporter.selection import WatchedJob
 
-STATES = ("running", "completed")
-RESULTS = ("success", "failure")
+OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
+
+OVERLAP = 120.0
+"""Seconds before the last reading from which changes are read again: clocks differ, and the
+service's index may show an update late."""
+
+PREPARATION = "jobPreparationTaskExecutionInfo"
+RELEASE = "jobReleaseTaskExecutionInfo"
 
 
 class Api(Protocol):
     """What this collector needs of the client."""
 
+    @property
+    def clock_offset(self) -> float: ...
+
+    def is_filter_refused(self, operation: str) -> bool: ...
+
+    def refuse_filter(self, operation: str, error: ServiceError) -> None: ...
+
     def list_preparation_and_release_task_status(
-        self, job_id: str
+        self, job_id: str, filter_: str | None = None
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The latest run on each node, or None where the job has neither task.
+    """Nodes as read, or None where the job has neither task.
 
     `pool_id`: the pool that the job runs on now, "" where it has none.
+    `started`: when the reading began, in Unix seconds of the service.
+    `since`: changes from then on were asked for; None: all nodes were.
     """
 
     pool_id: str
     nodes: tuple[NodeTaskStatus, ...] | None
-
-
-@dataclass(frozen=True)
-class Runs:
-    """One kind of task (preparation, or release) on the nodes of one pool: latest run of each.
-
-    `states`, `results`: nodes by state and by result of a completed run; what is not known or not
-    given counts as "unknown", or not at all. `failures`: nodes by (category, code).
-    `oldest_running`: Unix time of the earliest start among the running.
-    """
-
-    states: Mapping[str, int]
-    results: Mapping[str, int]
-    failures: Mapping[tuple[str, str], int]
-    oldest_running: float | None
+    started: float = 0.0
+    since: float | None = None
 
 
 @dataclass(frozen=True)
 class PreparationRelease:
-    """Both kinds by pool, in the order of the pool ids.
+    """Both kinds of task on all nodes.
 
     `configured`: False where the job has neither task; that never changes in a job's life.
+    `pools`: every pool that was met, the job's own first of all.
+    `read_at`, `listed_at`: when the last reading and the last full one began, by the service's
+    clock.
     """
 
     configured: bool
-    preparation: tuple[tuple[str, Runs], ...] = ()
-    release: tuple[tuple[str, Runs], ...] = ()
+    pools: tuple[str, ...] = ()
+    preparation: Runs = field(default_factory=Runs)
+    release: Runs = field(default_factory=Runs)
+    read_at: float = 0.0
+    listed_at: float = 0.0
 
 
-async def read(api: Api, job: Job) -> Reading:
-    """Ask for all nodes of one job."""
-    # A listing is no snapshot: a node that moved between two pages stands on both.
-    nodes: dict[tuple[str | None, str | None], NodeTaskStatus] = {}
+async def read(
+    api: Api, watched: WatchedJob, state: PreparationRelease | None, now: float
+) -> Reading:
+    """Ask for what changed on the nodes of one job, or for all of them."""
+    job, resync_interval = watched.job, watched.rule.resync_interval
+    started = now + api.clock_offset
+    since = None
+    if state is not None and started - state.listed_at < resync_interval:
+        since = state.read_at - OVERLAP
+    if since is None or api.is_filter_refused(OPERATION):
+        return Reading(job.pool_id, await _nodes(api, job.id, None), started)
     try:
-        async for page in api.list_preparation_and_release_task_status(job.id):
-            nodes.update(((node.pool_id, node.node_id), node) for node in page)
+        return Reading(job.pool_id, await _nodes(api, job.id, since), started, since)
+    except ServiceError as error:
+        if error.status != 400:
+            raise
+        api.refuse_filter(OPERATION, error)
+        return Reading(job.pool_id, await _nodes(api, job.id, None), started)
+
+
+async def _nodes(api: Api, job_id: str, since: float | None) -> tuple[NodeTaskStatus, ...] | None:
+    filter_ = None if since is None else changes_since(since)
+    nodes: list[NodeTaskStatus] = []
+    try:
+        async for page in api.list_preparation_and_release_task_status(job_id, filter_):
+            nodes += page
     except TaskNotConfigured:
-        return Reading(job.pool_id, None)
-    return Reading(job.pool_id, tuple(nodes.values()))
+        return None
+    return tuple(nodes)
 
 
-def fold(_previous: PreparationRelease | None, reading: Reading, _now: float) -> PreparationRelease:
-    """Count the nodes. The job's own pool is there from the start, with zeros."""
+def changes_since(since: float) -> str:
+    """The $filter for nodes on which something started or ended since, or runs now."""
+    moment = odata.literal(dt.datetime.fromtimestamp(since, dt.UTC))
+    return odata.any_of(
+        term
+        for member in (PREPARATION, RELEASE)
+        for term in (
+            f"{member}/startTime ge {moment}",
+            f"{member}/endTime ge {moment}",
+            f"{member}/state eq 'running'",
+        )
+    )
+
+
+def fold(
+    state: PreparationRelease | None, reading: Reading, _now: float, is_new: bool
+) -> Folded[PreparationRelease]:
+    """The nodes after a reading, and the runs that were seen to complete.
+
+    The job's own pool is there from the start, with zeros. Of a job that is older than our watch,
+    what its first listing holds is where counting begins.
+    """
     if reading.nodes is None:
-        return PreparationRelease(configured=False)
-    pools = {node.pool_id or "" for node in reading.nodes}
-    if reading.pool_id:
-        pools.add(reading.pool_id)
-    return PreparationRelease(
-        configured=True,
-        preparation=_by_pool(pools, ((n.pool_id or "", n.preparation) for n in reading.nodes)),
-        release=_by_pool(pools, ((n.pool_id or "", n.release) for n in reading.nodes)),
+        return Folded(PreparationRelease(configured=False))
+    before = state or PreparationRelease(configured=True)
+    full = reading.since is None
+    pools = {*before.pools, *filter(None, [reading.pool_id])}
+    pools |= {node.pool_id or "" for node in reading.nodes}
+    events: list[tuple[Key, float]] = []
+    merged: list[Runs] = []
+    corrections = 0
+    for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
+        after, changes = runs.merged(kind.runs(reading.nodes), full=full)
+        merged.append(after)
+        events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
+        if state is not None or is_new:
+            events += [event for change in changes for event in kind.events(change)]
+        if state is not None and full:
+            since = before.read_at - OVERLAP
+            corrections += sum(_is_correction(change.run, since) for change in changes)
+    return Folded(
+        PreparationRelease(
+            configured=True,
+            pools=tuple(sorted(pools)),
+            preparation=merged[0],
+            release=merged[1],
+            read_at=reading.started,
+            listed_at=reading.started if full else before.listed_at,
+        ),
+        total(events),
+        corrections,
     )
 
 
-def _by_pool(
-    pools: Iterable[str], runs: Iterable[tuple[str, SpecialTaskExecutionInfo | None]]
-) -> tuple[tuple[str, Runs], ...]:
-    grouped: dict[str, list[SpecialTaskExecutionInfo]] = {pool: [] for pool in sorted(pools)}
-    for pool, run in runs:
-        if run is not None:
-            grouped[pool].append(run)
-    return tuple((pool, _count(of_pool)) for pool, of_pool in grouped.items())
+def _is_correction(run: Run, since: float) -> bool:
+    """Whether reading by changes should have brought this, and did not."""
+    times = [time for time in (run.start, run.end) if time is not None]
+    return run.state != "running" and (not times or max(times) < since)
 
 
-def _count(runs: Iterable[SpecialTaskExecutionInfo]) -> Runs:
-    states = Counter(dict.fromkeys(STATES, 0))
-    results = Counter(dict.fromkeys(RESULTS, 0))
-    failures: Counter[tuple[str, str]] = Counter()
-    starts: list[float] = []
-    for run in runs:
-        state = enum_value(run.state, STATES)
-        if state is not None:
-            states[state] += 1
-        if state == "running":
-            start = unix_time(run.start_time)
-            if start is not None:
-                starts.append(start)
-            continue
-        result = enum_value(run.result, RESULTS)
-        if result is not None:
-            results[result] += 1
-        if result == "failure":
-            failures[category(run.failure_info), code(run.failure_info)] += 1
-    return Runs(
-        MappingProxyType(states),
-        MappingProxyType(results),
-        MappingProxyType(dict(sorted(failures.items()))),
-        min(starts, default=None),
+@dataclass(frozen=True)
+class Kind:
+    """One of the two kinds of task: its member on the wire, and its counters."""
+
+    name: str
+    member: str
+    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
+    completed: CounterRow
+    failed: CounterRow
+    codes: CounterRow
+    account_failed: CounterRow
+    retries: CounterRow | None
+
+    def runs(self, nodes: Iterable[NodeTaskStatus]) -> Iterator[tuple[Node, Run]]:
+        """The latest run on each node that had one."""
+        for node in nodes:
+            info = self.info(node)
+            if info is not None:
+                yield (node.pool_id or "", node.node_id or ""), run_of(info)
+
+    def zeros(self, pool_id: str) -> Iterator[Key]:
+        """Counters that are there as soon as their pool is."""
+        for result in RESULTS:
+            yield self.completed.name, (pool_id, result)
+        for category in (*CATEGORIES, UNKNOWN):
+            yield self.failed.name, (pool_id, category)
+        if self.retries is not None:
+            yield self.retries.name, (pool_id,)
+
+    def events(self, change: Change) -> Iterator[tuple[Key, float]]:
+        """What a change of a node's run counts."""
+        pool_id, run = change.node[0], change.run
+        if self.retries is not None:
+            yield (self.retries.name, (pool_id,)), change.retries
+        if not change.completes:
+            return
+        if run.result is not None:
+            yield (self.completed.name, (pool_id, run.result)), 1
+        if run.category is not None and run.code is not None:
+            yield (self.failed.name, (pool_id, run.category)), 1
+            yield (self.codes.name, (pool_id, run.category, run.code)), 1
+
+    @property
+    def counters(self) -> tuple[CounterRow, ...]:
+        """All of them."""
+        rows = (self.completed, self.failed, self.codes, self.retries)
+        return tuple(row for row in rows if row is not None)
+
+
+def _kind(
+    name: str, member: str, info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
+) -> Kind:
+    source = f"{OPERATION} {member}"
+    prefix = f"azure_batch_job_{name}"
+    return Kind(
+        name,
+        member,
+        info,
+        completed=counter(
+            f"{prefix}_tasks_completed_total",
+            f"Runs of the job {name} task on nodes that completed, each once, by result",
+            f"{source}.state, .result",
+            ("pool_id", "result"),
+        ),
+        failed=counter(
+            f"{prefix}_tasks_failed_total",
+            f"Runs of the job {name} task on nodes that failed, by category",
+            f"{source}.failureInfo.category",
+            ("pool_id", "category"),
+        ),
+        codes=counter(
+            f"{prefix}_task_failure_codes_total",
+            f"Runs of the job {name} task on nodes that failed, by category and code",
+            f"{source}.failureInfo",
+            ("pool_id", "category", "code"),
+        ),
+        account_failed=counter(
+            f"azure_batch_account_{name}_tasks_failed_total",
+            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
+            f"{source}.failureInfo.category",
+            ("category",),
+        ),
+        # A release task is not retried.
+        retries=counter(
+            f"{prefix}_task_retries_total",
+            f"Retries of the job {name} task on nodes",
+            f"growth of {source}.retryCount",
+            ("pool_id",),
+        )
+        if name == "preparation"
+        else None,
     )
 
 
-Pools = Callable[[PreparationRelease], tuple[tuple[str, Runs], ...]]
-
-
-def _counts(pools: Pools, counts: Callable[[Runs], Mapping[str, int]]) -> Samples:
-    return lambda status: [
-        ((pool, name), number)
-        for pool, runs in pools(status)
-        for name, number in counts(runs).items()
-    ]
+PREPARED = _kind("preparation", PREPARATION, lambda node: node.preparation)
+RELEASED = _kind("release", RELEASE, lambda node: node.release)
 
 
 Samples = Callable[[PreparationRelease], Iterable[Sample]]
 
 
-def _rows(kind: str, member: str, pools: Pools) -> tuple[Metric[PreparationRelease], ...]:
-    """The families of one kind of task; both kinds have the same."""
+def _rows(
+    kind: Kind, runs_of: Callable[[PreparationRelease], Runs]
+) -> tuple[Metric[PreparationRelease], ...]:
+    """The gauges of one kind of task; both kinds have the same."""
 
     def row(
-        name: str, help_: str, field: str, labels: tuple[str, ...], samples: Samples
+        name: str,
+        help_: str,
+        field: str,
+        labels: tuple[str, ...],
+        samples: Samples,
+        merge: Merge = sum,
     ) -> Metric[PreparationRelease]:
-        source = f"Job_ListPreparationAndReleaseTaskStatus {member}.{field}"
-        return Metric(
-            f"azure_batch_job_{kind}_{name}", "gauge", help_, source, ("pool_id", *labels), samples
-        )
+        source = f"{OPERATION} {kind.member}.{field}"
+        name = f"azure_batch_job_{kind.name}_{name}"
+        return Metric(name, "gauge", help_, source, ("pool_id", *labels), samples, merge)
+
+    def tallied(what: str, known: tuple[str, ...] = ()) -> Samples:
+        def samples(state: PreparationRelease) -> Iterable[Sample]:
+            counts = {(pool_id, value): 0 for pool_id in state.pools for value in known}
+            for (pool_id, key, *values), number in runs_of(state).tally.items():
+                if key == what:
+                    counts[pool_id, *values] = number  # type: ignore[index]
+            return sorted(counts.items())
+
+        return samples
+
+    def oldest(state: PreparationRelease) -> Iterable[Sample]:
+        starts: dict[str, float] = {}
+        for (pool_id, _), start in runs_of(state).running.items():
+            if start is not None:
+                starts[pool_id] = min(start, starts.get(pool_id, start))
+        return [((pool_id,), start) for pool_id, start in sorted(starts.items())]
 
     return (
         row(
             "tasks",
-            f"Nodes by state of their latest run of the job {kind} task, removed nodes included",
+            f"Nodes by state of their latest run of the job {kind.name} task, removed nodes"
+            " included",
             "state",
             ("state",),
-            _counts(pools, lambda runs: runs.states),
+            tallied("state", STATES),
         ),
         row(
             "completed_tasks",
-            f"Nodes by result of their latest completed run of the job {kind} task",
+            f"Nodes by result of their latest completed run of the job {kind.name} task",
             "result",
             ("result",),
-            _counts(pools, lambda runs: runs.results),
+            tallied("result", RESULTS),
         ),
         row(
             "failed_tasks",
-            f"Nodes whose latest run of the job {kind} task failed, by category and code",
+            f"Nodes whose latest run of the job {kind.name} task failed, by category and code",
             "failureInfo",
             ("category", "code"),
-            lambda status: [
-                ((pool, *failure), number)
-                for pool, runs in pools(status)
-                for failure, number in runs.failures.items()
-            ],
+            tallied("failure"),
         ),
         row(
             "oldest_running_start_timestamp_seconds",
-            f"When the longest running job {kind} task started",
+            f"When the longest running job {kind.name} task started",
             "startTime",
             (),
-            lambda status: [
-                ((pool,), runs.oldest_running)
-                for pool, runs in pools(status)
-                if runs.oldest_running is not None
-            ],
+            oldest,
+            merge=min,
         ),
     )
 
 
 METRICS: tuple[Metric[PreparationRelease], ...] = (
-    *_rows("preparation", "jobPreparationTaskExecutionInfo", lambda status: status.preparation),
-    *_rows("release", "jobReleaseTaskExecutionInfo", lambda status: status.release),
+    *_rows(PREPARED, lambda state: state.preparation),
+    *_rows(RELEASED, lambda state: state.release),
 )
 
 COLLECTOR = JobCollector(
-    "preparation_release", read, fold, METRICS, is_settled=lambda status: not status.configured
+    "preparation_release",
+    read,
+    fold,
+    METRICS,
+    counters=(*PREPARED.counters, *RELEASED.counters),
+    account={
+        kind.failed.name: AccountRow(kind.account_failed, (1,)) for kind in (PREPARED, RELEASED)
+    },
+    is_settled=lambda state: not state.configured,
 )

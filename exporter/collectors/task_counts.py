@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from exporter.batch.models import Counts, Job, TaskCountsResult
-from exporter.collectors.collector import JobCollector
+from msgspec.structs import astuple
+
+from exporter.batch.models import Counts, TaskCountsResult
+from exporter.collectors.collector import AccountRow, Folded, JobCollector
+from exporter.counters import Key, counter, total
 from exporter.metric import Metric, Sample, present
+from exporter.selection import WatchedJob
 
 
 class Api(Protocol):
@@ -22,25 +26,72 @@ class TaskCounts:
     """The latest counts of one job.
 
     `slots`: None where the API version has none (before 2020-09-01.12.0).
+    `known`: the latest value of each count; what an answer left out is as it was before.
     `last_progress`: Unix time at which `completed` was last seen to have grown.
     """
 
     tasks: Counts
     slots: Counts | None
+    known: Counts
     last_progress: float
 
 
-async def read(api: Api, job: Job) -> TaskCountsResult:
+async def read(
+    api: Api, watched: WatchedJob, _state: TaskCounts | None, _now: float
+) -> TaskCountsResult:
     """Ask for the counts of one job."""
-    return await api.get_task_counts(job.id)
+    return await api.get_task_counts(watched.job.id)
 
 
-def fold(previous: TaskCounts | None, reading: TaskCountsResult, now: float) -> TaskCounts:
-    """The new counts; progress is what the exporter saw itself, from its first look on."""
+def fold(
+    state: TaskCounts | None, reading: TaskCountsResult, now: float, is_new: bool
+) -> Folded[TaskCounts]:
+    """The new counts, and by how much each grew.
+
+    Of a job that is older than our watch the first counts are where counting begins; of a new one
+    it begins at nothing. What the service takes back (a correction, tasks deleted) is no growth,
+    and what grows again after that has happened again as far as anybody can see.
+    """
     tasks = reading.tasks
-    progressed = previous is None or (tasks.completed or 0) > (previous.tasks.completed or 0)
-    last_progress = now if previous is None or progressed else previous.last_progress
-    return TaskCounts(tasks, reading.task_slot_counts, last_progress)
+    before = state.known if state else Counts(0, 0, 0, 0, 0) if is_new else tasks
+    known = Counts(
+        *(
+            old if new is None else new
+            for old, new in zip(astuple(before), astuple(tasks), strict=True)
+        )
+    )
+    progressed = state is None or (known.completed or 0) > (before.completed or 0)
+    last_progress = now if state is None or progressed else state.last_progress
+    return Folded(
+        TaskCounts(tasks, reading.task_slot_counts, known, last_progress),
+        total(_events(before, known)),
+    )
+
+
+def _events(before: Counts, after: Counts) -> Iterable[tuple[Key, float]]:
+    for result, old, new in (
+        ("success", before.succeeded, after.succeeded),
+        ("failure", before.failed, after.failed),
+    ):
+        yield (COMPLETED.name, (result,)), _growth(old, new)
+    yield (STARTED.name, ()), _growth(_sum(before, "started"), _sum(after, "started"))
+    yield (ADDED.name, ()), _growth(_sum(before, "added"), _sum(after, "added"))
+    fell = (
+        _growth(after.succeeded, before.succeeded)
+        or _growth(after.failed, before.failed)
+        or _growth(_sum(after, "added"), _sum(before, "added"))
+    )
+    yield (REGRESSIONS.name, ()), int(bool(fell))
+
+
+def _growth(old: int | None, new: int | None) -> int:
+    return 0 if old is None or new is None else max(0, new - old)
+
+
+def _sum(counts: Counts, what: Literal["started", "added"]) -> int | None:
+    parts = [counts.running, counts.completed, *([counts.active] if what == "added" else [])]
+    given = [part for part in parts if part is not None]
+    return sum(given) if len(given) == len(parts) else None
 
 
 def _by_state(counts: Counts | None) -> Iterable[Sample]:
@@ -103,7 +154,46 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         "Job_GetTaskCounts taskCounts.completed, observed",
         (),
         lambda counts: (((), counts.last_progress),),
+        merge=max,
     ),
 )
 
-COLLECTOR = JobCollector("task_counts", read, fold, METRICS)
+COMPLETED = counter(
+    "azure_batch_job_tasks_completed_total",
+    "Tasks of the job that completed, by result",
+    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    ("result",),
+)
+STARTED = counter(
+    "azure_batch_job_tasks_started_total",
+    "Tasks of the job that started; one that is requeued starts again",
+    "growth of Job_GetTaskCounts taskCounts.running + .completed",
+    (),
+)
+ADDED = counter(
+    "azure_batch_job_tasks_added_total",
+    "Tasks that were added to the job",
+    "growth of Job_GetTaskCounts taskCounts.active + .running + .completed",
+    (),
+)
+REGRESSIONS = counter(
+    "azure_batch_job_task_count_regressions_total",
+    "Polls at which a cumulative count had gone backwards: a correction, or tasks were deleted",
+    "Job_GetTaskCounts taskCounts",
+    (),
+)
+ACCOUNT_COMPLETED = counter(
+    "azure_batch_account_tasks_completed_total",
+    "Tasks of all selected jobs together that completed, by result",
+    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    ("result",),
+)
+
+COLLECTOR = JobCollector(
+    "task_counts",
+    read,
+    fold,
+    METRICS,
+    counters=(COMPLETED, STARTED, ADDED, REGRESSIONS),
+    account={COMPLETED.name: AccountRow(ACCOUNT_COMPLETED, (0,))},
+)

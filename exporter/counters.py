@@ -1,0 +1,63 @@
+"""Counters made from what the service shows: they never fall, and their first value is 0.
+
+A collector folds a reading into increments; totals are kept here, for each job, group and account.
+What is known when a series first appears is exposed with the next change only, so that
+`increase()` sees it: Prometheus cannot know what a series was before its first sample.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from exporter.metric import Metric, Sample
+
+Key = tuple[str, tuple[str, ...]]
+"""A series: the name of its sample, and the values of the row's own labels."""
+
+Increments = Mapping[Key, float]
+"""What is to be added to each series; 0 makes a series appear."""
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Running totals. `exposed`: what is shown of them, behind by one change where they are new."""
+
+    totals: Mapping[Key, float] = field(default_factory=dict)
+    exposed: Mapping[Key, float] = field(default_factory=dict)
+
+    def add(self, increments: Increments) -> Counters:
+        """The totals after these increments; series that were there before show all of theirs."""
+        totals = dict(self.totals)
+        for key, amount in increments.items():
+            if amount < 0:
+                raise ValueError(f"{key}: a counter does not fall")
+            totals[key] = totals.get(key, 0) + amount
+        exposed = {key: total if key in self.exposed else 0 for key, total in totals.items()}
+        return Counters(totals, exposed)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some of the totals are not exposed yet."""
+        return self.totals != self.exposed
+
+    def samples(self, name: str) -> Iterator[Sample]:
+        """The exposed samples of one name."""
+        return ((key[1], value) for key, value in sorted(self.exposed.items()) if key[0] == name)
+
+
+CounterRow = Metric[Counters]
+
+
+def counter(name: str, help_: str, source: str, labels: tuple[str, ...]) -> CounterRow:
+    """A row of a table of counters."""
+    return Metric(name, "counter", help_, source, labels, lambda counters: counters.samples(name))
+
+
+def total(increments: Iterable[tuple[Key, float]]) -> Increments:
+    """Increments added up by series."""
+    sums: Counter[Key] = Counter()
+    for key, amount in increments:
+        sums[key] += amount  # type: ignore[assignment]
+    return sums
