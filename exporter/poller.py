@@ -22,6 +22,9 @@ from exporter.store import Store, is_same_job
 
 log = logging.getLogger(__name__)
 
+LAST = "last"
+"""In place of a collector's name in the key of a job's last poll."""
+
 
 class AccountObserver(PollObserver, Protocol):
     """Is told how the polls of one account go."""
@@ -106,6 +109,7 @@ class AccountPoller:
                 if current is None or not is_same_job(current.job, watched.job):
                     self._remove_polls(job_id)
             self._add_polls()
+            self._add_last_polls()
 
         interval = self._plan.discovery_interval
         await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
@@ -125,6 +129,38 @@ class AccountPoller:
                 if wanted and known is None:
                     run = partial(self._poll_job, job_id, collector)
                     self._scheduler.add(Poll(key, rule.interval, run))
+
+    def _add_last_polls(self) -> None:
+        """Ask a job that left the selection once more: what it did last is not lost."""
+        polls = self._scheduler.polls()
+        for job_id, watched in self._store.leaving(self._plan.account).items():
+            key = (LAST, job_id)
+            if key not in polls:
+                run = partial(self._poll_last, job_id, watched.job)
+                self._scheduler.add(Poll(key, watched.rule.interval, run), at_once=True)
+
+    async def _poll_last(self, job_id: str, job: Job) -> None:
+        account = self._plan.account
+        watched = self._store.leaving(account).get(job_id)
+        if watched is not None and is_same_job(watched.job, job):
+
+            async def read() -> None:
+                for name in watched.rule.collect:
+                    kind = JOB_COLLECTORS[name]
+                    state = self._store.leaving_state(account, job_id, name)
+                    if state is not None and kind.is_settled(state):
+                        continue
+                    reading = await kind.read(self._api, watched, state, self._now())
+                    self._store.put_last_reading(account, job, name, reading)
+
+            try:
+                await read()
+            except PollError as error:
+                log.debug("last poll failed: %s", error, extra=self._context(job_id))
+            except Exception:
+                log.exception("unexpected error in a poll", extra=self._context(job_id))
+            self._store.forget_leaving(account, job_id)
+        self._scheduler.remove((LAST, job_id))
 
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:

@@ -62,6 +62,15 @@ Owner = tuple[str, str]
 """Whose series: (label name, value), as ("job_id", …) or ("job_group", …)."""
 
 
+@dataclass(frozen=True)
+class _Leaving:
+    """A job that left the selection, as it was known."""
+
+    watched: WatchedJob
+    outcomes: Mapping[str, Outcome]
+    is_new: bool
+
+
 @dataclass
 class _Account:
     """The state of one account."""
@@ -76,6 +85,8 @@ class _Account:
     totals: Counters = field(default_factory=Counters)
     watched_since: float | None = None
     new_jobs: set[str] = field(default_factory=set)
+    leaving: dict[str, _Leaving] = field(default_factory=dict)
+    """Jobs that left the selection and are asked once more, by id."""
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
     refused: bool = False
     """Whether the last answer to any poll was that the credentials are no good."""
@@ -122,7 +133,7 @@ class Store:
         found = {watched.job.id: watched for watched in selected}
         for job_id, watched in list(state.jobs.items()):
             if job_id not in found or not is_same_place(watched, found[job_id]):
-                self._drop_job(account, job_id)
+                self._let_go(account, job_id)
         first = state.watched_since is None
         if first:
             state.watched_since = now if asked_at is None else asked_at
@@ -141,15 +152,23 @@ class Store:
     def _welcome(self, state: _Account, watched: WatchedJob, *, is_first_listing: bool) -> None:
         """A job that was not selected before: is all that it did ours to count?"""
         job = watched.job
-        created = unix_time(job.creation_time)
-        is_known = state.left.pop((job.id, created), 0) is None
-        is_new = created is not None and created >= (state.watched_since or 0.0)
-        if is_new and not is_first_listing and not is_known:
+        if watched.group is not None:
+            state.members.setdefault(_owner(watched), {})[job.id] = None
+        leaving = state.leaving.pop(job.id, None)
+        if leaving is not None and is_same_place(leaving.watched, watched):
+            # It is back before it was asked for the last time: nothing was missed.
+            state.job_outcomes[job.id] = dict(leaving.outcomes)
+            is_new = leaving.is_new
+        else:
+            created = unix_time(job.creation_time)
+            is_known = state.left.pop((job.id, created), 0) is None
+            since = state.watched_since or 0.0
+            is_new = created is not None and created >= since
+            is_new = is_new and not is_first_listing and not is_known
+        if is_new:
             state.new_jobs.add(job.id)
         else:
             state.new_jobs.discard(job.id)
-        if watched.group is not None:
-            state.members.setdefault(_owner(watched), {})[job.id] = None
 
     def remove_job(self, account: str, job_id: str) -> None:
         """The job is gone: its series go at once, before the next listing says so."""
@@ -184,6 +203,37 @@ class Store:
         self._count(account, watched, collector, folded.increments)
         self._show_job(account, watched, collector, folded.state)
         return folded.corrections
+
+    def leaving(self, account: str) -> Mapping[str, WatchedJob]:
+        """Jobs that left the selection and are still to be asked for what they did last."""
+        leaving = self._accounts[account].leaving
+        return {job_id: left.watched for job_id, left in leaving.items()}
+
+    def leaving_state(self, account: str, job_id: str, collector: str) -> Any:
+        """The state of a collector of a job that left, as it was folded last; None: there is none.
+
+        A job of which nothing was ever read has nothing to go on from.
+        """
+        leaving = self._accounts[account].leaving.get(job_id)
+        return leaving.outcomes.get(collector, NOT_POLLED).state if leaving else None
+
+    def put_last_reading(self, account: str, job: Job, collector: str, reading: Any) -> None:
+        """What a job that left the selection did last: counted for its group and the account."""
+        state = self._accounts[account]
+        leaving = state.leaving.get(job.id)
+        if leaving is None or not is_same_job(leaving.watched.job, job):
+            return
+        before = leaving.outcomes.get(collector, NOT_POLLED).state
+        kind = collectors.JOB_COLLECTORS[collector]
+        folded: Folded[Any] = kind.fold(before, reading, 0.0, leaving.is_new)
+        self._count(account, leaving.watched, collector, folded.increments)
+        # Should it come back, it goes on from here.
+        outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
+        state.leaving[job.id] = replace(leaving, outcomes=outcomes)
+
+    def forget_leaving(self, account: str, job_id: str) -> None:
+        """A job that left was asked for the last time."""
+        self._accounts[account].leaving.pop(job_id, None)
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
         """The last state is known to hold still, without the service having been asked."""
@@ -244,6 +294,14 @@ class Store:
         watched = self._accounts[account].jobs.get(job.id)
         return watched is not None and is_same_job(watched.job, job)
 
+    def _let_go(self, account: str, job_id: str) -> None:
+        """The job left the selection: what it does last may still be read."""
+        state = self._accounts[account]
+        outcomes = state.job_outcomes.get(job_id, {})
+        is_new = job_id in state.new_jobs
+        state.leaving[job_id] = _Leaving(state.jobs[job_id], outcomes, is_new)
+        self._drop_job(account, job_id)
+
     def _drop_job(self, account: str, job_id: str) -> None:
         state = self._accounts[account]
         watched = state.jobs[job_id]
@@ -282,8 +340,9 @@ class Store:
     ) -> None:
         state = self._accounts[account]
         owner = _owner(watched)
-        before = state.counters.get((owner, collector), Counters())
-        state.counters[owner, collector] = before.add(increments)
+        if watched.group is not None or watched.job.id in state.jobs:
+            before = state.counters.get((owner, collector), Counters())
+            state.counters[owner, collector] = before.add(increments)
         if watched.group is not None:
             self._show_counters(account, owner, collector)
         rows = collectors.JOB_COLLECTORS[collector].account

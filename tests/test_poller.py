@@ -52,6 +52,7 @@ class Api:
         self.nodes: Any = ()
         self.preparation: dict[str, Any] = {}
         self.delay = 0.0
+        self.hidden: set[str] = set()
         self.clock_offset = 0.0
         self.refused: set[str] = set()
         self.asked: list[tuple[str, float]] = []
@@ -66,6 +67,7 @@ class Api:
         yield tuple(
             Job(job_id, state="active", creation_time=self.created.get(job_id, CREATED))
             for job_id in self.jobs
+            if job_id not in self.hidden
         )
 
     def is_filter_refused(self, operation: str) -> bool:
@@ -83,7 +85,9 @@ class Api:
         await asyncio.sleep(self.delay)
         if isinstance(answer, Exception):
             raise answer
-        return TaskCountsResult(task_counts=Counts(active=answer, completed=answer))
+        return TaskCountsResult(
+            task_counts=Counts(active=answer, running=0, completed=answer, succeeded=answer)
+        )
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
@@ -423,3 +427,25 @@ def test_one_round_polls_everything_once() -> None:
         ]
 
     virtual_time.run(main())
+
+
+def test_what_a_job_does_between_its_last_poll_and_leaving_is_counted() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["short"] = 3
+        await asyncio.sleep(90)
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 3
+        world.api.jobs["short"] = 8
+        world.api.hidden.add("short")  # it completed: the listing leaves it out
+        await asyncio.sleep(60)
+        assert 'job_id="short"' not in world.text()
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 8
+        asked = len(world.api.asked)
+        await asyncio.sleep(29)
+        assert [what for what, _ in world.api.asked[asked:] if what == "short"] == []
+
+    api = Api(other=0)
+    api.created["short"] = dt.datetime.fromtimestamp(EPOCH + 61, dt.UTC)
+    play(api, story)
