@@ -344,6 +344,18 @@ class Account(_Model):
         default=16, ge=1, le=256, description="Polls of this account under way at once."
     )
     discovery_interval: Interval = _duration_field("60s", "Time between two listings of the jobs.")
+    max_jobs: int = Field(
+        default=5000,
+        ge=1,
+        description="Most jobs that are watched. Past it the rest is left out, counted in"
+        " `azure_batch_jobs_dropped`, and said once; jobs that are watched already stay.",
+    )
+    max_series: int = Field(
+        default=500_000,
+        ge=1000,
+        description="Most series of this account. What would go past it is left out, counted in"
+        " `azure_batch_exporter_series_dropped_total`, and said once.",
+    )
     pool_nodes: bool = Field(default=True, description="Read node counts by pool and state.")
     jobs: Annotated[tuple[JobRule, ...], BeforeValidator(_tuple)] = Field(
         default=(JobRule(id_regex=".*"),),
@@ -373,6 +385,10 @@ class Config(_Model):
     """The whole file."""
 
     defaults: Defaults = Field(default=Defaults(), description="Settings of all job rules.")
+    exclude_metrics: Annotated[tuple[str, ...], BeforeValidator(_tuple)] = Field(
+        default=(),
+        description="Names of metrics, with `*` as wildcard, that are not wanted at all.",
+    )
     accounts: Annotated[tuple[Account, ...], BeforeValidator(_tuple)] = Field(
         min_length=1, description="The Batch accounts to poll."
     )

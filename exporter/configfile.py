@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from exporter import secret, yamlfile
+from exporter.collectors import tables
 from exporter.config import Account, Auth, Config, Defaults, JobRule
 from exporter.errors import ConfigError
+from exporter.telemetry import ROWS, SERIES
 
 
 def load(file: Path) -> Config:
@@ -46,6 +49,12 @@ def parse(text: str, name: str, folder: Path) -> Config:
         ]
         raise ConfigError(tuple(text for _, text in sorted(found))) from error
     config = _resolve_paths(config, folder)
+    known = {row.name for table in tables().values() for row in table.metrics}
+    known |= {row.name for row in (*ROWS, SERIES)}
+    for number, pattern in enumerate(config.exclude_metrics):
+        if not pattern.startswith(("process_", "python_")) and not fnmatch.filter(known, pattern):
+            text = f"no metric is named {pattern}: docs/metrics.md lists them"
+            raise ConfigError((document.problem(("exclude_metrics", number), text),))
     problems = tuple(
         document.problem(("accounts", number, "auth", field), text)
         for number, account in enumerate(config.accounts)

@@ -6,14 +6,18 @@ unchanged state costs is a dictionary look-up.
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
 from exporter.metric import Identity, Table, render, render_group
+
+log = logging.getLogger(__name__)
 
 
 class Format(Enum):
@@ -74,6 +78,10 @@ class _Blocks:
         self._joined = None
         return True
 
+    def series(self, identity: Identity) -> int:
+        """Number of the lines of one identity."""
+        return sum(lines.count(b"\n") for lines in self.texts.get(identity, ()))
+
     def joined(self) -> tuple[tuple[bytes, ...], int]:
         """The lines of each family, in the order of the identities, and their number."""
         if self._joined is None:
@@ -88,24 +96,62 @@ class _Blocks:
 class Exposition:
     """The rendered state. `generation` grows with each change of what is served."""
 
-    def __init__(self, tables: Mapping[str, Table[Any]]) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, Table[Any]],
+        *,
+        limits: Mapping[str, int] | None = None,
+        on_drop: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """`limits`: most series of each account; `on_drop(account, count)`: so many are not shown.
+
+        A limit keeps out what is new; what is shown already goes on being shown.
+        """
         self._blocks = {name: _Blocks(table) for name, table in tables.items()}
+        self._limits = limits or {}
+        self._on_drop = on_drop
+        self._series: Counter[str] = Counter()
+        self._dropped: set[tuple[str, Identity]] = set()
         self._bodies: dict[Format, tuple[int, Body]] = {}
         self.generation = 0
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        blocks = self._blocks[table]
-        self.generation += blocks.put(identity, render(blocks.table, identity, snapshot))
+        self._put(table, identity, render(self._blocks[table].table, identity, snapshot))
 
     def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
-        blocks = self._blocks[table]
-        self.generation += blocks.put(identity, render_group(blocks.table, identity, snapshots))
+        self._put(table, identity, render_group(self._blocks[table].table, identity, snapshots))
+
+    def _put(self, table: str, identity: Identity, lines: tuple[str, ...]) -> None:
+        blocks, account = self._blocks[table], _account(identity)
+        before = blocks.series(identity)
+        more = sum(text.count("\n") for text in lines) - before
+        limit = self._limits.get(account)
+        if not before and limit is not None and self._series[account] + more > limit:
+            self._drop(table, identity, account, more)
+            return
+        self._dropped.discard((table, identity))
+        self._series[account] += more
+        self.generation += blocks.put(identity, lines)
+
+    def _drop(self, table: str, identity: Identity, account: str, count: int) -> None:
+        if (table, identity) in self._dropped:
+            return
+        if not self._dropped:
+            log.warning(
+                "max_series is reached: what is new is left out", extra={"account": account}
+            )
+        self._dropped.add((table, identity))
+        if self._on_drop is not None:
+            self._on_drop(account, count)
 
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""
-        self.generation += self._blocks[table].remove(identity)
+        blocks = self._blocks[table]
+        self._dropped.discard((table, identity))
+        self._series[_account(identity)] -= blocks.series(identity)
+        self.generation += blocks.remove(identity)
 
     def body(self, format_: Format) -> Body:
         """The whole state, without the end mark of OpenMetrics."""
@@ -126,6 +172,10 @@ class Exposition:
                     header = metric.header(openmetrics=format_ is Format.OPENMETRICS)
                     parts += (header.encode(), lines)
         return Body(b"".join(parts), series)
+
+
+def _account(identity: Identity) -> str:
+    return identity[0][1] if identity else ""
 
 
 def gzip_body(state: Body, rest: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
@@ -64,6 +65,16 @@ class Table(Generic[T]):
 
     identity: tuple[str, ...]
     metrics: tuple[Metric[T], ...]
+
+
+class Excluded:
+    """Names of metrics that are not wanted, with `*` as wildcard."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        self._patterns = tuple(patterns)
+
+    def __contains__(self, name: object) -> bool:
+        return any(fnmatchcase(str(name), pattern) for pattern in self._patterns)
 
 
 def render(table: Table[T], identity: Identity, snapshot: T) -> tuple[str, ...]:

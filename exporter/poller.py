@@ -47,6 +47,7 @@ class Plan:
     interval: float
     stale_after: int
     max_concurrency: int
+    max_jobs: int
 
 
 class AccountPoller:
@@ -68,6 +69,7 @@ class AccountPoller:
         self._scheduler = Scheduler(plan.max_concurrency, observer)
         self._succeeded: dict[tuple[str, ...], float] = {}
         self._account_error: str | None = None
+        self._has_dropped = False
         store.add_account(plan.account)
 
     @property
@@ -101,7 +103,10 @@ class AccountPoller:
 
         async def read() -> None:
             asked_at = self._now() + self._api.clock_offset
-            selected = await jobs.read(self._api, self._plan.rules, known, self._now())
+            selected = await jobs.read(
+                self._api, self._plan.rules, known, self._now(), self._plan.max_jobs
+            )
+            self._log_dropped(selected.dropped)
             before = dict(self._store.jobs(self._plan.account))
             self._store.select(self._plan.account, selected, self._now(), asked_at)
             for job_id, watched in before.items():
@@ -113,6 +118,16 @@ class AccountPoller:
 
         interval = self._plan.discovery_interval
         await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
+
+    def _log_dropped(self, dropped: int) -> None:
+        if dropped and not self._has_dropped:
+            log.warning(
+                "max_jobs (%d) is reached: %d more jobs are left out",
+                self._plan.max_jobs,
+                dropped,
+                extra=self._context(),
+            )
+        self._has_dropped = dropped > 0
 
     def _add_polls(self) -> None:
         polls = self._scheduler.polls()

@@ -18,6 +18,7 @@ from exporter.batch.client import BatchClient
 from exporter.config import Account, Config, Defaults, is_loopback
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
+from exporter.metric import Excluded
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import label_name, resolve
 from exporter.store import Store
@@ -70,8 +71,13 @@ async def open_service(
 
     ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
     """
-    telemetry = Telemetry(revision)
-    exposition = Exposition(collectors.tables(_info_labels(config)))
+    excluded = Excluded(config.exclude_metrics)
+    telemetry = Telemetry(revision, excluded)
+    exposition = Exposition(
+        collectors.tables(_info_labels(config), excluded),
+        limits={account.name: account.max_series for account in config.accounts},
+        on_drop=telemetry.series_dropped,
+    )
     store = Store(exposition)
     async with AsyncExitStack() as stack:
         pollers = []
@@ -127,4 +133,5 @@ def _plan(account: Account, defaults: Defaults) -> Plan:
         interval=defaults.interval,
         stale_after=defaults.stale_after,
         max_concurrency=account.max_concurrency,
+        max_jobs=account.max_jobs,
     )

@@ -130,7 +130,7 @@ class Store:
         listing began, in Unix seconds of the service; jobs created from then on are new.
         """
         state = self._accounts[account]
-        found = {watched.job.id: watched for watched in selected}
+        found = {watched.job.id: watched for watched in selected.jobs}
         for job_id, watched in list(state.jobs.items()):
             if job_id not in found or not is_same_place(watched, found[job_id]):
                 self._let_go(account, job_id)
@@ -177,8 +177,9 @@ class Store:
             return
         self._drop_job(account, job_id)
         state.jobs = {name: watched for name, watched in state.jobs.items() if name != job_id}
-        if self.outcome(account, JOBS).shown is not None:
-            selected = tuple(state.jobs.values())
+        before = self.outcome(account, JOBS).shown
+        if before is not None:
+            selected = replace(before, jobs=tuple(state.jobs.values()))
             self._exposition.put(collectors.SELECTED_JOBS, _identity(account), selected)
 
     def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric as PrometheusMetric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 import exporter
@@ -88,6 +89,12 @@ ROWS: tuple[Row, ...] = (
         ("account", "collector"),
     ),
     Row(
+        "azure_batch_exporter_series_dropped_total",
+        "counter",
+        "Series that were left out when max_series was reached.",
+        ("account",),
+    ),
+    Row(
         "azure_batch_exporter_config_last_reload_successful",
         "gauge",
         "Whether the configuration was loaded the last time it was tried.",
@@ -105,12 +112,16 @@ SERIES = Row(
 
 
 class Telemetry:
-    """The exporter's own metrics. `revision`: of the source that was built."""
+    """The exporter's own metrics.
 
-    def __init__(self, revision: str) -> None:
+    `revision`: of the source that was built. `excluded`: names of families that are not shown.
+    """
+
+    def __init__(self, revision: str, excluded: Container[str] = ()) -> None:
         # _created lines would double the series of counters, and no alert reads them.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
+        self._excluded = excluded
         self._metrics = {row.name: _metric(row, self.registry) for row in ROWS}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -123,6 +134,18 @@ class Telemetry:
         """The configuration was loaded at the Unix time `now`."""
         self.gauge("azure_batch_exporter_config_last_reload_successful").set(1)
         self.gauge("azure_batch_exporter_config_last_reload_success_timestamp_seconds").set(now)
+
+    def series_dropped(self, account: str, count: int) -> None:
+        """So many series of an account were left out, because its limit is reached."""
+        name = "azure_batch_exporter_series_dropped_total"
+        self.counter(name).labels(account).inc(count)
+
+    def collect(self) -> Iterator[PrometheusMetric]:
+        """The families that are shown; so this is what prometheus_client writes."""
+        for family in self.registry.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if name not in self._excluded:
+                yield family
 
     def for_account(self, account: str) -> AccountTelemetry:
         """What counts the events of one account."""
@@ -149,18 +172,19 @@ class Telemetry:
     def text(self, format_: Format, series_of_state: int) -> bytes:
         """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
         if format_ is Format.OPENMETRICS:
-            own = bytes(generate_openmetrics(self.registry))  # type: ignore[no-untyped-call]
+            own = bytes(generate_openmetrics(self))  # type: ignore[no-untyped-call]
             own = own.removesuffix(b"# EOF\n")
         else:
-            own = generate_latest(self.registry)
+            own = generate_latest(self)
         lines = own.count(b"\n")
         comments = own.count(b"\n#") + own.startswith(b"#")
-        series = series_of_state + lines - comments + 1
-        text = (
-            f"# HELP {SERIES.name} {SERIES.help}\n"
-            f"# TYPE {SERIES.name} {SERIES.type}\n"
-            f"{SERIES.name} {series}\n"
-        )
+        text = ""
+        if SERIES.name not in self._excluded:
+            text = (
+                f"# HELP {SERIES.name} {SERIES.help}\n"
+                f"# TYPE {SERIES.name} {SERIES.type}\n"
+                f"{SERIES.name} {series_of_state + lines - comments + 1}\n"
+            )
         end = "# EOF\n" if format_ is Format.OPENMETRICS else ""
         return own + (text + end).encode()
 
@@ -182,6 +206,7 @@ class AccountTelemetry:
             account, "overrun"
         )
         self._corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
+        telemetry.series_dropped(account, 0)
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:

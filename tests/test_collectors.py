@@ -254,8 +254,8 @@ class JobsApi:
 
 
 async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
-    found = await jobs.read(api, rules, known or {}, NOW.timestamp())
-    return [watched.job for watched in found]
+    found = await jobs.read(api, rules, known or {}, NOW.timestamp(), 5000)
+    return [watched.job for watched in found.jobs]
 
 
 async def test_a_named_job_is_read_where_it_is_not_listed_and_left_out_where_it_is_gone() -> None:
@@ -305,3 +305,15 @@ def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> No
     prefix = 'azure_batch_pool_nodes{account="myaccount",pool_id="p",kind="dedicated"'
     samples = sorted(line for line in shown.splitlines() if line[0] != "#")
     assert samples == [f'{prefix},state="idle"}} 1', f'{prefix},state="unknown"}} 5']
+
+
+async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:
+    api = JobsApi(tuple(Job(job_id, state="active") for job_id in "edcba"))
+    found = await jobs.read(
+        api, (rule(id_regex=".*"),), {"e": Job("e"), "c": Job("c")}, NOW.timestamp(), 3
+    )
+    assert [watched.job.id for watched in found.jobs] == ["a", "c", "e"]
+    assert found.dropped == 2
+    shown = text("selected jobs", ACCOUNT, found)
+    assert 'azure_batch_jobs{account="myaccount",state="active"} 3\n' in shown
+    assert 'azure_batch_jobs_dropped{account="myaccount"} 2\n' in shown

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import preparation_release, tables, task_counts
+from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, Reading, changes_since
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
@@ -323,7 +324,8 @@ class Account:
         self.store.add_account("acc")
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
-        self.store.select("acc", tuple(watch(job, self.rule) for job in jobs), at, at)
+        selected = SelectedJobs(tuple(watch(job, self.rule) for job in jobs))
+        self.store.select("acc", selected, at, at)
         self.store.flush()
 
     def poll(self, job: Job, **tasks: int) -> None:

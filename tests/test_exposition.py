@@ -183,3 +183,29 @@ def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) 
     for format_ in Format:
         state = exposition.body(format_)
         assert gzip.decompress(gzip_body(state, rest)) == state.plain + rest
+
+
+def test_a_limit_keeps_out_what_is_new_and_lets_it_in_when_there_is_room() -> None:
+    dropped: list[tuple[str, int]] = []
+    exposition = Exposition(
+        {"things": THINGS}, limits={"acc": 6}, on_drop=lambda *drop: dropped.append(drop)
+    )
+
+    def put(job: str, *kinds: str) -> None:
+        identity = (("account", "acc"), ("job_id", job))
+        exposition.put("things", identity, dict.fromkeys(((kind,) for kind in kinds), 1))
+
+    put("a", "x")
+    put("b", "x", "y")
+    put("c", "x")
+    put("c", "x")
+    assert dropped == [("acc", 2)]  # said once
+    assert 'job_id="c"' not in text_of(exposition)
+    put("a", "x", "y")  # what is shown is shown as it is
+    assert exposition.body(Format.TEXT).series == 8
+    for job in ("a", "b"):
+        exposition.remove("things", (("account", "acc"), ("job_id", job)))
+    put("c", "x")
+    assert 'job_id="c"' in text_of(exposition)
+    exposition.put("things", (("account", "other"), ("job_id", "c")), {("x",): 1})
+    assert exposition.body(Format.TEXT).series == 4

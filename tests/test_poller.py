@@ -140,6 +140,7 @@ class World:
             interval=30.0,
             stale_after=3,
             max_concurrency=8,
+            max_jobs=5000,
         )
         self.poller = AccountPoller(
             replace(plan, **settings),

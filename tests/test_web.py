@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter import config
+from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.telemetry import ROWS, SERIES
 from exporter.web.app import build_app, listen
@@ -190,3 +191,26 @@ async def test_hostile_ids_cannot_forge_a_series(
     }
     assert accounts == {"myaccount"}
     assert json.dumps(evil)[1:-1].encode() in body
+
+
+async def test_metrics_that_are_not_wanted_are_not_there(
+    batch: FakeBatch,
+    make_config: Callable[..., config.Config],
+    official: Callable[[str], Any],
+) -> None:
+    batch.json("/jobs", official("JobList"))
+    batch.json("/jobs/jobId/taskcounts", official("JobGetTaskCounts"))
+    batch.json("/jobs/jobId/jobpreparationandreleasetaskstatus", {"value": []})
+    loaded = make_config(batch.endpoint, pool_nodes=False)
+    unwanted = ("azure_batch_job_task_*", "azure_batch_exporter_requests_total", "python_*")
+    loaded = loaded.model_copy(update={"exclude_metrics": unwanted})
+    async with open_service(loaded) as opened:
+        await opened.run_once()
+        for format_ in Format:
+            state = opened.exposition.body(format_)
+            text = (state.plain + opened.telemetry.text(format_, state.series)).decode()
+            for name in ("azure_batch_job_task_", "exporter_requests", "python_info"):
+                assert name not in text
+            for name in ("azure_batch_job_tasks{", "request_duration_seconds_sum{", "process_"):
+                assert name in text
+            assert text.endswith("# EOF\n") == (format_ is Format.OPENMETRICS)

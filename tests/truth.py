@@ -60,6 +60,7 @@ class Truth:
         states = Counter(job.state for job in self._world.jobs.values())
         for state in JOB_STATES:
             self.add("jobs", states[state], state=state)
+        self.add("jobs_dropped", 0)
         for result in ("success", "failure"):
             self.add("account_tasks_completed_total", 0, result=result)
         for kind in ("preparation", "release"):

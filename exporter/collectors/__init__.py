@@ -5,7 +5,7 @@ A new collector of a job's things is one line in `JOB_COLLECTORS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from itertools import product
 from types import MappingProxyType
 from typing import Any
@@ -41,10 +41,13 @@ def counters_of(collector: str) -> str:
     return f"{collector} counters"
 
 
-def tables(info_labels: tuple[str, ...] = ()) -> Mapping[str, Table[Any]]:
+def tables(
+    info_labels: tuple[str, ...] = (), excluded: Container[str] = ()
+) -> Mapping[str, Table[Any]]:
     """Every table by name, in the order in which its families are exposed.
 
     `info_labels`: names of the labels that the configuration adds to `azure_batch_job_info`.
+    `excluded`: names of families that are left out.
     """
     of_jobs: dict[str, Table[Any]] = {}
     for name, collector in JOB_COLLECTORS.items():
@@ -55,7 +58,7 @@ def tables(info_labels: tuple[str, ...] = ()) -> Mapping[str, Table[Any]]:
         for collector in JOB_COLLECTORS.values()
         for account in collector.account.values()
     )
-    return {
+    every: dict[str, Table[Any]] = {
         ACCOUNT_HEALTH: Table(_ACCOUNT, health.ACCOUNT_METRICS),
         SELECTED_JOBS: Table(_ACCOUNT, jobs.ACCOUNT_METRICS),
         JOB: Table(_JOB, jobs.metrics(info_labels)),
@@ -63,6 +66,10 @@ def tables(info_labels: tuple[str, ...] = ()) -> Mapping[str, Table[Any]]:
         JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
         ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
         POOL_NODES: Table(_ACCOUNT, pool_nodes.METRICS),
+    }
+    return {
+        name: Table(table.identity, tuple(row for row in table.metrics if row.name not in excluded))
+        for name, table in every.items()
     }
 
 

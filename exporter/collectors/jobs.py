@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.batch.models import Job, enum_value, unix_time
@@ -26,8 +27,16 @@ STATES = (
     "deleting",
 )
 
-SelectedJobs = tuple[WatchedJob, ...]
-"""The jobs that the rules select, in the order of their ids."""
+
+@dataclass(frozen=True)
+class SelectedJobs:
+    """The jobs that the rules select, in the order of their ids.
+
+    `dropped`: how many more they select, past the limit.
+    """
+
+    jobs: tuple[WatchedJob, ...] = ()
+    dropped: int = 0
 
 
 class Api(Protocol):
@@ -39,12 +48,12 @@ class Api(Protocol):
 
 
 async def read(
-    api: Api, rules: tuple[Rule, ...], known: Mapping[str, Job], now: float
+    api: Api, rules: tuple[Rule, ...], known: Mapping[str, Job], now: float, max_jobs: int
 ) -> SelectedJobs:
     """List the jobs that the rules may want, get those they name, and select.
 
-    `known`: jobs of the last round by id in lower case. A named job that cannot be read stays as
-    it was known: its trouble is not the other jobs'.
+    `known`: jobs of the last round by id in lower case; past `max_jobs` they have precedence. A
+    named job that cannot be read stays as it was known: its trouble is not the other jobs'.
     """
     found: dict[str, Job] = {}
     if needs_listing(rules):
@@ -63,12 +72,23 @@ async def read(
             log.warning("job could not be read: %s", error, extra={"job_id": job_id})
             job = known.get(job_id.lower()) or Job(id=job_id)
         found[job.id.lower()] = job
-    return select(rules, found.values(), now)
+    return _limited(select(rules, found.values(), now), known, max_jobs)
 
 
-def _job_samples(jobs: SelectedJobs) -> Iterable[Sample]:
+def _limited(
+    selected: tuple[WatchedJob, ...], known: Mapping[str, Job], max_jobs: int
+) -> SelectedJobs:
+    if len(selected) <= max_jobs:
+        return SelectedJobs(selected)
+    # Those that are watched stay: a series that comes and goes is worse than one that never was.
+    kept = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)[:max_jobs]
+    kept.sort(key=lambda watched: watched.job.id)
+    return SelectedJobs(tuple(kept), len(selected) - max_jobs)
+
+
+def _job_samples(selected: SelectedJobs) -> Iterable[Sample]:
     states = Counter(dict.fromkeys(STATES, 0))
-    states.update(enum_value(found.job.state, STATES) or "unknown" for found in jobs)
+    states.update(enum_value(found.job.state, STATES) or "unknown" for found in selected.jobs)
     return [((state,), number) for state, number in states.items()]
 
 
@@ -80,6 +100,14 @@ ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
         "Job_List and Job_Get state",
         ("state",),
         _job_samples,
+    ),
+    Metric(
+        "azure_batch_jobs_dropped",
+        "gauge",
+        "Jobs that the rules select and that are left out, because max_jobs is reached",
+        "Job_List and Job_Get",
+        (),
+        lambda selected: (((), selected.dropped),),
     ),
 )
 
