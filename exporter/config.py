@@ -389,6 +389,12 @@ class Config(_Model):
         default=(),
         description="Names of metrics, with `*` as wildcard, that are not wanted at all.",
     )
+    state_file: Path | None = Field(
+        default=None,
+        strict=False,
+        description="File (SQLite) in which counters are kept, so that they go on where they"
+        " stopped when the process restarts.",
+    )
     accounts: Annotated[tuple[Account, ...], BeforeValidator(_tuple)] = Field(
         min_length=1, description="The Batch accounts to poll."
     )

@@ -77,7 +77,8 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     accounts = tuple(
         account.model_copy(update={"auth": resolved(account.auth)}) for account in config.accounts
     )
-    return config.model_copy(update={"accounts": accounts})
+    state_file = folder / config.state_file if config.state_file is not None else None
+    return config.model_copy(update={"accounts": accounts, "state_file": state_file})
 
 
 def _has_problem_below(path: yamlfile.Path, details: list[dict[str, Any]]) -> bool:

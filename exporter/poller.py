@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from exporter.account import is_same_job
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.errors import JobGone, PollError, UnexpectedError
 from exporter.scheduler import Poll, PollObserver, Scheduler
 from exporter.selection import Rule
-from exporter.store import Store, is_same_job
+from exporter.state_file import Saved
+from exporter.store import Store
 
 log = logging.getLogger(__name__)
+
+NOTHING_SAVED = Saved()
 
 LAST = "last"
 """In place of a collector's name in the key of a job's last poll."""
@@ -51,7 +55,10 @@ class Plan:
 
 
 class AccountPoller:
-    """Polls one account into the store. `now`: Unix time."""
+    """Polls one account into the store.
+
+    `now`: Unix time. `saved`: what an earlier process knew of the account.
+    """
 
     def __init__(
         self,
@@ -60,6 +67,7 @@ class AccountPoller:
         store: Store,
         observer: AccountObserver,
         now: Callable[[], float],
+        saved: Saved = NOTHING_SAVED,
     ) -> None:
         self._plan = plan
         self._api = api
@@ -70,7 +78,7 @@ class AccountPoller:
         self._succeeded: dict[tuple[str, ...], float] = {}
         self._account_error: str | None = None
         self._has_dropped = False
-        store.add_account(plan.account)
+        store.add_account(plan.account, saved, plan.rules)
 
     @property
     def is_ready(self) -> bool:
@@ -168,13 +176,16 @@ class AccountPoller:
                     reading = await kind.read(self._api, watched, state, self._now())
                     self._store.put_last_reading(account, job, name, reading)
 
+            is_gone = False
             try:
                 await read()
+            except JobGone:
+                is_gone = True
             except PollError as error:
                 log.debug("last poll failed: %s", error, extra=self._context(job_id))
             except Exception:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
-            self._store.forget_leaving(account, job_id)
+            self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
         self._scheduler.remove((LAST, job_id))
 
     def _remove_polls(self, job_id: str) -> None:

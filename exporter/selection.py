@@ -31,12 +31,14 @@ class Rule:
 
     def matches(self, job: Job, now: float) -> bool:
         """Whether this rule wants the job, at the time `now`."""
+        return self._wants_state(job, now) and self.names(job)
+
+    def names(self, job: Job) -> bool:
+        """Whether the job is one of this rule's by its id and metadata, in whatever state."""
         if self.id is not None:
             if job.id.lower() != self.id.lower():
                 return False
         elif self.pattern is not None and self.pattern.fullmatch(job.id) is None:
-            return False
-        if not self._wants_state(job, now):
             return False
         carried = {(item.name, item.value) for item in job.metadata or ()}
         return self.metadata <= carried

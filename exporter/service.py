@@ -19,10 +19,12 @@ from exporter.config import Account, Config, Defaults, is_loopback
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.metric import Excluded
-from exporter.poller import AccountPoller, Plan
+from exporter.poller import NOTHING_SAVED, AccountPoller, Plan
 from exporter.selection import label_name, resolve
+from exporter.state_file import StateFile
 from exporter.store import Store
 from exporter.telemetry import AccountTelemetry, Telemetry
+from exporter.totals import Totals
 
 FLUSH_INTERVAL = 1.0
 """Seconds between two renderings of a group of which a job has changed."""
@@ -78,14 +80,19 @@ async def open_service(
         limits={account.name: account.max_series for account in config.accounts},
         on_drop=telemetry.series_dropped,
     )
-    store = Store(exposition)
     async with AsyncExitStack() as stack:
+        state_file = None
+        if config.state_file is not None:
+            state_file = StateFile(config.state_file, telemetry.state_file_works)
+            stack.push_async_callback(state_file.close)
+        store = Store(exposition, Totals(exposition, state_file))
         pollers = []
         for account in config.accounts:
             observer = telemetry.for_account(account.name)
             client = await _connect(stack, account, config.defaults, observer)
             plan = _plan(account, config.defaults)
-            pollers.append(AccountPoller(plan, client, store, observer, now))
+            saved = state_file.load(account.name) if state_file else NOTHING_SAVED
+            pollers.append(AccountPoller(plan, client, store, observer, now, saved))
         telemetry.config_loaded(now())
         yield Service(tuple(pollers), exposition, telemetry, store)
 

@@ -6,106 +6,75 @@ at once (exposition.py); nothing else of the program keeps state about a job.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from exporter import collectors
+from exporter.account import (
+    NOT_POLLED,
+    REMEMBERED,
+    AccountState,
+    Leaving,
+    Outcome,
+    health_of,
+    identity_of,
+    is_same_job,
+    is_same_place,
+    is_up_now,
+    load,
+    owner_of,
+    saved,
+)
 from exporter.batch.models import Job, unix_time
 from exporter.collectors.collector import Folded
-from exporter.collectors.health import AccountHealth, Health
+from exporter.collectors.health import AccountHealth
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.collectors.pool_nodes import PoolNodes
-from exporter.counters import Counters, Increments, total
+from exporter.counters import Increments, total
 from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
-from exporter.metric import Identity
-from exporter.selection import WatchedJob
-
-REMEMBERED = 100_000
-"""Jobs that left the selection and are remembered, so that one that comes back is not new."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the polls of one collector came to.
-
-    `state`: as it was last folded; None where there is none yet. It is kept while polls fail, so
-    that nothing is counted twice after.
-    `is_stale`: polls failed for so long that nothing of it is shown any more.
-    `error`: why the last poll failed; None where it succeeded.
-    `succeeded_at`: Unix time of the last good poll.
-    """
-
-    state: Any
-    error: PollError | None
-    succeeded_at: float | None
-    is_stale: bool = False
-
-    @property
-    def shown(self) -> Any:
-        """The state, or None where it is not to be shown."""
-        return None if self.is_stale else self.state
-
-    @property
-    def health(self) -> Health:
-        """What is exposed of it."""
-        return Health(self.error is None, self.succeeded_at)
-
-
-NOT_POLLED = Outcome(None, None, None)
-
-Owner = tuple[str, str]
-"""Whose series: (label name, value), as ("job_id", …) or ("job_group", …)."""
-
-
-@dataclass(frozen=True)
-class _Leaving:
-    """A job that left the selection, as it was known."""
-
-    watched: WatchedJob
-    outcomes: Mapping[str, Outcome]
-    is_new: bool
-
-
-@dataclass
-class _Account:
-    """The state of one account."""
-
-    jobs: dict[str, WatchedJob] = field(default_factory=dict)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    job_outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
-    members: dict[Owner, dict[str, None]] = field(default_factory=dict)
-    """Ids of the jobs of each group; a dictionary, for the order must not depend on hashes."""
-    counters: dict[tuple[Owner, str], Counters] = field(default_factory=dict)
-    """Of each job or group, by collector."""
-    totals: Counters = field(default_factory=Counters)
-    watched_since: float | None = None
-    new_jobs: set[str] = field(default_factory=set)
-    leaving: dict[str, _Leaving] = field(default_factory=dict)
-    """Jobs that left the selection and are asked once more, by id."""
-    left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
-    refused: bool = False
-    """Whether the last answer to any poll was that the credentials are no good."""
+from exporter.selection import Rule, WatchedJob, watch
+from exporter.state_file import Owner, Saved, SavedJob
+from exporter.totals import ACCOUNT, Totals
 
 
 class Store:
     """States by account, job and collector, counters, and their rendering."""
 
-    def __init__(self, exposition: Exposition) -> None:
+    def __init__(self, exposition: Exposition, totals: Totals) -> None:
         self._exposition = exposition
-        self._accounts: dict[str, _Account] = {}
-        self._dirty: dict[tuple[str, Owner, str], None] = {}
+        self._totals = totals
+        self._accounts: dict[str, AccountState] = {}
+        self._dirty: dict[tuple[str, tuple[str, str], str], None] = {}
 
-    def add_account(self, account: str) -> None:
-        """Make place for an account."""
-        state = self._accounts[account] = _Account()
-        zeros = dict.fromkeys(collectors.ACCOUNT_ZEROS, 0)
-        state.totals = state.totals.add(zeros)
-        self._show_totals(account)
+    def add_account(self, account: str, known: Saved, rules: Iterable[Rule]) -> None:
+        """Make place for an account, with what an earlier process knew of it.
+
+        Its jobs are as if they had just left the selection: those that it still has go on where
+        they were, the others are asked for what they did last.
+        """
+        state = self._accounts[account] = AccountState(watched_since=known.watched_since)
+        self._totals.add_account(account, known)
+        for job_id, left in known.jobs.items():
+            job = msgspec.json.decode(left.job, type=Job)
+            rule = next((rule for rule in rules if rule.names(job)), None)
+            if left.left_at is not None:
+                state.left[job_id, unix_time(job.creation_time)] = None
+            elif rule is None:
+                self._totals.forget(account, ("job_id", job_id), {job_id: None})
+            else:
+                outcomes = {
+                    # Not shown: it is as old as the process that saved it.
+                    name: Outcome(load(name, left.states[name]), None, None, is_stale=True)
+                    for name in rule.collect
+                    if name in left.states
+                }
+                state.leaving[job_id] = Leaving(watch(job, rule), outcomes, left.is_new)
 
     def jobs(self, account: str) -> Mapping[str, WatchedJob]:
         """The selected jobs of an account by id."""
@@ -119,7 +88,7 @@ class Store:
 
     def is_up(self, account: str) -> bool | None:
         """Whether the account works as a whole; None while its jobs were never asked for."""
-        return _is_up(self._accounts[account])
+        return is_up_now(self._accounts[account])
 
     def select(
         self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
@@ -141,21 +110,21 @@ class Store:
         before, state.jobs = state.jobs, found
         for job_id, watched in found.items():
             known = before.get(job_id)
-            if known is None or not is_same_job(known.job, watched.job):
-                self._welcome(state, watched, is_first_listing=first)
+            if known is None or not is_same_place(known, watched):
+                self._welcome(account, watched, is_first_listing=first)
             if stale or known is None or known.job != watched.job:
                 self._show_job(account, watched, collectors.JOB, watched)
-        self._exposition.put(collectors.SELECTED_JOBS, _identity(account), selected)
+        self._exposition.put(collectors.SELECTED_JOBS, identity_of(account), selected)
         self._account_outcome(account, JOBS, Outcome(selected, None, now))
-        self._catch_up(account)
+        self._totals.catch_up(account)
 
-    def _welcome(self, state: _Account, watched: WatchedJob, *, is_first_listing: bool) -> None:
+    def _welcome(self, account: str, watched: WatchedJob, *, is_first_listing: bool) -> None:
         """A job that was not selected before: is all that it did ours to count?"""
-        job = watched.job
+        state, job = self._accounts[account], watched.job
         if watched.group is not None:
-            state.members.setdefault(_owner(watched), {})[job.id] = None
+            state.members.setdefault(owner_of(watched), {})[job.id] = None
         leaving = state.leaving.pop(job.id, None)
-        if leaving is not None and is_same_place(leaving.watched, watched):
+        if leaving is not None and is_same_job(leaving.watched.job, job):
             # It is back before it was asked for the last time: nothing was missed.
             state.job_outcomes[job.id] = dict(leaving.outcomes)
             is_new = leaving.is_new
@@ -165,6 +134,8 @@ class Store:
             since = state.watched_since or 0.0
             is_new = created is not None and created >= since
             is_new = is_new and not is_first_listing and not is_known
+            if leaving is not None:  # another job of this id
+                self._totals.forget(account, ("job_id", job.id), {job.id: None})
         if is_new:
             state.new_jobs.add(job.id)
         else:
@@ -175,16 +146,16 @@ class Store:
         state = self._accounts[account]
         if job_id not in state.jobs:
             return
-        self._drop_job(account, job_id)
+        self._drop_job(account, job_id, is_gone=True)
         state.jobs = {name: watched for name, watched in state.jobs.items() if name != job_id}
         before = self.outcome(account, JOBS).shown
         if before is not None:
             selected = replace(before, jobs=tuple(state.jobs.values()))
-            self._exposition.put(collectors.SELECTED_JOBS, _identity(account), selected)
+            self._exposition.put(collectors.SELECTED_JOBS, identity_of(account), selected)
 
     def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:
         """Node counts were read."""
-        self._exposition.put(collectors.POOL_NODES, _identity(account), snapshot)
+        self._exposition.put(collectors.POOL_NODES, identity_of(account), snapshot)
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
     def put_reading(self, account: str, job: Job, collector: str, reading: Any, now: float) -> int:
@@ -201,8 +172,8 @@ class Store:
         folded: Folded[Any] = kind.fold(before, reading, now, job.id in state.new_jobs)
         watched = state.jobs[job.id]
         self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
-        self._count(account, watched, collector, folded.increments)
         self._show_job(account, watched, collector, folded.state)
+        self._count(account, watched, collector, folded, is_new=job.id in state.new_jobs)
         return folded.corrections
 
     def leaving(self, account: str) -> Mapping[str, WatchedJob]:
@@ -227,14 +198,17 @@ class Store:
         before = leaving.outcomes.get(collector, NOT_POLLED).state
         kind = collectors.JOB_COLLECTORS[collector]
         folded: Folded[Any] = kind.fold(before, reading, 0.0, leaving.is_new)
-        self._count(account, leaving.watched, collector, folded.increments)
+        self._count(account, leaving.watched, collector, folded, is_new=leaving.is_new)
         # Should it come back, it goes on from here.
         outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
         state.leaving[job.id] = replace(leaving, outcomes=outcomes)
 
-    def forget_leaving(self, account: str, job_id: str) -> None:
-        """A job that left was asked for the last time."""
-        self._accounts[account].leaving.pop(job_id, None)
+    def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
+        """A job that left was asked for the last time. `is_gone`: it does not exist any more."""
+        leaving = self._accounts[account].leaving.pop(job_id, None)
+        if leaving is not None:
+            known = SavedJob(msgspec.json.encode(leaving.watched.job), False, left_at=now)
+            self._totals.save_jobs(account, {job_id: None if is_gone else known})
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
         """The last state is known to hold still, without the service having been asked."""
@@ -257,9 +231,9 @@ class Store:
                 self._hide_job(account, watched, collector)
             return
         if stale and collector == POOL_NODES:
-            self._exposition.remove(collectors.POOL_NODES, _identity(account))
+            self._exposition.remove(collectors.POOL_NODES, identity_of(account))
         elif stale:
-            self._exposition.remove(collectors.SELECTED_JOBS, _identity(account))
+            self._exposition.remove(collectors.SELECTED_JOBS, identity_of(account))
             for watched in self._accounts[account].jobs.values():
                 self._hide_job(account, watched, collectors.JOB)
         self._account_outcome(account, collector, outcome)
@@ -269,7 +243,7 @@ class Store:
         dirty, self._dirty = self._dirty, {}
         for account, owner, table in dirty:
             state = self._accounts[account]
-            identity = _identity(account, owner)
+            identity = identity_of(account, owner)
             snapshots = [
                 snapshot
                 for job_id in state.members.get(owner, {})
@@ -288,7 +262,7 @@ class Store:
             return state.jobs.get(job_id) if is_shown else None
         outcomes = state.job_outcomes.get(job_id, {})
         if table == collectors.JOB_HEALTH:
-            return _health(outcomes) if outcomes else None
+            return health_of(outcomes) if outcomes else None
         return outcomes.get(table, NOT_POLLED).shown
 
     def _is_current(self, account: str, job: Job) -> bool:
@@ -300,10 +274,10 @@ class Store:
         state = self._accounts[account]
         outcomes = state.job_outcomes.get(job_id, {})
         is_new = job_id in state.new_jobs
-        state.leaving[job_id] = _Leaving(state.jobs[job_id], outcomes, is_new)
+        state.leaving[job_id] = Leaving(state.jobs[job_id], outcomes, is_new)
         self._drop_job(account, job_id)
 
-    def _drop_job(self, account: str, job_id: str) -> None:
+    def _drop_job(self, account: str, job_id: str, *, is_gone: bool = False) -> None:
         state = self._accounts[account]
         watched = state.jobs[job_id]
         state.job_outcomes.pop(job_id, None)
@@ -311,68 +285,58 @@ class Store:
         if len(state.left) > REMEMBERED:
             state.left.popitem(last=False)
         if watched.group is not None:
-            state.members[_owner(watched)].pop(job_id, None)
+            state.members[owner_of(watched)].pop(job_id, None)
         for table in (collectors.JOB, collectors.JOB_HEALTH, *collectors.JOB_COLLECTORS):
             self._hide_job(account, watched, table)
+        jobs: dict[str, SavedJob | None] = {job_id: None} if is_gone else {}
         if watched.group is None:
-            for collector in collectors.JOB_COLLECTORS:
-                state.counters.pop((_owner(watched), collector), None)
+            self._totals.forget(account, owner_of(watched), jobs)
+        elif jobs:
+            self._totals.save_jobs(account, jobs)
 
     def _show_job(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
         if watched.group is None:
-            self._exposition.put(table, _identity(account, _owner(watched)), snapshot)
-            if table in collectors.JOB_COLLECTORS:
-                self._show_counters(account, _owner(watched), table)
+            self._exposition.put(table, identity_of(account, owner_of(watched)), snapshot)
         else:
-            self._dirty[account, _owner(watched), table] = None
+            self._dirty[account, owner_of(watched), table] = None
 
     def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
         if watched.group is None:
-            identity = _identity(account, _owner(watched))
-            self._exposition.remove(table, identity)
+            self._exposition.remove(table, identity_of(account, owner_of(watched)))
             if table in collectors.JOB_COLLECTORS:
-                self._exposition.remove(collectors.counters_of(table), identity)
+                self._totals.hide(account, owner_of(watched), table)
         else:
             # What a group has counted outlives its jobs.
-            self._dirty[account, _owner(watched), table] = None
+            self._dirty[account, owner_of(watched), table] = None
 
     def _count(
-        self, account: str, watched: WatchedJob, collector: str, increments: Increments
+        self,
+        account: str,
+        watched: WatchedJob,
+        collector: str,
+        folded: Folded[Any],
+        *,
+        is_new: bool,
     ) -> None:
-        state = self._accounts[account]
-        owner = _owner(watched)
-        if watched.group is not None or watched.job.id in state.jobs:
-            before = state.counters.get((owner, collector), Counters())
-            state.counters[owner, collector] = before.add(increments)
-        if watched.group is not None:
-            self._show_counters(account, owner, collector)
+        """Count what happened for the job or its group and the account; save it with the state."""
+        state, job = self._accounts[account], watched.job
+        counted: list[tuple[Owner, str, Increments]] = []
+        if watched.group is not None or job.id in state.jobs:
+            counted.append((owner_of(watched), collector, folded.increments))
         rows = collectors.JOB_COLLECTORS[collector].account
         of_account = total(
             ((rows[name].row.name, tuple(labels[i] for i in rows[name].labels)), amount)
-            for (name, labels), amount in increments.items()
+            for (name, labels), amount in folded.increments.items()
             if name in rows and amount
         )
         if of_account:
-            state.totals = state.totals.add(of_account)
-            self._show_totals(account)
-
-    def _catch_up(self, account: str) -> None:
-        """Expose in full what only appeared when it was last counted, and no poll will follow."""
-        state = self._accounts[account]
-        for (owner, collector), counters in state.counters.items():
-            if counters.is_behind and owner[0] == "job_group":
-                state.counters[owner, collector] = counters.add({})
-                self._show_counters(account, owner, collector)
-
-    def _show_counters(self, account: str, owner: Owner, collector: str) -> None:
-        counters = self._accounts[account].counters.get((owner, collector))
-        if counters is not None:
-            table = collectors.counters_of(collector)
-            self._exposition.put(table, _identity(account, owner), counters)
-
-    def _show_totals(self, account: str) -> None:
-        totals = self._accounts[account].totals
-        self._exposition.put(collectors.ACCOUNT_COUNTERS, _identity(account), totals)
+            counted.append((None, ACCOUNT, of_account))
+        self._totals.count(
+            account,
+            counted,
+            jobs={job.id: saved(job, collector, folded, is_new=is_new)},
+            watched_since=state.watched_since,
+        )
 
     def _job_outcome(
         self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
@@ -386,7 +350,7 @@ class Store:
         state = self._accounts[account]
         outcomes = {**state.job_outcomes.get(watched.job.id, {}), collector: outcome}
         state.job_outcomes[watched.job.id] = outcomes
-        self._show_job(account, watched, collectors.JOB_HEALTH, _health(outcomes))
+        self._show_job(account, watched, collectors.JOB_HEALTH, health_of(outcomes))
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]
@@ -403,43 +367,5 @@ class Store:
 
     def _show_account(self, account: str) -> None:
         state = self._accounts[account]
-        health = AccountHealth(_is_up(state), _health(state.outcomes))
-        self._exposition.put(collectors.ACCOUNT_HEALTH, _identity(account), health)
-
-
-def _health(outcomes: Mapping[str, Outcome]) -> Mapping[str, Health]:
-    return {name: outcomes[name].health for name in sorted(outcomes)}
-
-
-def _owner(watched: WatchedJob) -> Owner:
-    if watched.group is not None:
-        return "job_group", watched.group
-    return "job_id", watched.job.id
-
-
-def _identity(account: str, owner: Owner | None = None) -> Identity:
-    return (("account", account), owner) if owner else (("account", account),)
-
-
-def _is_up(state: _Account) -> bool | None:
-    # A failure of one job's poll is no failure of the account, unless it says that the
-    # credentials are no good.
-    listing = state.outcomes.get(JOBS)
-    if listing is None:
-        return None
-    nodes = state.outcomes.get(POOL_NODES, NOT_POLLED)
-    return (
-        listing.error is None
-        and not state.refused
-        and not (nodes.error is not None and nodes.error.account_wide)
-    )
-
-
-def is_same_job(one: Job, other: Job) -> bool:
-    """Whether two answers are about the same job and not two of the same id."""
-    return one.creation_time == other.creation_time
-
-
-def is_same_place(one: WatchedJob, other: WatchedJob) -> bool:
-    """Whether it is the same job and its series are where they were."""
-    return is_same_job(one.job, other.job) and one.group == other.group
+        health = AccountHealth(is_up_now(state), health_of(state.outcomes))
+        self._exposition.put(collectors.ACCOUNT_HEALTH, identity_of(account), health)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ ROWS: tuple[Row, ...] = (
         ("account",),
     ),
     Row(
+        "azure_batch_exporter_state_file_works",
+        "gauge",
+        "Whether what was counted is saved: 1 while it is, 0 from the first error on, NaN without a"
+        " state_file.",
+    ),
+    Row(
         "azure_batch_exporter_config_last_reload_successful",
         "gauge",
         "Whether the configuration was loaded the last time it was tried.",
@@ -126,6 +133,7 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self.gauge("azure_batch_exporter_state_file_works").set(math.nan)
         self.gauge("azure_batch_exporter_build_info").labels(
             exporter.__version__, revision, platform.python_version()
         ).set(1)
@@ -134,6 +142,10 @@ class Telemetry:
         """The configuration was loaded at the Unix time `now`."""
         self.gauge("azure_batch_exporter_config_last_reload_successful").set(1)
         self.gauge("azure_batch_exporter_config_last_reload_success_timestamp_seconds").set(now)
+
+    def state_file_works(self, works: bool) -> None:
+        """Whether what is counted is saved."""
+        self.gauge("azure_batch_exporter_state_file_works").set(works)
 
     def series_dropped(self, account: str, count: int) -> None:
         """So many series of an account were left out, because its limit is reached."""

@@ -19,7 +19,9 @@ from exporter.collectors.preparation_release import PREPARATION, RELEASE, Readin
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
 from exporter.selection import watch
+from exporter.state_file import Saved
 from exporter.store import Store
+from exporter.totals import Totals
 from tests.test_selection import rule
 
 # Totals
@@ -320,8 +322,8 @@ class Account:
     def __init__(self, **settings: Any) -> None:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
-        self.store = Store(self.exposition)
-        self.store.add_account("acc")
+        self.store = Store(self.exposition, Totals(self.exposition))
+        self.store.add_account("acc", Saved(), (self.rule,))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
         selected = SelectedJobs(tuple(watch(job, self.rule) for job in jobs))
@@ -412,7 +414,7 @@ def test_a_job_that_leaves_and_comes_back_is_not_counted_twice() -> None:
     account.select(a, at=180.0)
     account.poll(a, failed=4)
     account.select(at=240.0)
-    account.store.forget_leaving("acc", "a")  # it was asked for the last time
+    account.store.forget_leaving("acc", "a", 250.0, is_gone=False)  # it was asked for the last time
     account.select(a, at=300.0)
     account.poll(a, failed=5)
     account.poll(a, failed=6)

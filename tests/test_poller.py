@@ -36,6 +36,7 @@ from exporter.exposition import Exposition, Format
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
 from exporter.store import Store
+from exporter.totals import Totals
 from tests import virtual_time
 
 EPOCH = 1_800_000_000.0
@@ -131,7 +132,7 @@ class World:
         self.api = api
         self.observer = Observer()
         self.exposition = Exposition(tables())
-        self.store = Store(self.exposition)
+        self.store = Store(self.exposition, Totals(self.exposition))
         plan = Plan(
             account="acc",
             rules=(resolve(JobRule(id_regex=".*"), Defaults()),),

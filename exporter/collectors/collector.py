@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,11 +19,13 @@ class Folded(Generic[S]):
     """What a reading came to: the new state, and what happened since the one before.
 
     `corrections`: records that a full listing found other than reading by changes had left them.
+    `records`: what changed of the state's long part, by key; None: it is gone.
     """
 
     state: S
     increments: Increments = field(default_factory=dict)
     corrections: int = 0
+    records: Sequence[tuple[tuple[str, ...], Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class JobCollector(Generic[R, S]):
     was created since the account is watched, so that all it did happened since.
     `metrics`: the gauges that a state gives; `counters`: rows of what is counted.
     `account`: counters of the account that grow with those of the jobs, by name of the job's row.
+    `dump(state)`, `load(saved, records)`: the state without its records as bytes, and the state
+    from both; a record is what `Folded.records` had.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
     the service is not asked again.
     """
@@ -56,6 +60,8 @@ class JobCollector(Generic[R, S]):
     read: Callable[[Any, WatchedJob, S | None, float], Awaitable[R]]
     fold: Callable[[S | None, R, float, bool], Folded[S]]
     metrics: tuple[Metric[S], ...]
+    dump: Callable[[S], bytes]
+    load: Callable[[bytes, Mapping[tuple[str, ...], bytes]], S]
     counters: tuple[CounterRow, ...] = ()
     account: Mapping[str, AccountRow] = field(default_factory=dict)
     is_settled: Callable[[S], bool] = lambda _: False

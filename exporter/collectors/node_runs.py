@@ -68,8 +68,10 @@ class Runs:
     tally: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     running: Mapping[Node, float | None] = field(default_factory=dict)
 
-    def merged(self, seen: Iterable[tuple[Node, Run]], *, full: bool) -> tuple[Runs, list[Change]]:
-        """These runs after a reading, and what changed.
+    def merged(
+        self, seen: Iterable[tuple[Node, Run]], *, full: bool
+    ) -> tuple[Runs, list[Change], list[Node]]:
+        """These runs after a reading, what changed, and the nodes that are gone.
 
         `full`: the reading holds every node, so one that it does not hold is gone. A record that
         is older than what is known of its node (pages are no snapshot) changes nothing.
@@ -97,7 +99,8 @@ class Runs:
                 running[node] = run.start
             else:
                 running.pop(node, None)
-        return Runs(latest, {key: n for key, n in tally.items() if n}, running), changes
+        tally = {key: number for key, number in tally.items() if number}
+        return Runs(latest, tally, running), changes, gone
 
 
 class Change(NamedTuple):

@@ -7,9 +7,11 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from exporter.batch import odata
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
@@ -140,10 +142,13 @@ def fold(
     pools |= {node.pool_id or "" for node in reading.nodes}
     events: list[tuple[Key, float]] = []
     merged: list[Runs] = []
+    records: list[tuple[tuple[str, ...], Run | None]] = []
     corrections = 0
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
-        after, changes = runs.merged(kind.runs(reading.nodes), full=full)
+        after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
         merged.append(after)
+        records += [((kind.name, *change.node), change.run) for change in changes]
+        records += [((kind.name, *node), None) for node in gone]
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         if state is not None or is_new:
             events += [event for change in changes for event in kind.events(change)]
@@ -161,6 +166,7 @@ def fold(
         ),
         total(events),
         corrections,
+        records,
     )
 
 
@@ -344,11 +350,51 @@ METRICS: tuple[Metric[PreparationRelease], ...] = (
     *_rows(RELEASED, lambda state: state.release),
 )
 
+
+class _Saved(msgspec.Struct):
+    """The state without the runs."""
+
+    configured: bool
+    pools: tuple[str, ...]
+    read_at: float
+    listed_at: float
+
+
+def dump(state: PreparationRelease) -> bytes:
+    """The state without the runs, which are its records."""
+    saved = _Saved(state.configured, state.pools, state.read_at, state.listed_at)
+    return msgspec.json.encode(saved)
+
+
+def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationRelease:
+    """The state that was dumped."""
+    known = msgspec.json.decode(saved, type=_Saved)
+
+    def runs(kind: Kind) -> Runs:
+        found = (
+            ((pool_id, node_id), msgspec.json.decode(record, type=Run))
+            for (name, pool_id, node_id), record in records.items()
+            if name == kind.name
+        )
+        return Runs().merged(found, full=True)[0]
+
+    return PreparationRelease(
+        known.configured,
+        known.pools,
+        runs(PREPARED),
+        runs(RELEASED),
+        known.read_at,
+        known.listed_at,
+    )
+
+
 COLLECTOR = JobCollector(
     "preparation_release",
     read,
     fold,
     METRICS,
+    dump=dump,
+    load=load,
     counters=(*PREPARED.counters, *RELEASED.counters),
     account={
         kind.failed.name: AccountRow(kind.account_failed, (1,)) for kind in (PREPARED, RELEASED)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import msgspec
 from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
@@ -194,6 +195,8 @@ COLLECTOR = JobCollector(
     read,
     fold,
     METRICS,
+    dump=msgspec.json.encode,
+    load=lambda saved, _: msgspec.json.decode(saved, type=TaskCounts),
     counters=(COMPLETED, STARTED, ADDED, REGRESSIONS),
     account={COMPLETED.name: AccountRow(ACCOUNT_COMPLETED, (0,))},
 )

@@ -1,0 +1,121 @@
+"""The counters of jobs, groups and accounts: added up here, saved, and only then shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from exporter import collectors
+from exporter.counters import Counters, Increments
+from exporter.exposition import Exposition
+from exporter.metric import Identity
+from exporter.state_file import Changes, Owner, Saved, SavedJob
+
+ACCOUNT = ""
+"""In place of a collector's name: the counters of an account are those of all collectors."""
+
+Place = tuple[str, Owner, str]
+"""(account, owner, collector)."""
+
+
+class Journal(Protocol):
+    """Where changes are saved before they are shown."""
+
+    def write(self, changes: Changes, done: Callable[[], None]) -> None:
+        """Save, then call `done`; in the order of the calls."""
+
+
+class Totals:
+    """Running totals by account, owner and collector. `journal`: None: nothing is saved."""
+
+    def __init__(self, exposition: Exposition, journal: Journal | None = None) -> None:
+        self._exposition = exposition
+        self._journal = journal
+        self._counters: dict[Place, Counters] = {}
+        self._hidden: set[Place] = set()
+
+    def add_account(self, account: str, saved: Saved) -> None:
+        """An account's counters are there from the start, or go on where they stopped."""
+        for (owner, collector), counters in saved.counters.items():
+            self._counters[account, owner, collector] = counters
+            if owner is None or owner[0] == "job_group":
+                self._show((account, owner, collector), counters)
+        zeros = dict.fromkeys(collectors.ACCOUNT_ZEROS, 0)
+        self.count(account, [(None, ACCOUNT, zeros)])
+
+    def count(
+        self,
+        account: str,
+        increments: Iterable[tuple[Owner, str, Increments]],
+        *,
+        jobs: Mapping[str, SavedJob | None] | None = None,
+        watched_since: float | None = None,
+    ) -> None:
+        """Add increments by owner and collector; save them with what they were counted from."""
+        changed = []
+        for owner, collector, amounts in increments:
+            place = (account, owner, collector)
+            before = self._counters.get(place, Counters())
+            after = before.add(amounts)
+            self._counters[place] = after
+            self._hidden.discard(place)
+            keys = frozenset(
+                key
+                for key, value in after.totals.items()
+                if before.totals.get(key) != value or before.exposed.get(key) != after.exposed[key]
+            )
+            changed.append((owner, collector, after, keys))
+
+        def show() -> None:
+            for owner, collector, counters, _ in changed:
+                self._show((account, owner, collector), counters)
+
+        self._save(Changes(account, watched_since, tuple(changed), jobs or {}), show)
+
+    def save_jobs(self, account: str, jobs: Mapping[str, SavedJob | None]) -> None:
+        """Save what is known of jobs, nothing having been counted."""
+        self._save(Changes(account, jobs=jobs), lambda: None)
+
+    def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
+        """An owner's counters are gone, and with them what these jobs were."""
+        for place in [place for place in self._counters if place[:2] == (account, owner)]:
+            del self._counters[place]
+            self._exposition.remove(_table(place), _identity(place))
+        self._save(Changes(account, jobs=jobs, forgotten=(owner,)), lambda: None)
+
+    def hide(self, account: str, owner: Owner, collector: str) -> None:
+        """Do not show these until something is counted again."""
+        place = (account, owner, collector)
+        self._hidden.add(place)
+        self._exposition.remove(_table(place), _identity(place))
+
+    def catch_up(self, account: str) -> None:
+        """Show in full what first appeared when it was last counted, where no poll will follow."""
+        behind: list[tuple[Owner, str, Increments]] = [
+            (owner, collector, {})
+            for (of, owner, collector), counters in self._counters.items()
+            if of == account and counters.is_behind and (owner is None or owner[0] == "job_group")
+        ]
+        if behind:
+            self.count(account, behind)
+
+    def _save(self, changes: Changes, done: Callable[[], None]) -> None:
+        if self._journal is None:
+            done()
+        else:
+            self._journal.write(changes, done)
+
+    def _show(self, place: Place, counters: Counters) -> None:
+        # Saving took a while: the owner may be gone, or its values dropped as stale.
+        if place in self._counters and place not in self._hidden:
+            self._exposition.put(_table(place), _identity(place), counters)
+
+
+def _table(place: Place) -> str:
+    collector = place[2]
+    return collectors.counters_of(collector) if collector else collectors.ACCOUNT_COUNTERS
+
+
+def _identity(place: Place) -> Identity:
+    account, owner, _ = place
+    return (("account", account), owner) if owner else (("account", account),)
