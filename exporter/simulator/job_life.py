@@ -4,6 +4,7 @@ from uuid import UUID
 
 from exporter.simulator import node_life, preparation, task_life
 from exporter.simulator.failures import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
+from exporter.simulator.ledger import JobCreated, JobGone
 from exporter.simulator.model import ACTIVE, RUNNING, Job, Pool, PreparationTask, ReleaseTask
 from exporter.simulator.naming import JobName, job_metadata, job_name
 from exporter.simulator.schedule import join_round
@@ -19,6 +20,7 @@ def arrive(state: State) -> None:
     auto_pool = state.chance(scenario.auto_pool_share)
     job = _new_job(state, name, _auto_pool(state) if auto_pool else _fixed_pool(state), auto_pool)
     state.jobs[job.id] = job
+    state.ledger.job(JobCreated, state.now, job)
     total = _size(state)
     if total > 1 and state.chance(scenario.later_tasks_share):
         job.tasks_to_come = random.randint(1, total - 1)
@@ -214,4 +216,5 @@ def _delete(state: State, job: Job) -> None:
 
 def _gone(state: State, job: Job) -> None:
     del state.jobs[job.id]
+    state.ledger.job(JobGone, state.now, job)
     state.agenda.after(state.between(state.scenario.job_arrival_delay), arrive, state)

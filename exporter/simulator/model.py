@@ -90,6 +90,8 @@ class Task:
     requeue_count: int = 0
     last_retry: int | None = None
     last_requeue: int | None = None
+    was_started: bool = False
+    """It was preparing or running before, though it may be active again."""
     attempt: int = 0
     """Grows with every start and every interruption: an event of an older attempt is void."""
 

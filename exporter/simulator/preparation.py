@@ -6,7 +6,7 @@ A record shows the latest attempt on each node: start, end and exit code are ove
 from exporter.simulator.failures import ENDED_BY_USER, NODE_LOST, FailureKind
 from exporter.simulator.model import Execution, Job, Node, NodeRecord, PreparationTask, Task
 from exporter.simulator.state import State
-from exporter.simulator.task_life import back_to_queue, prepare, run
+from exporter.simulator.task_life import give_back, prepare, run
 
 
 def begin(state: State, task: Task, node: Node) -> None:
@@ -71,9 +71,10 @@ def _attempt_over(
     if kind is not None and kind.retryable and preparation.retry_count < task.max_retries:
         preparation.retry_count += 1
         preparation.last_retry = state.now
+        state.ledger.run_retried(state.now, record)
         _attempt(state, record, task)
         return
-    close(state, preparation, kind)
+    _close(state, record, preparation, kind)
     record.in_flight = False
     waiting, record.waiting = record.waiting, []
     if kind is None or not task.wait_for_success:
@@ -84,16 +85,19 @@ def _attempt_over(
         # No task of the job may run here until the node is reimaged; they go elsewhere.
         record.blocked = True
         for waiter in reversed(waiting):
-            back_to_queue(state, waiter)
+            give_back(state, waiter)
 
 
-def close(state: State, execution: Execution, kind: FailureKind | None) -> None:
+def _close(
+    state: State, record: NodeRecord, execution: Execution, kind: FailureKind | None
+) -> None:
     """A run on a node is over: well, or in this way."""
     execution.state = "completed"
     execution.ended = state.now
     execution.exit_code = 0 if kind is None else kind.exit_code
     execution.failure = None if kind is None else kind.failure
     execution.result = "success" if kind is None else "failure"
+    state.ledger.run_completed(state.now, record, execution)
 
 
 def interrupt(state: State, record: NodeRecord, *, rebooted: bool, reimaged: bool) -> None:
@@ -126,13 +130,13 @@ def come_back(state: State, record: NodeRecord) -> None:
 def lose(state: State, record: NodeRecord) -> None:
     """The node left for good: its record stays, and nothing in it is running."""
     if record.preparation.state == "running":
-        close(state, record.preparation, NODE_LOST)
+        _close(state, record, record.preparation, NODE_LOST)
 
 
 def _end_release(state: State, record: NodeRecord) -> None:
     release = record.release
     if release is not None and release.state == "running":
-        close(state, release, NODE_LOST)
+        _close(state, record, release, NODE_LOST)
         record.job.awaiting_release -= 1
         state.jobs_to_settle[record.job] = None
 
@@ -148,7 +152,7 @@ def end_with_job(state: State, job: Job) -> None:
             record.run += 1
             record.in_flight = False
             record.waiting.clear()
-            close(state, record.preparation, ENDED_BY_USER)
+            _close(state, record, record.preparation, ENDED_BY_USER)
         if waited_for and job.release is not None and record.node.up:
             _release(state, record)
 
@@ -169,6 +173,6 @@ def _release_over(
     release = record.release
     if record.run != run_number or release is None:
         return
-    close(state, release, kind)
+    _close(state, record, release, kind)
     record.job.awaiting_release -= 1
     state.jobs_to_settle[record.job] = None

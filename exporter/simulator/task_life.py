@@ -1,6 +1,7 @@
 """A task's life: preparing, running, retried, requeued, completed, ended by its user."""
 
 from exporter.simulator.failures import ENDED_BY_USER, FailureKind
+from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
 from exporter.simulator.model import ACTIVE, FAILED, RUNNING, SUCCEEDED, Job, Node, Task
 from exporter.simulator.state import State
 
@@ -25,21 +26,21 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
     now = state.now
     for task_id, size in zip(ids, random.choices(sizes, weights, k=len(ids)), strict=True):
         number = len(job.tasks) + 1
-        job.add(
-            Task(
-                job=job,
-                number=number,
-                id=task_id,
-                # A task that needs more slots than a node has would wait for ever.
-                required_slots=min(size, job.pool.slots_per_node),
-                max_retries=job.max_task_retries,
-                # The service takes a collection of tasks one after the other.
-                created=now + number,
-                modified=now + number,
-                weight=random.random(),
-                state_changed=now + number,
-            )
+        task = Task(
+            job=job,
+            number=number,
+            id=task_id,
+            # A task that needs more slots than a node has would wait for ever.
+            required_slots=min(size, job.pool.slots_per_node),
+            max_retries=job.max_task_retries,
+            # The service takes a collection of tasks one after the other.
+            created=now + number,
+            modified=now + number,
+            weight=random.random(),
+            state_changed=now + number,
         )
+        job.add(task)
+        state.ledger.task(TaskAdded, now, task)
     state.pools_to_fill[job.pool] = None
 
 
@@ -65,11 +66,19 @@ def _leave_slots(state: State, task: Task) -> None:
 
 def prepare(state: State, task: Task) -> None:
     """The task waits on its node for the job's preparation."""
+    _note_start(state, task)
     become(state, task, "preparing", RUNNING)
+
+
+def _note_start(state: State, task: Task) -> None:
+    if task.bucket == ACTIVE:
+        state.ledger.task_started(state.now, task, first=not task.was_started)
+        task.was_started = True
 
 
 def run(state: State, task: Task) -> None:
     """The task's process starts on the node it was put on."""
+    _note_start(state, task)
     become(state, task, "running", RUNNING)
     _attempt(state, task)
 
@@ -95,6 +104,7 @@ def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | No
         # The service tries again on the same node; the task stays running all the while.
         task.retry_count += 1
         task.last_retry = state.now
+        state.ledger.task(TaskRetried, state.now, task)
         if state.scenario.etag_follows_task_state:
             task.modified = state.now
         _attempt(state, task)
@@ -109,12 +119,20 @@ def complete(state: State, task: Task, kind: FailureKind | None) -> None:
     task.exit_code = 0 if kind is None else kind.exit_code
     task.failure = None if kind is None else kind.failure
     task.result = "success" if kind is None else "failure"
+    from_active = task.bucket == ACTIVE
     become(state, task, "completed", SUCCEEDED if kind is None else FAILED)
+    state.ledger.task_completed(state.now, task, from_active=from_active)
     _leave_slots(state, task)
     state.jobs_to_settle[task.job] = None
 
 
-def back_to_queue(state: State, task: Task) -> None:
+def give_back(state: State, task: Task) -> None:
+    """The task's node could not be prepared: back to the queue, and the service counts nothing."""
+    state.ledger.task(TaskReturned, state.now, task)
+    _back_to_queue(state, task)
+
+
+def _back_to_queue(state: State, task: Task) -> None:
     """The task is active again and waits for another node, before its job's other tasks."""
     task.attempt += 1
     _leave_slots(state, task)
@@ -131,7 +149,8 @@ def requeue(state: State, task: Task) -> None:
     """The task loses its node, or its job is disabled: back to the queue, and counted."""
     task.requeue_count += 1
     task.last_requeue = state.now
-    back_to_queue(state, task)
+    state.ledger.task(TaskRequeued, state.now, task)
+    _back_to_queue(state, task)
 
 
 def end_unstarted(state: State, job: Job, number: int) -> None:
