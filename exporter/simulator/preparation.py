@@ -21,9 +21,11 @@ def begin(state: State, task: Task, node: Node) -> None:
         return
     prepare(state, task)
     if record is None:
-        record = NodeRecord(job, len(job.records) + 1, node, Execution(started=state.now))
+        execution = Execution(started=state.now + node.clock_skew)
+        record = NodeRecord(job, len(job.records) + 1, node, execution)
         job.records[node.id] = record
         node.records[job.id] = record
+        state.index.after_creation(record)
         _attempt(state, record, job.preparation)
     elif not record.in_flight:
         rerun(state, record)
@@ -39,9 +41,10 @@ def drop_waiting(job: Job) -> None:
 def rerun(state: State, record: NodeRecord) -> None:
     """Preparation starts anew on the node, which was restarted: the old run is forgotten."""
     if record.job.preparation is not None:
+        state.index.before_change(record)
         record.ready = False
         record.reimaged = False
-        record.preparation = Execution(started=state.now)
+        record.preparation = Execution(started=state.now + record.node.clock_skew)
         _attempt(state, record, record.job.preparation)
 
 
@@ -49,7 +52,8 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
     scenario = state.scenario
     record.run += 1
     record.in_flight = True
-    record.preparation.started = state.now
+    state.index.before_change(record)
+    record.preparation.started = state.now + record.node.clock_skew
     failure = state.fails(scenario.preparation_failure_share, scenario.preparation_failures)
     if failure is not None and failure.exit_code is None:
         span = state.between(scenario.preprocessing)
@@ -69,6 +73,7 @@ def _attempt_over(
         return
     preparation = record.preparation
     if kind is not None and kind.retryable and preparation.retry_count < task.max_retries:
+        state.index.before_change(record)
         preparation.retry_count += 1
         preparation.last_retry = state.now
         state.ledger.run_retried(state.now, record)
@@ -92,8 +97,9 @@ def _close(
     state: State, record: NodeRecord, execution: Execution, kind: FailureKind | None
 ) -> None:
     """A run on a node is over: well, or in this way."""
+    state.index.before_change(record)
     execution.state = "completed"
-    execution.ended = state.now
+    execution.ended = state.now + record.node.clock_skew
     execution.exit_code = 0 if kind is None else kind.exit_code
     execution.failure = None if kind is None else kind.failure
     execution.result = "success" if kind is None else "failure"
@@ -159,8 +165,9 @@ def end_with_job(state: State, job: Job) -> None:
 
 def _release(state: State, record: NodeRecord) -> None:
     scenario = state.scenario
+    state.index.before_change(record)
     record.run += 1
-    record.release = Execution(started=state.now)
+    record.release = Execution(started=state.now + record.node.clock_skew)
     record.job.awaiting_release += 1
     failure = state.fails(scenario.release_failure_share, scenario.release_failures)
     span = state.around(scenario.release_median, scenario.release_spread)

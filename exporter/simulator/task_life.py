@@ -1,13 +1,15 @@
 """A task's life: preparing, running, retried, requeued, completed, ended by its user."""
 
+from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
 from exporter.simulator.failures import ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
-from exporter.simulator.model import ACTIVE, FAILED, RUNNING, SUCCEEDED, Job, Node, Task
+from exporter.simulator.model import Job, Node, Task
 from exporter.simulator.state import State
 
 
 def become(state: State, task: Task, new_state: str, bucket: int) -> None:
     """Change the task's state, with everything that follows from it on the wire."""
+    state.index.before_change(task)
     task.previous_state = task.state
     task.previous_state_changed = task.state_changed
     task.state = new_state
@@ -25,7 +27,7 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
     weights = [weight for _, weight in scenario.required_slots]
     now = state.now
     for task_id, size in zip(ids, random.choices(sizes, weights, k=len(ids)), strict=True):
-        number = len(job.tasks) + 1
+        number = job.tasks_made + 1
         task = Task(
             job=job,
             number=number,
@@ -40,6 +42,7 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
             state_changed=now + number,
         )
         job.add(task)
+        state.index.after_creation(task)
         state.ledger.task(TaskAdded, now, task)
     state.pools_to_fill[job.pool] = None
 
@@ -83,9 +86,15 @@ def run(state: State, task: Task) -> None:
     _attempt(state, task)
 
 
+def _nodes_time(state: State, task: Task) -> int:
+    """Now, by the clock of the task's node, if it has one."""
+    return state.now if task.node is None else state.now + task.node.clock_skew
+
+
 def _attempt(state: State, task: Task) -> None:
     scenario = state.scenario
-    task.started = state.now
+    state.index.before_change(task)
+    task.started = _nodes_time(state, task)
     task.attempt += 1
     failure = state.fails(task.job.failure_share, scenario.task_failures)
     if failure is not None and failure.exit_code is None:
@@ -102,6 +111,7 @@ def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | No
         complete(state, task, None)
     elif kind.retryable and task.retry_count < task.max_retries:
         # The service tries again on the same node; the task stays running all the while.
+        state.index.before_change(task)
         task.retry_count += 1
         task.last_retry = state.now
         state.ledger.task(TaskRetried, state.now, task)
@@ -114,8 +124,9 @@ def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | No
 
 def complete(state: State, task: Task, kind: FailureKind | None) -> None:
     """The task is over, for good; a failure may come with exit code 0 or with none."""
+    state.index.before_change(task)
     task.attempt += 1
-    task.ended = state.now
+    task.ended = _nodes_time(state, task)
     task.exit_code = 0 if kind is None else kind.exit_code
     task.failure = None if kind is None else kind.failure
     task.result = "success" if kind is None else "failure"
@@ -134,6 +145,7 @@ def give_back(state: State, task: Task) -> None:
 
 def _back_to_queue(state: State, task: Task) -> None:
     """The task is active again and waits for another node, before its job's other tasks."""
+    state.index.before_change(task)
     task.attempt += 1
     _leave_slots(state, task)
     task.node = None
@@ -147,6 +159,7 @@ def _back_to_queue(state: State, task: Task) -> None:
 
 def requeue(state: State, task: Task) -> None:
     """The task loses its node, or its job is disabled: back to the queue, and counted."""
+    state.index.before_change(task)
     task.requeue_count += 1
     task.last_requeue = state.now
     state.ledger.task(TaskRequeued, state.now, task)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from exporter.simulator import job_life, node_life, schedule, ticks
 from exporter.simulator.agenda import Agenda
+from exporter.simulator.late_index import LateIndex
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Pool, Task
 from exporter.simulator.naming import pool_name
@@ -43,8 +44,16 @@ class World:
         self.seed = seed
         first = ticks.from_datetime(start)
         before = int(scenario.warm_up * ticks.SECOND)
+        agenda = Agenda(first - before)
         self._state = State(
-            scenario, Random(seed), Agenda(first - before), jobs, nodes, Ledger(kept=ledger)
+            scenario=scenario,
+            random=Random(seed),
+            agenda=agenda,
+            wanted_jobs=jobs,
+            nodes_per_pool=nodes,
+            ledger=Ledger(kept=ledger),
+            index=LateIndex(agenda, int(scenario.index_lag * ticks.SECOND)),
+            oddities=Random(f"oddities {seed}"),
         )
         for number in range(_pools_needed(scenario, jobs, nodes)):
             node_life.new_pool(
@@ -81,6 +90,11 @@ class World:
         if not self._state.ledger.kept:
             raise ValueError("this world keeps no ledger: make it with ledger=True")
         return self._state.ledger
+
+    @property
+    def index(self) -> LateIndex:
+        """What filters on times see of tasks and records."""
+        return self._state.index
 
     @property
     def tick(self) -> int:
