@@ -7,6 +7,7 @@ from exporter.simulator.auth import Account, TokenRegistry, make_account
 from exporter.simulator.clock import Clock
 from exporter.simulator.errors import BatchError
 from exporter.simulator.identity import Identity, serve_identity
+from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
 from exporter.simulator.scenarios import SCENARIOS, Scenario
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
@@ -20,6 +21,7 @@ __all__ = [
     "Clock",
     "Identity",
     "Interceptor",
+    "Ledger",
     "Proceed",
     "Scenario",
     "Simulation",

@@ -2,23 +2,27 @@
 
 from uuid import UUID
 
-from exporter.simulator import node_life, preparation, task_life
+from exporter.simulator import node_life, oddities, preparation, task_life
+from exporter.simulator.counts import ACTIVE, RUNNING
 from exporter.simulator.failures import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
-from exporter.simulator.model import ACTIVE, RUNNING, Job, Pool, PreparationTask, ReleaseTask
+from exporter.simulator.ledger import JobCreated, JobGone
+from exporter.simulator.model import Job, Pool, PreparationTask, ReleaseTask
 from exporter.simulator.naming import JobName, job_metadata, job_name
 from exporter.simulator.schedule import join_round
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
 
 
-def arrive(state: State) -> None:
-    """A user submits a job with its tasks; some of them may follow later."""
+def arrive(state: State, name: JobName | None = None) -> None:
+    """A user submits a job, by this name or another, with its tasks; some may follow later."""
     scenario, random = state.scenario, state.random
     state.jobs_made += 1
-    name = job_name(random, state.jobs_made, state.jobs)
+    if name is None or name.id in state.jobs:
+        name = job_name(random, state.jobs_made, state.jobs)
     auto_pool = state.chance(scenario.auto_pool_share)
     job = _new_job(state, name, _auto_pool(state) if auto_pool else _fixed_pool(state), auto_pool)
     state.jobs[job.id] = job
+    state.ledger.job(JobCreated, state.now, job)
     total = _size(state)
     if total > 1 and state.chance(scenario.later_tasks_share):
         job.tasks_to_come = random.randint(1, total - 1)
@@ -33,6 +37,7 @@ def arrive(state: State) -> None:
     task_life.add_tasks(state, job, [*ids, *last])
     join_round(job)
     _plan_incidents(state, job)
+    oddities.plan(state, job)
 
 
 def _size(state: State) -> int:
@@ -49,6 +54,7 @@ def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
     return Job(
         number=state.jobs_made,
         id=name.id,
+        name=name,
         created=now,
         modified=now,
         state_changed=now,
@@ -73,6 +79,7 @@ def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
         else None,
         failure_share=scenario.flaky_task_failure_share if flaky else scenario.task_failure_share,
         schedule_id=name.schedule_id,
+        report=oddities.count_report(state),
     )
 
 
@@ -117,7 +124,7 @@ def _time_is_up(state: State, job_id: str, number: int) -> None:
 def _rest_arrives(state: State, job: Job, prefix: str) -> None:
     if job.state in {"terminating", "completed", "deleting"}:
         return
-    first = len(job.tasks) + 1
+    first = job.tasks_made + 1
     ids = [f"{prefix}-{n:04d}" for n in range(first, first + job.tasks_to_come)]
     job.tasks_to_come = 0
     job.on_all_tasks_complete = "terminatejob"
@@ -214,4 +221,8 @@ def _delete(state: State, job: Job) -> None:
 
 def _gone(state: State, job: Job) -> None:
     del state.jobs[job.id]
-    state.agenda.after(state.between(state.scenario.job_arrival_delay), arrive, state)
+    state.ledger.job(JobGone, state.now, job)
+    if oddities.recreated(state):
+        state.agenda.after(SECOND // 4, arrive, state, job.name)
+    else:
+        state.agenda.after(state.between(state.scenario.job_arrival_delay), arrive, state)

@@ -7,9 +7,10 @@ These are the world's own objects; only the simulation's events change them. Tim
 from collections import deque
 from dataclasses import dataclass, field
 
+from exporter.simulator.counts import ACTIVE, Counts, Report
 from exporter.simulator.failures import Failure
-
-ACTIVE, RUNNING, SUCCEEDED, FAILED = range(4)
+from exporter.simulator.naming import JobName
+from exporter.simulator.resource_use import TaskStatistics, task_statistics
 
 NODE_STATES = (
     "creating",
@@ -30,37 +31,6 @@ NODE_STATES = (
     "waitingForStartTask",
 )
 """In the spelling of node counts; a node itself writes them in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Tasks, or their slots, by state; `running` includes preparing."""
-
-    active: int
-    running: int
-    succeeded: int
-    failed: int
-
-    @property
-    def completed(self) -> int:
-        """Succeeded and failed together."""
-        return self.succeeded + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStatistics:
-    """What `$expand=stats` gives for a task that has started; spans in ticks, sizes in GiB."""
-
-    start_time: int
-    last_update_time: int
-    user_cpu_time: int
-    kernel_cpu_time: int
-    wall_clock_time: int
-    read_iops: int
-    write_iops: int
-    read_io_gib: float
-    write_io_gib: float
-    wait_time: int
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +60,8 @@ class Task:
     requeue_count: int = 0
     last_retry: int | None = None
     last_requeue: int | None = None
+    was_started: bool = False
+    """It was preparing or running before, though it may be active again."""
     attempt: int = 0
     """Grows with every start and every interruption: an event of an older attempt is void."""
 
@@ -103,19 +75,7 @@ class Task:
         if self.started is None:
             return None
         until = self.ended if self.ended is not None else now
-        wall = max(0, until - self.started)
-        return TaskStatistics(
-            start_time=self.started,
-            last_update_time=until,
-            user_cpu_time=int(wall * (0.35 + 0.6 * self.weight)),
-            kernel_cpu_time=int(wall * 0.05 * self.weight),
-            wall_clock_time=wall,
-            read_iops=int(wall * self.weight) // 40_000,
-            write_iops=int(wall * self.weight) // 90_000,
-            read_io_gib=round(wall * self.weight / 8e8, 9),
-            write_io_gib=round(wall * self.weight / 2e9, 9),
-            wait_time=max(0, self.started - self.created),
-        )
+        return task_statistics(self.created, self.started, until, self.weight)
 
 
 @dataclass(slots=True, eq=False)
@@ -189,6 +149,7 @@ class Job:
 
     number: int
     id: str
+    name: JobName
     created: int
     modified: int
     state_changed: int
@@ -217,6 +178,9 @@ class Job:
     """It stands in its pool's round of jobs that have active tasks."""
     awaiting_release: int = 0
     tasks_to_come: int = 0
+    tasks_made: int = 0
+    report: Report | None = None
+    """What its counts are answered from, where not from themselves."""
     tally: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     slot_tally: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
 
@@ -230,6 +194,16 @@ class Job:
         """The same, each task counting its required slots."""
         return Counts(*self.slot_tally)
 
+    @property
+    def reported_task_counts(self) -> Counts:
+        """As the service answers them now, which may be late or wrong."""
+        return self.task_counts if self.report is None else self.report.tasks()
+
+    @property
+    def reported_task_slot_counts(self) -> Counts:
+        """The same, each task counting its required slots."""
+        return self.task_slot_counts if self.report is None else self.report.slots()
+
     def put(self, task: Task, bucket: int) -> None:
         """Count the task under another state."""
         tally, slots, required = self.tally, self.slot_tally, task.required_slots
@@ -238,6 +212,7 @@ class Job:
         tally[bucket] += 1
         slots[bucket] += required
         task.bucket = bucket
+        self._note_counts()
 
     def add(self, task: Task) -> None:
         """A new active task."""
@@ -245,11 +220,27 @@ class Job:
         self.queue.append(task)
         self.tally[ACTIVE] += 1
         self.slot_tally[ACTIVE] += task.required_slots
+        self.tasks_made += 1
+        self._note_counts()
+
+    def remove(self, task: Task) -> None:
+        """A completed task is no more."""
+        del self.tasks[task.id]
+        self.tally[task.bucket] -= 1
+        self.slot_tally[task.bucket] -= task.required_slots
+        self._note_counts()
+
+    def _note_counts(self) -> None:
+        if self.report is not None:
+            self.report.note(self.tally, self.slot_tally)
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A compute node. `kind` is `dedicated` or `low_priority`; `free` counts unused slots."""
+    """A compute node. `kind` is `dedicated` or `low_priority`; `free` counts unused slots.
+
+    `clock_skew`: ticks by which its clock is ahead of the service's.
+    """
 
     id: str
     pool: "Pool"
@@ -262,6 +253,7 @@ class Node:
     phase: int = 0
     """Grows with every change of its life: an event planned for an older phase is void."""
     gone: bool = False
+    clock_skew: int = 0
 
     @property
     def up(self) -> bool:

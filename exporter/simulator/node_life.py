@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from exporter.simulator import preparation, task_life
+from exporter.simulator import oddities, preparation, task_life
 from exporter.simulator.model import Node, Pool
 from exporter.simulator.scenarios import Span
 from exporter.simulator.state import State
@@ -60,6 +60,7 @@ def _reach_target(state: State, pool: Pool) -> None:
                 kind=kind,
                 created=state.now,
                 free=pool.slots_per_node,
+                clock_skew=oddities.clock_skew(state),
             )
             pool.add(node)
             _enter(state, node, "creating", state.scenario.node_creating, _start)

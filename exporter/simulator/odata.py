@@ -67,6 +67,11 @@ def parse_filter(text: str, properties: Mapping[str, Property]) -> Predicate:
     return predicate
 
 
+def compares_times(text: str) -> bool:
+    """Whether a filter, which is known to be valid, has a time in it."""
+    return any(token.kind == "time" for token in _tokens(text))
+
+
 def _tokens(text: str) -> list[_Token]:
     found, position, text = [], 0, text.rstrip()
     while position < len(text):

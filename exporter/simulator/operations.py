@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 from types import MappingProxyType
 from urllib.parse import unquote
 
@@ -22,7 +23,8 @@ from exporter.simulator.members import (
     task_url,
 )
 from exporter.simulator.model import Job
-from exporter.simulator.paging import Entity, TokenMint, next_link, page_of
+from exporter.simulator.odata import Predicate
+from exporter.simulator.paging import Entity, Place, TokenMint, next_link, page_of, place_behind
 from exporter.simulator.pool_members import NODE_COUNTS_MEMBERS, POOL_MEMBERS, pool_url
 from exporter.simulator.query import Options, Query, api_version, parse_query
 from exporter.simulator.wire import View, element_body, list_body, task_counts_body
@@ -55,6 +57,8 @@ class Operations:
 
     world: World
     mint: TokenMint
+    orders: Random
+    """Draws the orders of shuffled listings."""
 
     def answer(self, call: Call) -> Answer:
         """Raise BatchError where the service would refuse."""
@@ -76,14 +80,32 @@ class Operations:
         view = self._view(call, query)
         # A token is good for this list with this filter, whatever host it is asked of.
         scope = f"{call.url.removeprefix(call.base).lower()}?{query.filter_text}"
-        behind = -1
-        if query.skip_token is not None:
-            behind = self.mint.number(scope, query.skip_token)
-        page, more = page_of(entities, behind, query.page_size, query.predicate)
+        if query.skip_token is None:
+            behind = Place(-1, self._new_shuffle())
+        else:
+            behind = self.mint.place(scope, query.skip_token)
+        page, more = page_of(entities, behind, query.page_size, self._predicate(query))
         link = None
         if more:
-            link = next_link(call.url, query.kept, self.mint.token(scope, page[-1].number))
+            following = place_behind(page, behind.shuffle, self.world.scenario.repeat_share)
+            link = next_link(call.url, query.kept, self.mint.token(scope, following))
         return Answer(list_body(suffix, page, query.members, view, link))
+
+    def _new_shuffle(self) -> int:
+        """An order for a listing that begins."""
+        return self.orders.randint(1, 0xFFFFFF) if self.world.scenario.shuffled_lists else 0
+
+    def _predicate(self, query: Query) -> Predicate | None:
+        """The filter over what the index knows, where that is late."""
+        predicate, index = query.predicate, self.world.index
+        if predicate is None or not query.by_time or not index.late:
+            return predicate
+
+        def test(entity: object) -> bool:
+            seen = index.seen(entity)
+            return seen is not None and predicate(seen)
+
+        return test
 
     def job_list(self, call: Call) -> Answer:
         """Job_List."""
@@ -109,7 +131,8 @@ class Operations:
         query = parse_query(call.parameters, _TASK_COUNTS)
         job = self._job(call)
         view = self._view(call, query)
-        return Answer(task_counts_body(job.task_counts, job.task_slot_counts, view))
+        counts, slots = job.reported_task_counts, job.reported_task_slot_counts
+        return Answer(task_counts_body(counts, slots, view))
 
     def preparation_release(self, call: Call) -> Answer:
         """Job_ListPreparationAndReleaseTaskStatus."""

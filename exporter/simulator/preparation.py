@@ -6,7 +6,7 @@ A record shows the latest attempt on each node: start, end and exit code are ove
 from exporter.simulator.failures import ENDED_BY_USER, NODE_LOST, FailureKind
 from exporter.simulator.model import Execution, Job, Node, NodeRecord, PreparationTask, Task
 from exporter.simulator.state import State
-from exporter.simulator.task_life import back_to_queue, prepare, run
+from exporter.simulator.task_life import give_back, prepare, run
 
 
 def begin(state: State, task: Task, node: Node) -> None:
@@ -21,9 +21,11 @@ def begin(state: State, task: Task, node: Node) -> None:
         return
     prepare(state, task)
     if record is None:
-        record = NodeRecord(job, len(job.records) + 1, node, Execution(started=state.now))
+        execution = Execution(started=state.now + node.clock_skew)
+        record = NodeRecord(job, len(job.records) + 1, node, execution)
         job.records[node.id] = record
         node.records[job.id] = record
+        state.index.after_creation(record)
         _attempt(state, record, job.preparation)
     elif not record.in_flight:
         rerun(state, record)
@@ -39,9 +41,10 @@ def drop_waiting(job: Job) -> None:
 def rerun(state: State, record: NodeRecord) -> None:
     """Preparation starts anew on the node, which was restarted: the old run is forgotten."""
     if record.job.preparation is not None:
+        state.index.before_change(record)
         record.ready = False
         record.reimaged = False
-        record.preparation = Execution(started=state.now)
+        record.preparation = Execution(started=state.now + record.node.clock_skew)
         _attempt(state, record, record.job.preparation)
 
 
@@ -49,7 +52,8 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
     scenario = state.scenario
     record.run += 1
     record.in_flight = True
-    record.preparation.started = state.now
+    state.index.before_change(record)
+    record.preparation.started = state.now + record.node.clock_skew
     failure = state.fails(scenario.preparation_failure_share, scenario.preparation_failures)
     if failure is not None and failure.exit_code is None:
         span = state.between(scenario.preprocessing)
@@ -69,11 +73,13 @@ def _attempt_over(
         return
     preparation = record.preparation
     if kind is not None and kind.retryable and preparation.retry_count < task.max_retries:
+        state.index.before_change(record)
         preparation.retry_count += 1
         preparation.last_retry = state.now
+        state.ledger.run_retried(state.now, record)
         _attempt(state, record, task)
         return
-    close(state, preparation, kind)
+    _close(state, record, preparation, kind)
     record.in_flight = False
     waiting, record.waiting = record.waiting, []
     if kind is None or not task.wait_for_success:
@@ -84,16 +90,20 @@ def _attempt_over(
         # No task of the job may run here until the node is reimaged; they go elsewhere.
         record.blocked = True
         for waiter in reversed(waiting):
-            back_to_queue(state, waiter)
+            give_back(state, waiter)
 
 
-def close(state: State, execution: Execution, kind: FailureKind | None) -> None:
+def _close(
+    state: State, record: NodeRecord, execution: Execution, kind: FailureKind | None
+) -> None:
     """A run on a node is over: well, or in this way."""
+    state.index.before_change(record)
     execution.state = "completed"
-    execution.ended = state.now
+    execution.ended = state.now + record.node.clock_skew
     execution.exit_code = 0 if kind is None else kind.exit_code
     execution.failure = None if kind is None else kind.failure
     execution.result = "success" if kind is None else "failure"
+    state.ledger.run_completed(state.now, record, execution)
 
 
 def interrupt(state: State, record: NodeRecord, *, rebooted: bool, reimaged: bool) -> None:
@@ -126,13 +136,13 @@ def come_back(state: State, record: NodeRecord) -> None:
 def lose(state: State, record: NodeRecord) -> None:
     """The node left for good: its record stays, and nothing in it is running."""
     if record.preparation.state == "running":
-        close(state, record.preparation, NODE_LOST)
+        _close(state, record, record.preparation, NODE_LOST)
 
 
 def _end_release(state: State, record: NodeRecord) -> None:
     release = record.release
     if release is not None and release.state == "running":
-        close(state, release, NODE_LOST)
+        _close(state, record, release, NODE_LOST)
         record.job.awaiting_release -= 1
         state.jobs_to_settle[record.job] = None
 
@@ -148,15 +158,16 @@ def end_with_job(state: State, job: Job) -> None:
             record.run += 1
             record.in_flight = False
             record.waiting.clear()
-            close(state, record.preparation, ENDED_BY_USER)
+            _close(state, record, record.preparation, ENDED_BY_USER)
         if waited_for and job.release is not None and record.node.up:
             _release(state, record)
 
 
 def _release(state: State, record: NodeRecord) -> None:
     scenario = state.scenario
+    state.index.before_change(record)
     record.run += 1
-    record.release = Execution(started=state.now)
+    record.release = Execution(started=state.now + record.node.clock_skew)
     record.job.awaiting_release += 1
     failure = state.fails(scenario.release_failure_share, scenario.release_failures)
     span = state.around(scenario.release_median, scenario.release_spread)
@@ -169,6 +180,6 @@ def _release_over(
     release = record.release
     if record.run != run_number or release is None:
         return
-    close(state, release, kind)
+    _close(state, record, release, kind)
     record.job.awaiting_release -= 1
     state.jobs_to_settle[record.job] = None

@@ -11,7 +11,13 @@ from exporter.simulator.errors import (
     unsupported_parameter,
     unsupported_version,
 )
-from exporter.simulator.odata import FilterError, Predicate, Property, parse_filter
+from exporter.simulator.odata import (
+    FilterError,
+    Predicate,
+    Property,
+    compares_times,
+    parse_filter,
+)
 from exporter.simulator.wire import Member
 
 OLDEST_VERSION, NEWEST_VERSION = "2014-04-01", "2025-12-31"
@@ -35,12 +41,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Query:
-    """A valid query. `members` are those to write; `kept` is what a next link repeats, encoded."""
+    """A valid query. `members` are those to write; `kept` is what a next link repeats, encoded.
+
+    `by_time`: the filter compares times.
+    """
 
     version: str
     members: Mapping[str, Member]
     predicate: Predicate | None
     filter_text: str
+    by_time: bool
     statistics: bool
     page_size: int
     skip_token: str | None
@@ -89,6 +99,7 @@ def parse_query(parameters: Mapping[str, str], options: Options) -> Query:
         members=_selected(parameters, options.members),
         predicate=_predicate(filter_text, options.filter),
         filter_text=filter_text,
+        by_time=bool(filter_text) and compares_times(filter_text),
         statistics=_statistics(parameters),
         page_size=_page_size(parameters, options.most),
         skip_token=parameters.get("$skiptoken"),

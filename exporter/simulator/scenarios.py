@@ -125,6 +125,29 @@ class Scenario:
     node_leaving: Span = (2.0, 5.0)
     node_away_for: Span = (10.0, 40.0)
 
+    # Oddities of the service and its users; all off but where a scenario sets them.
+    count_lag: float = 0.0
+    """Task counts are answered as they were so many seconds ago."""
+    count_correction_interval: float = 0.0
+    """About every so many seconds a job's answered counts go too high for a while; 0: never."""
+    count_correction_size: Whole = (1, 5)
+    count_correction_after: Span = (20.0, 60.0)
+    count_correction_failed_share: float = 0.3
+    """The others are too high in `succeeded`."""
+    index_lag: float = 0.0
+    """Lists with a `$filter` on times see changes of tasks and records so many seconds late."""
+    clock_skew: Span = (0.0, 0.0)
+    """Seconds by which a node's clock, which its runs' times are from, is ahead."""
+    task_deletion_interval: float = 0.0
+    """About every so many seconds a user deletes completed tasks of a job; 0: never."""
+    tasks_deleted: Whole = (1, 5)
+    job_recreate_share: float = 0.0
+    """Jobs that are made again under the same id a quarter of a second after they are gone."""
+    shuffled_lists: bool = False
+    """Each listing comes in an order of its own."""
+    repeat_share: float = 0.0
+    """Of a page's entities, those that stand on the next page once more."""
+
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {

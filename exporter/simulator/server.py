@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
+from random import Random
 from uuid import uuid4
 
 from aiohttp import web
@@ -72,7 +73,7 @@ def build_app(
     `tokens` are the bearer tokens it takes beside SharedKey; the first of the `interceptors`
     stands outermost.
     """
-    operations = Operations(world, TokenMint(account.key.encode()))
+    operations = Operations(world, TokenMint(account.key.encode()), Random(f"orders {world.seed}"))
     authenticator = Authenticator(account, tokens or TokenRegistry(utc_now), utc_now)
     requests: Counter[str] = Counter()
 

@@ -5,6 +5,8 @@ from random import Random
 
 from exporter.simulator.agenda import Agenda
 from exporter.simulator.failures import FAILURE_KINDS, FailureKind
+from exporter.simulator.late_index import LateIndex
+from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Node, Pool
 from exporter.simulator.scenarios import Scenario, Span, Weights
 from exporter.simulator.ticks import SECOND
@@ -24,6 +26,9 @@ class State:
     agenda: Agenda
     wanted_jobs: int
     nodes_per_pool: int
+    ledger: Ledger
+    index: LateIndex
+    oddities: Random
     jobs: dict[str, Job] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     nodes_to_fill: dict[Node, None] = field(default_factory=dict)

@@ -1,12 +1,15 @@
 """A task's life: preparing, running, retried, requeued, completed, ended by its user."""
 
+from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
 from exporter.simulator.failures import ENDED_BY_USER, FailureKind
-from exporter.simulator.model import ACTIVE, FAILED, RUNNING, SUCCEEDED, Job, Node, Task
+from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
+from exporter.simulator.model import Job, Node, Task
 from exporter.simulator.state import State
 
 
 def become(state: State, task: Task, new_state: str, bucket: int) -> None:
     """Change the task's state, with everything that follows from it on the wire."""
+    state.index.before_change(task)
     task.previous_state = task.state
     task.previous_state_changed = task.state_changed
     task.state = new_state
@@ -24,22 +27,23 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
     weights = [weight for _, weight in scenario.required_slots]
     now = state.now
     for task_id, size in zip(ids, random.choices(sizes, weights, k=len(ids)), strict=True):
-        number = len(job.tasks) + 1
-        job.add(
-            Task(
-                job=job,
-                number=number,
-                id=task_id,
-                # A task that needs more slots than a node has would wait for ever.
-                required_slots=min(size, job.pool.slots_per_node),
-                max_retries=job.max_task_retries,
-                # The service takes a collection of tasks one after the other.
-                created=now + number,
-                modified=now + number,
-                weight=random.random(),
-                state_changed=now + number,
-            )
+        number = job.tasks_made + 1
+        task = Task(
+            job=job,
+            number=number,
+            id=task_id,
+            # A task that needs more slots than a node has would wait for ever.
+            required_slots=min(size, job.pool.slots_per_node),
+            max_retries=job.max_task_retries,
+            # The service takes a collection of tasks one after the other.
+            created=now + number,
+            modified=now + number,
+            weight=random.random(),
+            state_changed=now + number,
         )
+        job.add(task)
+        state.index.after_creation(task)
+        state.ledger.task(TaskAdded, now, task)
     state.pools_to_fill[job.pool] = None
 
 
@@ -65,18 +69,32 @@ def _leave_slots(state: State, task: Task) -> None:
 
 def prepare(state: State, task: Task) -> None:
     """The task waits on its node for the job's preparation."""
+    _note_start(state, task)
     become(state, task, "preparing", RUNNING)
+
+
+def _note_start(state: State, task: Task) -> None:
+    if task.bucket == ACTIVE:
+        state.ledger.task_started(state.now, task, first=not task.was_started)
+        task.was_started = True
 
 
 def run(state: State, task: Task) -> None:
     """The task's process starts on the node it was put on."""
+    _note_start(state, task)
     become(state, task, "running", RUNNING)
     _attempt(state, task)
 
 
+def _nodes_time(state: State, task: Task) -> int:
+    """Now, by the clock of the task's node, if it has one."""
+    return state.now if task.node is None else state.now + task.node.clock_skew
+
+
 def _attempt(state: State, task: Task) -> None:
     scenario = state.scenario
-    task.started = state.now
+    state.index.before_change(task)
+    task.started = _nodes_time(state, task)
     task.attempt += 1
     failure = state.fails(task.job.failure_share, scenario.task_failures)
     if failure is not None and failure.exit_code is None:
@@ -93,8 +111,10 @@ def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | No
         complete(state, task, None)
     elif kind.retryable and task.retry_count < task.max_retries:
         # The service tries again on the same node; the task stays running all the while.
+        state.index.before_change(task)
         task.retry_count += 1
         task.last_retry = state.now
+        state.ledger.task(TaskRetried, state.now, task)
         if state.scenario.etag_follows_task_state:
             task.modified = state.now
         _attempt(state, task)
@@ -104,18 +124,28 @@ def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | No
 
 def complete(state: State, task: Task, kind: FailureKind | None) -> None:
     """The task is over, for good; a failure may come with exit code 0 or with none."""
+    state.index.before_change(task)
     task.attempt += 1
-    task.ended = state.now
+    task.ended = _nodes_time(state, task)
     task.exit_code = 0 if kind is None else kind.exit_code
     task.failure = None if kind is None else kind.failure
     task.result = "success" if kind is None else "failure"
+    from_active = task.bucket == ACTIVE
     become(state, task, "completed", SUCCEEDED if kind is None else FAILED)
+    state.ledger.task_completed(state.now, task, from_active=from_active)
     _leave_slots(state, task)
     state.jobs_to_settle[task.job] = None
 
 
-def back_to_queue(state: State, task: Task) -> None:
+def give_back(state: State, task: Task) -> None:
+    """The task's node could not be prepared: back to the queue, and the service counts nothing."""
+    state.ledger.task(TaskReturned, state.now, task)
+    _back_to_queue(state, task)
+
+
+def _back_to_queue(state: State, task: Task) -> None:
     """The task is active again and waits for another node, before its job's other tasks."""
+    state.index.before_change(task)
     task.attempt += 1
     _leave_slots(state, task)
     task.node = None
@@ -129,9 +159,11 @@ def back_to_queue(state: State, task: Task) -> None:
 
 def requeue(state: State, task: Task) -> None:
     """The task loses its node, or its job is disabled: back to the queue, and counted."""
+    state.index.before_change(task)
     task.requeue_count += 1
     task.last_requeue = state.now
-    back_to_queue(state, task)
+    state.ledger.task(TaskRequeued, state.now, task)
+    _back_to_queue(state, task)
 
 
 def end_unstarted(state: State, job: Job, number: int) -> None:

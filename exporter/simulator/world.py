@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from exporter.simulator import job_life, node_life, schedule, ticks
 from exporter.simulator.agenda import Agenda
+from exporter.simulator.late_index import LateIndex
+from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Pool, Task
 from exporter.simulator.naming import pool_name
 from exporter.simulator.scenarios import Scenario
@@ -33,12 +35,26 @@ class World:
         jobs: int = 12,
         nodes: int = 8,
         start: datetime = DEFAULT_START,
+        ledger: bool = False,
     ) -> None:
-        """About `jobs` jobs at any time, on fixed pools of `nodes` nodes; `start` is aware."""
+        """About `jobs` jobs at any time, on fixed pools of `nodes` nodes; `start` is aware.
+
+        With `ledger` every event is kept for good, the warm-up's among them.
+        """
         self.seed = seed
         first = ticks.from_datetime(start)
         before = int(scenario.warm_up * ticks.SECOND)
-        self._state = State(scenario, Random(seed), Agenda(first - before), jobs, nodes)
+        agenda = Agenda(first - before)
+        self._state = State(
+            scenario=scenario,
+            random=Random(seed),
+            agenda=agenda,
+            wanted_jobs=jobs,
+            nodes_per_pool=nodes,
+            ledger=Ledger(kept=ledger),
+            index=LateIndex(agenda, int(scenario.index_lag * ticks.SECOND)),
+            oddities=Random(f"oddities {seed}"),
+        )
         for number in range(_pools_needed(scenario, jobs, nodes)):
             node_life.new_pool(
                 self._state,
@@ -67,6 +83,18 @@ class World:
     def pools(self) -> dict[str, Pool]:
         """Every pool the account lists, by id, auto pools among them."""
         return self._state.pools
+
+    @property
+    def ledger(self) -> Ledger:
+        """Every event since the world began; ValueError where none is kept."""
+        if not self._state.ledger.kept:
+            raise ValueError("this world keeps no ledger: make it with ledger=True")
+        return self._state.ledger
+
+    @property
+    def index(self) -> LateIndex:
+        """What filters on times see of tasks and records."""
+        return self._state.index
 
     @property
     def tick(self) -> int:
