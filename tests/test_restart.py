@@ -126,12 +126,20 @@ async def test_counters_go_on_where_they_stopped(
             if chance.random() < 0.4:
                 restarts += 1
                 clock.advance(chance.uniform(0.0, 20.0))
-                await killed.poll()
+                await lasting.round()
+                await killed.poll()  # perhaps none of this is written
                 await killed.kill()
                 await killed.start()
         for _ in range(2):  # what appeared last is shown in full with the next round
             expected, shown = await lasting.round(), await killed.round()
-        assert shown == expected
+        assert shown.keys() == expected.keys()
+        for key, value in expected.items():
+            if key[0] == "azure_batch_job_tasks_started_total":
+                # running + completed falls with a requeue, so that a start may be seen only by
+                # who looks between; who was killed before he wrote it down has not looked.
+                assert shown[key] <= value
+            else:
+                assert shown[key] == value, key
         assert restarts >= 5
         of_account = "azure_batch_account_tasks_completed_total"
         assert sum(value for key, value in shown.items() if key[0] == of_account) > 100
