@@ -67,6 +67,7 @@ FAILURE_KINDS: Mapping[str, FailureKind] = MappingProxyType(
     {
         "exit-1": _exit(1),
         "exit-2": _exit(2),
+        "exit-127": _exit(127),
         "exit-137": _exit(137),
         "exit-negative": _exit(-1073741819),
         "program-not-found": _before_start(

@@ -185,6 +185,50 @@ def _create(state: State, node: Node) -> None:
     _enter(state, node, "creating", state.scenario.node_creating, _start)
 
 
+def break_image(state: State) -> None:
+    """A new image comes to every node, and no job's preparation succeeds on it."""
+    state.image_broken = True
+    for pool in state.pools.values():
+        for node in pool.nodes.values():
+            span = state.between(state.scenario.image_rollout)
+            state.agenda.after(span, _take_image, state, node)
+
+
+def _take_image(state: State, node: Node) -> None:
+    if node.up:
+        _reimage(state, node)
+    elif not node.gone:
+        state.agenda.after(SECOND, _take_image, state, node)
+
+
+def plan_wave(state: State) -> None:
+    """The next wave of preemptions, after which comes another."""
+    if state.scenario.eviction_wave_interval is not None:
+        span = state.between(state.scenario.eviction_wave_interval)
+        state.agenda.after(span, _wave, state)
+
+
+def _wave(state: State) -> None:
+    """Azure needs many machines back at about the same time."""
+    scenario = state.scenario
+    low, high = scenario.eviction_wave_share
+    share = low + (high - low) * state.random.random()
+    for pool in state.pools.values():
+        for node in pool.nodes.values():
+            if node.kind == "low_priority" and node.up and state.chance(share):
+                span = state.between(scenario.eviction_wave_length)
+                state.agenda.after(span, _next_step, state, node, node.phase, _evict)
+    plan_wave(state)
+
+
+def _evict(state: State, node: Node) -> None:
+    if state.chance(state.scenario.eviction_for_good_share):
+        _interrupt(state, node, reimaged=True)
+        _enter(state, node, "preempted", state.scenario.preempted_for, _leave)
+    else:
+        _preempt(state, node)
+
+
 def _unusable(state: State, node: Node) -> None:
     _interrupt(state, node)
     _enter(state, node, "unusable", state.scenario.node_away_for, _leave)

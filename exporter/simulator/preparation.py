@@ -54,7 +54,10 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
     record.in_flight = True
     state.index.before_change(record)
     record.preparation.started = state.now + record.node.clock_skew
-    failure = state.fails(scenario.preparation_failure_share, scenario.preparation_failures)
+    if state.image_broken:
+        failure = state.fails(1.0, scenario.broken_image_failures)
+    else:
+        failure = state.fails(scenario.preparation_failure_share, scenario.preparation_failures)
     if failure is not None and failure.exit_code is None:
         span = state.between(scenario.preprocessing)
     else:

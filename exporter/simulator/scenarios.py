@@ -87,6 +87,14 @@ class Scenario:
         ("blob-timed-out", 1.5),
         ("disk-full", 1.5),
     )
+    image_breaks_after: float | None = None
+    """So long after the start a new image comes to every node, on which all preparation fails."""
+    image_rollout: Span = (0.0, 20.0)
+    broken_image_failures: Weights = (
+        ("exit-127", 5.0),
+        ("program-not-found", 2.0),
+        ("disk-full", 1.0),
+    )
     release_median: float = 3.0
     release_spread: float = 0.4
     release_failure_share: float = 0.04
@@ -116,6 +124,13 @@ class Scenario:
     )
     preemption_weight: float = 6.0
     preempted_for: Span = (10.0, 40.0)
+    eviction_wave_interval: Span | None = None
+    """From one wave of preemptions to the next; None: there are no waves."""
+    eviction_wave_share: Span = (0.3, 0.9)
+    """Of the low-priority nodes that are up, those that a wave takes."""
+    eviction_wave_length: Span = (0.0, 10.0)
+    eviction_for_good_share: float = 0.3
+    """Of the nodes that a wave takes, those that never come back: others are made instead."""
     node_creating: Span = (2.0, 6.0)
     node_starting: Span = (2.0, 5.0)
     node_start_task: Span = (1.0, 4.0)
@@ -156,6 +171,48 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             Scenario(
                 name="steady",
                 summary="A healthy account: work flows, a few things fail, as everywhere.",
+            ),
+            Scenario(
+                name="prep-storm",
+                summary="An image breaks preparation on every node: tasks wait, no task fails.",
+                image_breaks_after=60.0,
+                preparation_share=1.0,
+                wait_for_success_share=1.0,
+                preparation_failure_share=0.0,
+                task_failure_share=0.0,
+                flaky_job_share=0.0,
+                ended_unstarted_share=0.0,
+                job_terminate_share=0.0,
+                job_max_wall_clock=14400.0,
+            ),
+            Scenario(
+                name="spot-eviction",
+                summary="Low-priority nodes preempted in waves: requeued tasks, preparation anew.",
+                low_priority_share=0.85,
+                eviction_wave_interval=(60.0, 150.0),
+                preempted_for=(5.0, 30.0),
+                preparation_share=1.0,
+                task_median=30.0,
+            ),
+            Scenario(
+                name="flaky-tasks",
+                summary="Many tasks fail in many ways; most are retried, some of them in vain.",
+                task_retries=(1, 4),
+                task_failure_share=0.25,
+                flaky_job_share=0.4,
+                flaky_task_failure_share=0.6,
+                task_failures=(
+                    ("exit-1", 6.0),
+                    ("exit-2", 3.0),
+                    ("exit-137", 3.0),
+                    ("program-not-found", 1.0),
+                    ("blob-not-found", 2.0),
+                    ("blob-timed-out", 2.0),
+                    ("disk-full", 2.0),
+                    ("unknown", 1.0),
+                    ("upload-misc", 2.0),
+                    ("upload-denied", 1.0),
+                ),
             ),
         )
     }

@@ -34,6 +34,7 @@ class State:
     nodes_to_fill: dict[Node, None] = field(default_factory=dict)
     pools_to_fill: dict[Pool, None] = field(default_factory=dict)
     jobs_to_settle: dict[Job, None] = field(default_factory=dict)
+    image_broken: bool = False
     jobs_made: int = 0
     pools_made: int = 0
 

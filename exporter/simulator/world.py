@@ -67,6 +67,10 @@ class World:
         for number in range(jobs):
             delay = int(before * 0.8 * number / jobs)
             self._state.agenda.after(delay, job_life.arrive, self._state)
+        node_life.plan_wave(self._state)
+        if scenario.image_breaks_after is not None:
+            breaks = before + int(scenario.image_breaks_after * ticks.SECOND)
+            agenda.after(breaks, node_life.break_image, self._state)
         self._run_until(first)
 
     @property
