@@ -1,0 +1,93 @@
+"""An exporter over a simulated account that may be killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter import configfile
+from exporter.exposition import Format
+from exporter.service import Service, open_service
+from exporter.simulator import Clock, Simulation
+from exporter.state_file import Changes, StateFile
+from tests.truth import Series
+
+
+class Exporter:
+    """A service that may be killed: what it had not written by then is lost."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        clock: Clock,
+        folder: Path,
+        group: str,
+        *,
+        saves: bool,
+        defaults: str = "{}",
+    ) -> None:
+        state_file = "state_file: state.db" if saves else ""
+        text = f"""
+{state_file}
+defaults: {defaults}
+accounts:
+  - name: {simulation.account_name}
+    endpoint: {simulation.endpoint}
+    auth: {{method: shared_key, key_env: SIMULATED_KEY}}
+    requests_per_second: 1000
+    jobs: [{{id_regex: '.*'{group}}}]
+"""
+        self._config = configfile.parse(text, "c.yaml", folder)
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self.service: Service | None = None
+
+    async def start(self) -> None:
+        opened = open_service(self._config, now=lambda: self._clock.now().timestamp())
+        self.service = await self._stack.enter_async_context(opened)
+
+    async def kill(self) -> None:
+        """End without writing what waits to be written."""
+        assert self.service is not None
+        journal = self.service.store._totals._journal
+        if isinstance(journal, StateFile):
+            while not journal._queue.empty():
+                journal._queue.get()
+        await self.stop()
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+        self.service = None
+
+    async def poll(self) -> None:
+        """Poll everything once, without waiting until it is written."""
+        assert self.service is not None
+        await self.service.run_once()
+
+    async def round(self) -> Series:
+        """Poll everything once, and give all counters that are exposed then."""
+        await self.poll()
+        await self.written()
+        return {key: value for key, value in self.exposed().items() if key[0].endswith("_total")}
+
+    def exposed(self) -> Series:
+        """All series of the state."""
+        assert self.service is not None
+        text = self.service.exposition.body(Format.TEXT).plain.decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in parse_text(text)
+            for sample in family.samples
+        }
+
+    async def written(self) -> None:
+        """Wait until all changes are written, and so shown."""
+        assert self.service is not None
+        journal = self.service.store._totals._journal
+        if isinstance(journal, StateFile):
+            done = asyncio.Event()
+            journal.write(Changes("none"), done.set)
+            await asyncio.wait_for(done.wait(), 10)
