@@ -168,6 +168,9 @@ class AccountPoller:
         if watched is not None and is_same_job(watched.job, job):
 
             async def read() -> None:
+                # Counts do not say whose they are: by now the id may be another job's.
+                if not is_same_job(await self._api.get_job(job_id), job):
+                    raise JobGone(404)
                 for name in watched.rule.collect:
                     kind = JOB_COLLECTORS[name]
                     state = self._store.leaving_state(account, job_id, name)

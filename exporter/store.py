@@ -106,6 +106,8 @@ class Store:
         first = state.watched_since is None
         if first:
             state.watched_since = now if asked_at is None else asked_at
+            # At once: what comes after a restart is new, be there anything to count by then or not.
+            self._totals.count(account, (), watched_since=state.watched_since)
         stale = self.outcome(account, JOBS).shown is None
         before, state.jobs = state.jobs, found
         for job_id, watched in found.items():
@@ -335,7 +337,6 @@ class Store:
             account,
             counted,
             jobs={job.id: saved(job, collector, folded, is_new=is_new)},
-            watched_since=state.watched_since,
         )
 
     def _job_outcome(

@@ -124,7 +124,7 @@ ODD = dataclasses.replace(
 Step = tuple[float, str]
 STEPS = st.lists(
     st.tuples(
-        st.floats(min_value=0.5, max_value=50.0),
+        st.floats(min_value=0.5, max_value=200.0),
         st.sampled_from(["poll", "poll", "poll", "poll", "kill"]),
     ),
     min_size=3,
@@ -135,7 +135,7 @@ STEPS = st.lists(
 async def play(
     scenario: Scenario, seed: int, steps: Iterable[Step], resync: str, folder: Path, key: str
 ) -> None:
-    world = World(scenario, seed=seed, jobs=5, nodes=4, start=START, ledger=True)
+    world = World(scenario, seed=seed, jobs=5, nodes=8, start=START, ledger=True)
     clock = Clock(START, speed=0.0)
     async with serve(world, clock) as simulation:
         defaults = f"{{resync_interval: {resync}}}"

@@ -78,7 +78,9 @@ class Api:
         self.refused.add(operation)
 
     async def get_job(self, job_id: str) -> Job:
-        raise JobGone(404)
+        if job_id not in self.jobs:
+            raise JobGone(404)
+        return Job(job_id, creation_time=self.created.get(job_id, CREATED))
 
     async def get_task_counts(self, job_id: str) -> TaskCountsResult:
         self._note(job_id)
@@ -451,3 +453,16 @@ def test_what_a_job_does_between_its_last_poll_and_leaving_is_counted() -> None:
     api = Api(other=0)
     api.created["short"] = dt.datetime.fromtimestamp(EPOCH + 61, dt.UTC)
     play(api, story)
+
+
+def test_a_job_created_again_is_not_asked_for_what_the_one_before_it_did_last() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(119.9)
+        world.api.jobs["again"] = 50
+        world.api.created["again"] = CREATED + dt.timedelta(days=1)
+        world.api.hidden.add("again")  # the new one has completed already
+        await asyncio.sleep(25)
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 0
+
+    play(Api(again=3), story)
