@@ -21,15 +21,22 @@ def begin(state: State, task: Task, node: Node) -> None:
         return
     prepare(state, task)
     if record is None:
-        execution = Execution(started=state.now + node.clock_skew)
-        record = NodeRecord(job, len(job.records) + 1, node, execution)
-        job.records[node.id] = record
-        node.records[job.id] = record
-        state.index.after_creation(record)
-        _attempt(state, record, job.preparation)
+        record = prepare_node(state, job, node)
     elif not record.in_flight:
         rerun(state, record)
     record.waiting.append(task)
+
+
+def prepare_node(state: State, job: Job, node: Node) -> NodeRecord:
+    """Run the job's preparation on a node where it never ran."""
+    execution = Execution(started=state.now + node.clock_skew)
+    record = NodeRecord(job, len(job.records) + 1, node, execution)
+    job.records[node.id] = record
+    node.records[job.id] = record
+    state.index.after_creation(record)
+    if job.preparation is not None:
+        _attempt(state, record, job.preparation)
+    return record
 
 
 def drop_waiting(job: Job) -> None:
