@@ -61,6 +61,7 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
     record.in_flight = True
     state.index.before_change(record)
     record.preparation.started = state.now + record.node.clock_skew
+    state.ledger.run_started(state.now, record, record.preparation)
     if state.image_broken:
         failure = state.fails(1.0, scenario.broken_image_failures)
     else:
@@ -178,6 +179,7 @@ def _release(state: State, record: NodeRecord) -> None:
     state.index.before_change(record)
     record.run += 1
     record.release = Execution(started=state.now + record.node.clock_skew)
+    state.ledger.run_started(state.now, record, record.release)
     record.job.awaiting_release += 1
     failure = state.fails(scenario.release_failure_share, scenario.release_failures)
     span = state.around(scenario.release_median, scenario.release_spread)
