@@ -9,6 +9,7 @@ from exporter.simulator.errors import BatchError
 from exporter.simulator.identity import Identity, serve_identity
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
+from exporter.simulator.scale import many_records, many_tasks, short_jobs
 from exporter.simulator.scenarios import SCENARIOS, Scenario
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
 from exporter.simulator.world import World
@@ -29,6 +30,9 @@ __all__ = [
     "World",
     "build_app",
     "make_account",
+    "many_records",
+    "many_tasks",
     "serve",
     "serve_identity",
+    "short_jobs",
 ]

@@ -7,7 +7,7 @@ from exporter.simulator.counts import ACTIVE, RUNNING
 from exporter.simulator.failures import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import JobCreated, JobGone
 from exporter.simulator.model import Job, Pool, PreparationTask, ReleaseTask
-from exporter.simulator.naming import JobName, job_metadata, job_name
+from exporter.simulator.naming import JobName, job_metadata, job_name, pipeline_job_name
 from exporter.simulator.schedule import join_round
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
@@ -16,13 +16,11 @@ from exporter.simulator.ticks import SECOND
 def arrive(state: State, name: JobName | None = None) -> None:
     """A user submits a job, by this name or another, with its tasks; some may follow later."""
     scenario, random = state.scenario, state.random
-    state.jobs_made += 1
     if name is None or name.id in state.jobs:
-        name = job_name(random, state.jobs_made, state.jobs)
+        name = _new_name(state)
     auto_pool = state.chance(scenario.auto_pool_share)
-    job = _new_job(state, name, _auto_pool(state) if auto_pool else _fixed_pool(state), auto_pool)
-    state.jobs[job.id] = job
-    state.ledger.job(JobCreated, state.now, job)
+    pool = _auto_pool(state) if auto_pool else _fixed_pool(state)
+    job = new_job(state, name, pool, auto_pool=auto_pool)
     total = _size(state)
     if total > 1 and state.chance(scenario.later_tasks_share):
         job.tasks_to_come = random.randint(1, total - 1)
@@ -40,6 +38,13 @@ def arrive(state: State, name: JobName | None = None) -> None:
     oddities.plan(state, job)
 
 
+def _new_name(state: State) -> JobName:
+    number = state.jobs_made + 1
+    if state.scenario.pipelines_only:
+        return pipeline_job_name(state.random, number)
+    return job_name(state.random, number, state.jobs)
+
+
 def _size(state: State) -> int:
     """How many tasks a job gets: small jobs are more common than large ones."""
     least, most = state.scenario.tasks_per_job
@@ -47,7 +52,16 @@ def _size(state: State) -> int:
     return round(size)
 
 
-def _new_job(state: State, name: JobName, pool: Pool, auto_pool: bool) -> Job:
+def new_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> Job:
+    """A job without tasks, which the account lists from now on."""
+    state.jobs_made += 1
+    job = _drawn_job(state, name, pool, auto_pool=auto_pool)
+    state.jobs[job.id] = job
+    state.ledger.job(JobCreated, state.now, job)
+    return job
+
+
+def _drawn_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> Job:
     scenario, random, now = state.scenario, state.random, state.now
     prepared = state.chance(scenario.preparation_share)
     flaky = state.chance(scenario.flaky_job_share)
@@ -105,13 +119,18 @@ def _plan_incidents(state: State, job: Job) -> None:
     agenda.after(job.max_wall_clock, _time_is_up, state, job.id, job.number)
     if state.chance(scenario.job_terminate_share):
         delay = state.between(scenario.job_terminate_after)
-        agenda.after(delay, _end, state, job, "UserTerminate", ENDED_BY_USER)
+        agenda.after(delay, end_by_user, state, job)
     if state.chance(scenario.job_disable_share):
         agenda.after(state.between(scenario.job_disable_after), _disable, state, job)
     if state.chance(scenario.ended_unstarted_share):
         number = state.random.randint(*scenario.ended_unstarted_tasks)
         delay = state.between(scenario.ended_unstarted_after)
         agenda.after(delay, task_life.end_unstarted, state, job, number)
+
+
+def end_by_user(state: State, job: Job) -> None:
+    """A user terminates the job."""
+    _end(state, job, "UserTerminate", ENDED_BY_USER)
 
 
 def _time_is_up(state: State, job_id: str, number: int) -> None:

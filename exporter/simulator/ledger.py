@@ -101,6 +101,14 @@ class RunEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunStarted(RunEvent):
+    """A run begins, for the first time or again: the record shows it in place of any earlier."""
+
+    started: int
+    retry_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunRetried(RunEvent):
     """The service starts the run again, with another startTime: retryCount grew by one, to this."""
 
@@ -175,6 +183,25 @@ class Ledger:
             if isinstance(event, kind) and (job is None or event.job == job)
         ]
 
+    def shown_until(self) -> dict[RunCompleted, int | None]:
+        """For each completed run the tick from which no list shows it any more.
+
+        Then another began in its record, or its job was gone. None: it is still shown.
+        """
+        until: dict[RunCompleted, int | None] = {}
+        shown: dict[int, dict[tuple[str, str], RunCompleted]] = {}
+        for event in self.events:
+            if isinstance(event, RunCompleted):
+                shown.setdefault(event.job, {})[event.node_id, event.kind] = event
+                until[event] = None
+            elif isinstance(event, RunStarted):
+                earlier = shown.get(event.job, {}).pop((event.node_id, event.kind), None)
+                if earlier is not None:
+                    until[earlier] = event.tick
+            elif isinstance(event, JobGone):
+                until.update(dict.fromkeys(shown.pop(event.job, {}).values(), event.tick))
+        return until
+
     def add(self, event: Event) -> None:
         """Note an event, which is not earlier than those before it."""
         self.events.append(event)
@@ -226,6 +253,22 @@ class Ledger:
         if self.kept and task.result is not None:
             self.add(TaskDeleted(tick, task.job.number, task.job.id, task.id, task.result))
 
+    def run_started(self, tick: int, record: NodeRecord, execution: Execution) -> None:
+        """A preparation or release begins, or the next try of it."""
+        if self.kept:
+            self.add(
+                RunStarted(
+                    tick=tick,
+                    job=record.job.number,
+                    job_id=record.job.id,
+                    kind="preparation" if execution is record.preparation else "release",
+                    pool_id=record.pool_id,
+                    node_id=record.node_id,
+                    started=execution.started,
+                    retry_count=execution.retry_count,
+                )
+            )
+
     def run_retried(self, tick: int, record: NodeRecord) -> None:
         """A preparation is tried again."""
         if self.kept:
@@ -271,7 +314,8 @@ class Ledger:
 _FINAL = frozenset(
     {
         JobCreated, JobGone, TaskAdded, TaskStarted, TaskRetried, TaskRequeued, TaskReturned,
-        TaskCompleted, TaskDeleted, RunRetried, RunCompleted, CountsRaised, CountsCorrected,
+        TaskCompleted, TaskDeleted, RunStarted, RunRetried, RunCompleted, CountsRaised,
+        CountsCorrected,
     }
 )  # fmt: skip
 """The types that events are really of; the others are what several have in common."""

@@ -44,6 +44,12 @@ def job_name(random: Random, number: int, taken: Container[str]) -> JobName:
     return JobName(f"job-{random.getrandbits(64):016x}-{process}", process, "nf")
 
 
+def pipeline_job_name(random: Random, number: int) -> JobName:
+    """A name for the account's `number`-th job where all belong to one of five pipelines."""
+    pipeline = random.choice((*_PIPELINES, "ampliseq"))
+    return JobName(f"nf-{pipeline}-{number}", f"nf-core/{pipeline}", "nf")
+
+
 def job_metadata(random: Random) -> tuple[tuple[str, str], ...]:
     """An environment and mostly a project."""
     environment = ("env", "prod" if random.random() < 0.7 else "dev")

@@ -37,6 +37,27 @@ def new_pool(state: State, *, pool_id: str, nodes: int, auto_pool: bool, auto_sc
     return pool
 
 
+def add_ready_node(state: State, pool: Pool) -> Node:
+    """One more node that takes tasks at once, and to which nothing ever happens."""
+    node = _new_node(state, pool, "dedicated")
+    pool.add(node)
+    pool.targets["dedicated"] += 1
+    pool.move(node, "idle")
+    return node
+
+
+def _new_node(state: State, pool: Pool, kind: str) -> Node:
+    suffix = "d" if kind == "dedicated" else "p"
+    return Node(
+        id=f"tvmps_{state.random.getrandbits(256):064x}_{suffix}",
+        pool=pool,
+        kind=kind,
+        created=state.now,
+        free=pool.slots_per_node,
+        clock_skew=oddities.clock_skew(state),
+    )
+
+
 def delete_pool(state: State, pool: Pool) -> None:
     """The pool is deleting; it is gone when its nodes are."""
     pool.state = "deleting"
@@ -53,15 +74,7 @@ def _reach_target(state: State, pool: Pool) -> None:
     for kind, wanted in pool.targets.items():
         staying = pool.current(kind) - pool.node_counts[kind].get("leavingPool", 0)
         for _ in range(wanted - staying):
-            suffix = "d" if kind == "dedicated" else "p"
-            node = Node(
-                id=f"tvmps_{state.random.getrandbits(256):064x}_{suffix}",
-                pool=pool,
-                kind=kind,
-                created=state.now,
-                free=pool.slots_per_node,
-                clock_skew=oddities.clock_skew(state),
-            )
+            node = _new_node(state, pool, kind)
             pool.add(node)
             _enter(state, node, "creating", state.scenario.node_creating, _start)
 

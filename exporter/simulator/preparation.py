@@ -21,15 +21,22 @@ def begin(state: State, task: Task, node: Node) -> None:
         return
     prepare(state, task)
     if record is None:
-        execution = Execution(started=state.now + node.clock_skew)
-        record = NodeRecord(job, len(job.records) + 1, node, execution)
-        job.records[node.id] = record
-        node.records[job.id] = record
-        state.index.after_creation(record)
-        _attempt(state, record, job.preparation)
+        record = prepare_node(state, job, node)
     elif not record.in_flight:
         rerun(state, record)
     record.waiting.append(task)
+
+
+def prepare_node(state: State, job: Job, node: Node) -> NodeRecord:
+    """Run the job's preparation on a node where it never ran."""
+    execution = Execution(started=state.now + node.clock_skew)
+    record = NodeRecord(job, len(job.records) + 1, node, execution)
+    job.records[node.id] = record
+    node.records[job.id] = record
+    state.index.after_creation(record)
+    if job.preparation is not None:
+        _attempt(state, record, job.preparation)
+    return record
 
 
 def drop_waiting(job: Job) -> None:
@@ -54,6 +61,7 @@ def _attempt(state: State, record: NodeRecord, task: PreparationTask) -> None:
     record.in_flight = True
     state.index.before_change(record)
     record.preparation.started = state.now + record.node.clock_skew
+    state.ledger.run_started(state.now, record, record.preparation)
     if state.image_broken:
         failure = state.fails(1.0, scenario.broken_image_failures)
     else:
@@ -171,6 +179,7 @@ def _release(state: State, record: NodeRecord) -> None:
     state.index.before_change(record)
     record.run += 1
     record.release = Execution(started=state.now + record.node.clock_skew)
+    state.ledger.run_started(state.now, record, record.release)
     record.job.awaiting_release += 1
     failure = state.fails(scenario.release_failure_share, scenario.release_failures)
     span = state.around(scenario.release_median, scenario.release_spread)

@@ -29,6 +29,8 @@ class Scenario:
     pools: Whole = (3, 60)
     """The least and the most fixed pools."""
     auto_pool_share: float = 0.08
+    pipelines_only: bool = False
+    """Job ids are all `nf-<pipeline>-<number>`, instead of several habits side by side."""
     metadata_share: float = 0.8
     display_name_share: float = 0.4
     tasks_per_job: Whole = (40, 400)

@@ -1,6 +1,6 @@
 """A Batch account in memory that lives by itself: the composition of the simulation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from math import ceil
 from random import Random
@@ -36,10 +36,12 @@ class World:
         nodes: int = 8,
         start: datetime = DEFAULT_START,
         ledger: bool = False,
+        found: Callable[[State], None] | None = None,
     ) -> None:
         """About `jobs` jobs at any time, on fixed pools of `nodes` nodes; `start` is aware.
 
-        With `ledger` every event is kept for good, the warm-up's among them.
+        With `ledger` every event is kept for good, the warm-up's among them. `found` puts into
+        the empty account, when the warm-up begins, what is to be there instead.
         """
         self.seed = seed
         first = ticks.from_datetime(start)
@@ -55,18 +57,7 @@ class World:
             index=LateIndex(agenda, int(scenario.index_lag * ticks.SECOND)),
             oddities=Random(f"oddities {seed}"),
         )
-        for number in range(_pools_needed(scenario, jobs, nodes)):
-            node_life.new_pool(
-                self._state,
-                pool_id=pool_name(number),
-                nodes=nodes,
-                auto_pool=False,
-                auto_scale=number < scenario.auto_scale_pools,
-            )
-        # Spread over the warm-up, so that at its end jobs are met in every phase.
-        for number in range(jobs):
-            delay = int(before * 0.8 * number / jobs)
-            self._state.agenda.after(delay, job_life.arrive, self._state)
+        (found or _found)(self._state)
         node_life.plan_wave(self._state)
         if scenario.image_breaks_after is not None:
             breaks = before + int(scenario.image_breaks_after * ticks.SECOND)
@@ -82,6 +73,11 @@ class World:
     def jobs(self) -> dict[str, Job]:
         """Every job the account lists, by id, oldest first."""
         return self._state.jobs
+
+    @property
+    def jobs_made(self) -> int:
+        """How many jobs there have been, those that are gone among them."""
+        return self._state.jobs_made
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -147,6 +143,22 @@ class World:
             while state.nodes_to_fill:
                 node, _ = state.nodes_to_fill.popitem()
                 schedule.fill_node(state, node)
+
+
+def _found(state: State) -> None:
+    """Fixed pools, and jobs that arrive over most of the warm-up: then every phase is met."""
+    scenario, jobs, nodes = state.scenario, state.wanted_jobs, state.nodes_per_pool
+    for number in range(_pools_needed(scenario, jobs, nodes)):
+        node_life.new_pool(
+            state,
+            pool_id=pool_name(number),
+            nodes=nodes,
+            auto_pool=False,
+            auto_scale=number < scenario.auto_scale_pools,
+        )
+    before = int(scenario.warm_up * ticks.SECOND)
+    for number in range(jobs):
+        state.agenda.after(int(before * 0.8 * number / jobs), job_life.arrive, state)
 
 
 def _pools_needed(scenario: Scenario, jobs: int, nodes: int) -> int:

@@ -15,6 +15,7 @@ from exporter.simulator.ledger import (
     RunCompleted,
     RunEvent,
     RunRetried,
+    RunStarted,
     TaskAdded,
     TaskCompleted,
     TaskDeleted,
@@ -189,3 +190,44 @@ def test_keeping_a_ledger_does_not_change_the_account() -> None:
     assert with_ledger.ledger.of(TaskCompleted)
     with pytest.raises(ValueError, match="ledger=True"):
         _ = without.ledger
+
+
+def test_a_completed_run_is_shown_until_another_begins_or_its_job_is_gone() -> None:
+    scenario = replace(STEADY, node_incident_interval=60.0, job_retention=(5.0, 20.0))
+    world = World(scenario, seed=6, jobs=12, nodes=8, ledger=True)
+    began, seen_until = world.tick, dict[RunCompleted, int]()
+    for _ in range(800):
+        world.advance(world.now + timedelta(seconds=0.25))
+        shown = {
+            (job.number, record.node_id, execution.started)
+            for job in world.jobs.values()
+            for record in job.records.values()
+            for execution in (record.preparation, record.release)
+            if execution is not None and execution.state == "completed"
+        }
+        for run in world.ledger.of(RunCompleted, since_tick=began):
+            if (run.job, run.node_id, run.started) in shown:
+                seen_until[run] = world.tick
+    overwritten = gone = 0
+    for run, until in world.ledger.shown_until().items():
+        if run.tick <= began:
+            continue
+        if until is None:
+            assert seen_until[run] == world.tick
+        else:
+            assert until - seen_until[run] <= 0.25 * 10**7
+            alive = any(job.number == run.job for job in world.jobs.values())
+            overwritten += alive
+            gone += not alive
+    assert overwritten > 5
+    assert gone > 5
+
+
+def test_every_completed_run_began_as_noted(world: World) -> None:
+    begun = {
+        (run.job, run.node_id, run.kind, run.started, run.retry_count)
+        for run in world.ledger.of(RunStarted)
+    }
+    for run in world.ledger.of(RunCompleted):
+        assert (run.job, run.node_id, run.kind, run.started, run.retry_count) in begun
+    assert len(begun) > len(world.ledger.of(RunCompleted))
