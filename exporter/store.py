@@ -74,6 +74,8 @@ class _Account:
     counters: dict[tuple[Owner, str], Counters] = field(default_factory=dict)
     """Of each job or group, by collector."""
     totals: Counters = field(default_factory=Counters)
+    histograms: dict[Owner | None, Counters] = field(default_factory=dict)
+    """Of each group; None: of the jobs without one."""
     watched_since: float | None = None
     new_jobs: set[str] = field(default_factory=set)
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
@@ -182,6 +184,7 @@ class Store:
         watched = state.jobs[job.id]
         self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
         self._count(account, watched, collector, folded.increments)
+        self._observe(account, watched, folded.observations)
         self._show_job(account, watched, collector, folded.state)
         return folded.corrections
 
@@ -296,6 +299,16 @@ class Store:
             state.totals = state.totals.add(of_account)
             self._show_totals(account)
 
+    def _observe(self, account: str, watched: WatchedJob, observations: Increments) -> None:
+        state = self._accounts[account]
+        owner = _owner(watched) if watched.group is not None else None
+        before = state.histograms.get(owner, Counters())
+        # Most polls observe nothing, and an account may have many pools to render.
+        news = {k: n for k, n in observations.items() if n or k not in before.totals}
+        if news:
+            state.histograms[owner] = before.add(news)
+            self._show_histograms(account, owner)
+
     def _catch_up(self, account: str) -> None:
         """Expose in full what only appeared when it was last counted, and no poll will follow."""
         state = self._accounts[account]
@@ -303,6 +316,10 @@ class Store:
             if counters.is_behind and owner[0] == "job_group":
                 state.counters[owner, collector] = counters.add({})
                 self._show_counters(account, owner, collector)
+        for observer, histograms in state.histograms.items():
+            if histograms.is_behind:
+                state.histograms[observer] = histograms.add({})
+                self._show_histograms(account, observer)
 
     def _show_counters(self, account: str, owner: Owner, collector: str) -> None:
         counters = self._accounts[account].counters.get((owner, collector))
@@ -313,6 +330,10 @@ class Store:
     def _show_totals(self, account: str) -> None:
         totals = self._accounts[account].totals
         self._exposition.put(collectors.ACCOUNT_COUNTERS, _identity(account), totals)
+
+    def _show_histograms(self, account: str, owner: Owner | None) -> None:
+        histograms = self._accounts[account].histograms[owner]
+        self._exposition.put(collectors.HISTOGRAMS, _identity(account, owner), histograms)
 
     def _job_outcome(
         self, account: str, watched: WatchedJob, collector: str, outcome: Outcome

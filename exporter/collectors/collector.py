@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from exporter.counters import CounterRow, Increments
+from exporter.histogram import Histogram
 from exporter.metric import Metric
 from exporter.selection import WatchedJob
 
@@ -19,11 +20,13 @@ class Folded(Generic[S]):
     """What a reading came to: the new state, and what happened since the one before.
 
     `corrections`: records that a full listing found other than reading by changes had left them.
+    `observations`: increments of histograms; they are the group's or the account's, never a job's.
     """
 
     state: S
     increments: Increments = field(default_factory=dict)
     corrections: int = 0
+    observations: Increments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class JobCollector(Generic[R, S]):
     was created since the account is watched, so that all it did happened since.
     `metrics`: the gauges that a state gives; `counters`: rows of what is counted.
     `account`: counters of the account that grow with those of the jobs, by name of the job's row.
+    `histograms`: what is observed, for the group or, where there is none, the account.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
     the service is not asked again.
     """
@@ -58,4 +62,5 @@ class JobCollector(Generic[R, S]):
     metrics: tuple[Metric[S], ...]
     counters: tuple[CounterRow, ...] = ()
     account: Mapping[str, AccountRow] = field(default_factory=dict)
+    histograms: tuple[Histogram, ...] = ()
     is_settled: Callable[[S], bool] = lambda _: False
