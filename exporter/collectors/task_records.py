@@ -81,6 +81,7 @@ def record_of(task: Task) -> Record:
 class Change(NamedTuple):
     """A task as it was known, and as it is. `before`: None where this task was not known."""
 
+    id: str
     before: Record | None
     now: Record
 
@@ -176,7 +177,7 @@ class Tasks:
                 succeeded[task_id] = latest if isinstance(latest, float) else latest.changed
                 unsettled.pop(task_id, None)
             if latest is record and record != before:
-                changes.append(Change(_same_life(before, record), record))
+                changes.append(Change(task_id, _same_life(before, record), record))
         missing: Mapping[str, Record | float] = self.missing
         if full:
             missing = {
