@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import Task, TaskExecutionInfo, enum_value, unix_time
 
@@ -21,9 +23,10 @@ RESULTS = ("success", "failure")
 _NOTHING = TaskExecutionInfo()
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One task. Times are Unix seconds.
 
+    Unlike a tuple it is nothing that the garbage collector would look through, again and again.
     `changed`: when it came into its state; of two records of an id the later is the newer one, also
     where the task was deleted and created again between them.
     """
