@@ -27,7 +27,7 @@ from pydantic import (
 
 from exporter import durations
 
-JobCollectorName = Literal["task_counts", "preparation_release"]
+JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
 JobState = Literal[
     "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
 ]
@@ -124,7 +124,8 @@ class Defaults(_Model):
     )
     resync_interval: Duration = _duration_field(
         "15m",
-        "Time between two full listings of a job's nodes; between them only what changed is read."
+        "Time between two full listings of a job's nodes or tasks; between them only what changed"
+        " is read."
         " `0s`: every listing is full.",
     )
 

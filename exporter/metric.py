@@ -32,12 +32,13 @@ class Metric(Generic[T]):
     `help`: a sentence that a stranger understands, without a full stop.
     `source`: API operation and field that the value comes from; it ends up in HELP.
     `labels`: the row's own labels; those of the table's identity come before them.
-    `samples`: label values and value of each sample of one snapshot. Unknown is absent.
+    `samples`: label values and value of each sample of one snapshot. Unknown is absent. Those of a
+    histogram have two label values more: the suffix of the sample's name, and `le` or "".
     `merge`: how the values of a group's jobs become the group's; None: a group does not have it.
     """
 
     name: str
-    type: Literal["gauge", "counter"]
+    type: Literal["gauge", "counter", "histogram"]
     help: str
     source: str
     labels: tuple[str, ...]
@@ -103,12 +104,22 @@ def merged(metric: Metric[T], snapshots: Iterable[T]) -> Iterable[Sample]:
 
 def _lines(metric: Metric[T], identity: Identity, samples: Iterable[Sample]) -> str:
     prefix = ",".join([f'{name}="{escape(value)}"' for name, value in identity])
+    if metric.type == "histogram":
+        return "".join([_histogram_line(metric, prefix, *sample) for sample in samples])
     return "".join(
         [
             _line(metric.name, prefix, _labels(metric.labels, values), value)
             for values, value in samples
         ]
     )
+
+
+def _histogram_line(metric: Metric[T], identity: str, values: tuple[str, ...], value: float) -> str:
+    *own, suffix, bound = values
+    names, given = metric.labels, tuple(own)
+    if bound:
+        names, given = (*names, "le"), (*given, bound)
+    return _line(metric.name + suffix, identity, _labels(names, given), value)
 
 
 def _line(name: str, identity: str, labels: str, value: float) -> str:

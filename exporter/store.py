@@ -40,7 +40,7 @@ from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
 from exporter.selection import Rule, WatchedJob, watch
 from exporter.state_file import Owner, Saved, SavedJob
-from exporter.totals import ACCOUNT, Totals
+from exporter.totals import ACCOUNT, HISTOGRAMS, Totals
 
 
 class Store:
@@ -333,6 +333,9 @@ class Store:
         )
         if of_account:
             counted.append((None, ACCOUNT, of_account))
+        if folded.observations:
+            observer = owner_of(watched) if watched.group is not None else None
+            counted.append((observer, HISTOGRAMS, folded.observations))
         self._totals.count(
             account,
             counted,

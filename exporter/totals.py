@@ -14,6 +14,9 @@ from exporter.state_file import Changes, Owner, Saved, SavedJob
 ACCOUNT = ""
 """In place of a collector's name: the counters of an account are those of all collectors."""
 
+HISTOGRAMS = collectors.HISTOGRAMS
+"""In place of a collector's name: what a group, or the jobs without one, took how long."""
+
 Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
 
@@ -56,7 +59,11 @@ class Totals:
         for owner, collector, amounts in increments:
             place = (account, owner, collector)
             before = self._counters.get(place, Counters())
-            after = before.add(amounts)
+            # Most polls count nothing, and there may be many series to write and to render.
+            news = {k: n for k, n in amounts.items() if n or k not in before.totals}
+            if not news and not before.is_behind and place not in self._hidden:
+                continue
+            after = before.add(news)
             self._counters[place] = after
             self._hidden.discard(place)
             keys = frozenset(
@@ -70,7 +77,8 @@ class Totals:
             for owner, collector, counters, _ in changed:
                 self._show((account, owner, collector), counters)
 
-        self._save(Changes(account, watched_since, tuple(changed), jobs or {}), show)
+        if changed or jobs or watched_since is not None:
+            self._save(Changes(account, watched_since, tuple(changed), jobs or {}), show)
 
     def save_jobs(self, account: str, jobs: Mapping[str, SavedJob | None]) -> None:
         """Save what is known of jobs, nothing having been counted."""
@@ -113,6 +121,8 @@ class Totals:
 
 def _table(place: Place) -> str:
     collector = place[2]
+    if collector == HISTOGRAMS:
+        return collectors.HISTOGRAMS
     return collectors.counters_of(collector) if collector else collectors.ACCOUNT_COUNTERS
 
 

@@ -25,6 +25,7 @@ START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ALL_STATES = [
     *["active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"]
 ]
+HISTOGRAM = ("_bucket", "_count", "_sum")
 
 
 def config_of(
@@ -41,6 +42,7 @@ accounts:
     jobs:
       - id_regex: '.*'
         states: {ALL_STATES}
+        collect: [task_counts, preparation_release, tasks]
 """
     return configfile.parse(text, "c.yaml", tmp_path)
 
@@ -162,7 +164,7 @@ async def test_one_service_follows_a_living_account(
                 shown = exposed(parse_text(service.exposition.body(Format.TEXT).plain.decode()))
                 wrong = difference(shown, expected)
                 # What is counted is the exporter's own observation, and has tests of its own.
-                observed = ("_total", "last_progress_timestamp_seconds")
+                observed = ("_total", "last_progress_timestamp_seconds", *HISTOGRAM)
                 assert {key: wrong[key] for key in wrong if not key[0].endswith(observed)} == {}
                 gone |= known - world.jobs.keys()
                 known |= world.jobs.keys()

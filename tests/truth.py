@@ -33,6 +33,13 @@ NODE_STATES = (
     "waitingforstarttask",
 )
 CATEGORIES = ("usererror", "servererror")
+ON_NODES = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+BOUNDS = {
+    "preparation_task_duration_seconds": ON_NODES,
+    "release_task_duration_seconds": ON_NODES,
+    "task_run_seconds": (1, 5, 15, 60, 300, 900, 3600, 10800, 21600, 86400, 259200, 604800),
+    "task_wait_seconds": (1, 5, 15, 30, 60, 120, 300, 900, 3600, 10800, 43200, 86400),
+}
 
 
 class Truth:
@@ -61,11 +68,8 @@ class Truth:
         for state in JOB_STATES:
             self.add("jobs", states[state], state=state)
         self.add("jobs_dropped", 0)
-        for result in ("success", "failure"):
-            self.add("account_tasks_completed_total", 0, result=result)
-        for kind in ("preparation", "release"):
-            for category in (*CATEGORIES, "unknown"):
-                self.add(f"account_{kind}_tasks_failed_total", 0, category=category)
+        self._counted()
+        self._histograms()
         for job in self._world.jobs.values():
             self._job(job)
         for pool in self._world.pools.values():
@@ -74,6 +78,14 @@ class Truth:
                 for state in NODE_STATES:
                     self.add("pool_nodes", nodes[state], pool_id=pool.id, kind=kind, state=state)
         return self.series
+
+    def _counted(self) -> None:
+        """What was there before the first look is not counted."""
+        for result in ("success", "failure"):
+            self.add("account_tasks_completed_total", 0, result=result)
+        for kind in ("preparation_tasks", "release_tasks", "tasks"):
+            for category in (*CATEGORIES, "unknown"):
+                self.add(f"account_{kind}_failed_total", 0, category=category)
 
     def _job(self, job: Any) -> None:
         def add(name: str, value: float, **labels: str) -> None:
@@ -91,13 +103,14 @@ class Truth:
             if tick is not None:
                 add(f"{name}_timestamp_seconds", seconds(tick))
         self._tasks(job)
+        self._each_task(job)
         # What was there before the first look is not counted.
         for result in ("success", "failure"):
             add("tasks_completed_total", 0, result=result)
         for name in ("tasks_started", "tasks_added", "task_count_regressions"):
             add(f"{name}_total", 0)
         add("last_progress_timestamp_seconds", self._now)
-        for collector in ("task_counts", "preparation_release"):
+        for collector in ("task_counts", "preparation_release", "tasks"):
             add("scrape_success", 1, collector=collector)
             add("last_scrape_success_timestamp_seconds", self._now, collector=collector)
         if job.preparation is None:
@@ -123,6 +136,45 @@ class Truth:
             for result in ("success", "failure"):
                 name = f"job_completed_{suffix}"
                 self.add(name, counts[result], job_id=job.id, result=result)
+
+    def _each_task(self, job: Any) -> None:
+        def add(name: str, value: float, **labels: str) -> None:
+            self.add(f"job_{name}", value, job_id=job.id, **labels)
+
+        for category in (*CATEGORIES, "unknown"):
+            add("tasks_failed_total", 0, category=category)
+        for name in ("task_retries", "task_requeues"):
+            add(f"{name}_total", 0)
+        tasks = list(job.tasks.values())
+        failures = Counter(
+            (task.failure.category.lower(), task.failure.code)
+            for task in tasks
+            if task.state == "completed" and task.result == "failure"
+        )
+        for (category, code), number in failures.items():
+            assert category in CATEGORIES
+            add("failed_tasks", number, category=category, code=code)
+        created = [task.created for task in tasks if task.state == "active"]
+        if created:
+            add("oldest_active_task_created_timestamp_seconds", seconds(min(created)))
+        started = [task.started for task in tasks if task.state == "running"]
+        if started:
+            add("oldest_running_task_start_timestamp_seconds", seconds(min(started)))
+
+    def _histograms(self) -> None:
+        jobs = self._world.jobs.values()
+        pools = {job.pool.id for job in jobs if job.preparation} | {
+            record.pool_id for job in jobs if job.preparation for record in job.records.values()
+        }
+        families = [(f"{kind}_task_duration_seconds", pools) for kind in ("preparation", "release")]
+        families += [(f"task_{kind}_seconds", {""}) for kind in ("run", "wait")] if jobs else []
+        for name, where in families:
+            for pool_id in where:
+                labels = {"pool_id": pool_id} if pool_id else {}
+                for bound in (*(str(float(bound)) for bound in BOUNDS[name]), "+Inf"):
+                    self.add(f"{name}_bucket", 0, le=bound, **labels)
+                self.add(f"{name}_count", 0, **labels)
+                self.add(f"{name}_sum", 0, **labels)
 
     def _runs(self, job_id: str, pool_id: str, kind: str, runs: list[Any]) -> None:
         def add(name: str, value: float, **labels: str) -> None:

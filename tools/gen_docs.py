@@ -29,6 +29,12 @@ WITHOUT_PREPARATION = (
     collectors.counters_of("task_counts"),
     collectors.JOB_HEALTH,
 )
+WITH_PREPARATION = (
+    *WITHOUT_PREPARATION,
+    "preparation_release",
+    collectors.counters_of("preparation_release"),
+)
+TASKS = ("tasks", collectors.counters_of("tasks"))
 
 
 def main(arguments: list[str]) -> int:
@@ -61,8 +67,11 @@ def pages() -> dict[str, str]:
 def metrics_page() -> str:
     """The reference of all metrics."""
     costs = {name: _cost(name) for name in SAMPLE_SNAPSHOTS}
-    plain = sum(sum(costs[name]) for name in WITHOUT_PREPARATION)
-    every = sum(sum(cost) for cost in costs.values())
+    plain, prepared, tasks = (
+        sum(sum(costs[name]) for name in names)
+        for names in (WITHOUT_PREPARATION, WITH_PREPARATION, TASKS)
+    )
+    tasks += len(TABLES[collectors.JOB_HEALTH].metrics)
     parts = [
         "# Metrics",
         "",
@@ -78,7 +87,8 @@ def metrics_page() -> str:
         "## What a job costs",
         "",
         f"A job without preparation and release task: **{plain}** series. One with both, on one"
-        f" pool and without a failure: **{every}**. Each (category, code) of failures that is met"
+        f" pool and without a failure: **{prepared}**. The collector `tasks` adds **{tasks}** where"
+        " it is asked for. Each (category, code) of failures that is met"
         " adds one, and each further pool the series that are counted by pool. The column *series*"
         " below says how many of them are whose.",
         "",
@@ -102,9 +112,24 @@ def metrics_page() -> str:
             "Of each job: collector `preparation_release`",
             ("preparation_release", collectors.counters_of("preparation_release")),
         ),
+        ("Of each job: collector `tasks`", TASKS),
         ("Of each job: its polls", (collectors.JOB_HEALTH,)),
+        (
+            "Of each group, and of each account for its jobs without one: histograms",
+            (collectors.HISTOGRAMS,),
+        ),
     ):
         parts += [f"## {title}", "", *_table(names, costs), ""]
+    (buckets,) = {
+        len(histogram.bounds)
+        for collector in collectors.JOB_COLLECTORS.values()
+        for histogram in collector.histograms
+    }
+    parts += [
+        "`job_group` is there for jobs that a rule puts into a group. A histogram is"
+        f" {buckets + 3} series for each set of labels, and there is none of a single job.",
+        "",
+    ]
     parts += [
         "## Of the exporter itself",
         "",
@@ -127,7 +152,8 @@ def _table(names: Iterable[str], costs: dict[str, list[int]]) -> list[str]:
         for row, cost in zip(
             table.metrics, costs.get(name, ["" for _ in table.metrics]), strict=True
         ):
-            labels = _labels((*table.identity, *row.labels))
+            group = ("job_group",) if name == collectors.HISTOGRAMS else ()
+            labels = _labels((*table.identity, *group, *row.labels))
             text = f"{row.help}. *{row.source}*".replace("|", "\\|")
             lines.append(f"| `{row.name}` | {row.type} | {labels} | {cost} | {text} |")
     return lines

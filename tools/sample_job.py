@@ -13,10 +13,13 @@ from exporter.batch.models import (
     JobExecutionInfo,
     NodeTaskStatus,
     SpecialTaskExecutionInfo,
+    Task,
     TaskCountsResult,
+    TaskExecutionInfo,
 )
-from exporter.collectors import preparation_release, task_counts
+from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.health import Health
+from exporter.collectors.task_records import record_of
 from exporter.config import Defaults, JobRule
 from exporter.counters import Counters
 from exporter.selection import WatchedJob, resolve
@@ -44,6 +47,20 @@ _NODES = preparation_release.fold(
     0.0,
     True,
 )
+_TASKS = tasks.fold(
+    None,
+    tasks.Reading(
+        tuple(
+            (task.id, record_of(task))
+            for task in (
+                Task("waits", state="active", creation_time=_TIME),
+                Task("runs", state="running", execution_info=TaskExecutionInfo(start_time=_TIME)),
+            )
+        )
+    ),
+    0.0,
+    True,
+)
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     collectors.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
@@ -51,6 +68,8 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     collectors.counters_of("task_counts"): Counters().add(_TASK_COUNTS.increments),
     "preparation_release": _NODES.state,
     collectors.counters_of("preparation_release"): Counters().add(_NODES.increments),
-    collectors.JOB_HEALTH: dict.fromkeys(collectors.JOB_COLLECTORS, Health(True, 0.0)),
+    "tasks": _TASKS.state,
+    collectors.counters_of("tasks"): Counters().add(_TASKS.increments),
+    collectors.JOB_HEALTH: dict.fromkeys(Defaults().collect, Health(True, 0.0)),
 }
 """By name of the table."""

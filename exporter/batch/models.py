@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import sys
 from typing import Generic, TypeVar
 
 import msgspec
@@ -249,12 +250,13 @@ def unix_time(moment: dt.datetime | None) -> float | None:
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
 
-    The service writes UserError in some places and usererror in others.
+    The service writes UserError in some places and usererror in others. Interned: a hundred
+    thousand records share what they have in common.
     """
     if value is None:
         return None
     lower = value.lower()
-    return lower if lower in known else "unknown"
+    return sys.intern(lower) if lower in known else "unknown"
 
 
 _DURATION = re.compile(

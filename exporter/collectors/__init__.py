@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.collectors import health, jobs, pool_nodes, preparation_release, task_counts
+from exporter.collectors import health, jobs, pool_nodes, preparation_release, task_counts, tasks
 from exporter.collectors.collector import JobCollector
 from exporter.collectors.node_runs import RESULTS
 from exporter.counters import Key
@@ -20,7 +20,7 @@ from exporter.metric import Table
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
     {
         collector.name: collector
-        for collector in (task_counts.COLLECTOR, preparation_release.COLLECTOR)
+        for collector in (task_counts.COLLECTOR, preparation_release.COLLECTOR, tasks.COLLECTOR)
     }
 )
 
@@ -34,6 +34,8 @@ JOB = "job"
 POOL_NODES = "pool nodes"
 
 ACCOUNT_COUNTERS = "account counters"
+HISTOGRAMS = "histograms"
+"""Of an account's groups, and of the account for its jobs without one."""
 
 
 def counters_of(collector: str) -> str:
@@ -65,6 +67,14 @@ def tables(
         **of_jobs,
         JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
         ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
+        HISTOGRAMS: Table(
+            _ACCOUNT,
+            tuple(
+                histogram.row
+                for collector in JOB_COLLECTORS.values()
+                for histogram in collector.histograms
+            ),
+        ),
         POOL_NODES: Table(_ACCOUNT, pool_nodes.METRICS),
     }
     return {

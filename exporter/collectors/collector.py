@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from exporter.counters import CounterRow, Increments
+from exporter.histogram import Histogram
 from exporter.metric import Metric
 from exporter.selection import WatchedJob
 
@@ -20,12 +21,14 @@ class Folded(Generic[S]):
 
     `corrections`: records that a full listing found other than reading by changes had left them.
     `records`: what changed of the state's long part, by key; None: it is gone.
+    `observations`: increments of histograms; they are the group's or the account's, never a job's.
     """
 
     state: S
     increments: Increments = field(default_factory=dict)
     corrections: int = 0
     records: Sequence[tuple[tuple[str, ...], Any]] = ()
+    observations: Increments = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class JobCollector(Generic[R, S]):
     `account`: counters of the account that grow with those of the jobs, by name of the job's row.
     `dump(state)`, `load(saved, records)`: the state without its records as bytes, and the state
     from both; a record is what `Folded.records` had.
+    `histograms`: what is observed, for the group or, where there is none, the account.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
     the service is not asked again.
     """
@@ -64,4 +68,5 @@ class JobCollector(Generic[R, S]):
     load: Callable[[bytes, Mapping[tuple[str, ...], bytes]], S]
     counters: tuple[CounterRow, ...] = ()
     account: Mapping[str, AccountRow] = field(default_factory=dict)
+    histograms: tuple[Histogram, ...] = ()
     is_settled: Callable[[S], bool] = lambda _: False

@@ -16,32 +16,27 @@ import msgspec
 from exporter.batch import odata
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo
+from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
+from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_runs import RESULTS, STATES, Change, Node, Run, Runs, run_of
 from exporter.counters import CounterRow, Key, counter, total
-from exporter.errors import ServiceError, TaskNotConfigured
+from exporter.errors import TaskNotConfigured
+from exporter.histogram import Histogram, histogram
 from exporter.metric import Merge, Metric, Sample
 from exporter.selection import WatchedJob
 
 OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 
-OVERLAP = 120.0
-"""Seconds before the last reading from which changes are read again: clocks differ, and the
-service's index may show an update late."""
-
 PREPARATION = "jobPreparationTaskExecutionInfo"
 RELEASE = "jobReleaseTaskExecutionInfo"
 
+DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds. From a script that only makes a directory to downloads that hold up a whole node."""
 
-class Api(Protocol):
+
+class Api(incremental.Api, Protocol):
     """What this collector needs of the client."""
-
-    @property
-    def clock_offset(self) -> float: ...
-
-    def is_filter_refused(self, operation: str) -> bool: ...
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None: ...
 
     def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
@@ -86,19 +81,10 @@ async def read(
 ) -> Reading:
     """Ask for what changed on the nodes of one job, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
-    started = now + api.clock_offset
-    since = None
-    if state is not None and started - state.listed_at < resync_interval:
-        since = state.read_at - OVERLAP
-    if since is None or api.is_filter_refused(OPERATION):
-        return Reading(job.pool_id, await _nodes(api, job.id, None), started)
-    try:
-        return Reading(job.pool_id, await _nodes(api, job.id, since), started, since)
-    except ServiceError as error:
-        if error.status != 400:
-            raise
-        api.refuse_filter(OPERATION, error)
-        return Reading(job.pool_id, await _nodes(api, job.id, None), started)
+    nodes, extent = await read_changes(
+        api, OPERATION, state, resync_interval, now, lambda since: _nodes(api, job.id, since)
+    )
+    return Reading(job.pool_id, nodes, extent.started, extent.since)
 
 
 async def _nodes(api: Api, job_id: str, since: float | None) -> tuple[NodeTaskStatus, ...] | None:
@@ -143,17 +129,19 @@ def fold(
     events: list[tuple[Key, float]] = []
     merged: list[Runs] = []
     records: list[tuple[tuple[str, ...], Run | None]] = []
+    observations: dict[Key, float] = {}
     corrections = 0
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
         after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
         merged.append(after)
         records += [((kind.name, *change.node), change.run) for change in changes]
         records += [((kind.name, *node), None) for node in gone]
+        counted = changes if state is not None or is_new else []
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
-        if state is not None or is_new:
-            events += [event for change in changes for event in kind.events(change)]
+        events += [event for change in counted for event in kind.events(change)]
+        observations |= kind.durations.observed(durations_by_pool(pools, counted))
         if state is not None and full:
-            since = before.read_at - OVERLAP
+            since = missed_before(before)
             corrections += sum(_is_correction(change.run, since) for change in changes)
     return Folded(
         PreparationRelease(
@@ -167,7 +155,20 @@ def fold(
         total(events),
         corrections,
         records,
+        observations,
     )
+
+
+def durations_by_pool(
+    pools: Iterable[str], changes: Iterable[Change]
+) -> Mapping[tuple[str, ...], list[float]]:
+    """How long the runs took that completed; every pool is there."""
+    durations: dict[tuple[str, ...], list[float]] = {(pool_id,): [] for pool_id in pools}
+    for change in changes:
+        (pool_id, _), run = change.node, change.run
+        if change.completes and run.start is not None and run.end is not None:
+            durations[pool_id,].append(run.end - run.start)
+    return durations
 
 
 def _is_correction(run: Run, since: float) -> bool:
@@ -187,6 +188,7 @@ class Kind:
     failed: CounterRow
     codes: CounterRow
     account_failed: CounterRow
+    durations: Histogram
     retries: CounterRow | None
 
     def runs(self, nodes: Iterable[NodeTaskStatus]) -> Iterator[tuple[Node, Run]]:
@@ -257,6 +259,14 @@ def _kind(
             f"Runs of the {name} tasks of all selected jobs together that failed, by category",
             f"{source}.failureInfo.category",
             ("category",),
+        ),
+        durations=histogram(
+            f"azure_batch_{name}_task_duration_seconds",
+            f"How long runs of {name} tasks on nodes took, of the jobs of a group or of all jobs"
+            " without one",
+            f"{source}.endTime - .startTime",
+            ("pool_id",),
+            DURATIONS,
         ),
         # A release task is not retried.
         retries=counter(
@@ -399,5 +409,6 @@ COLLECTOR = JobCollector(
     account={
         kind.failed.name: AccountRow(kind.account_failed, (1,)) for kind in (PREPARED, RELEASED)
     },
+    histograms=(PREPARED.durations, RELEASED.durations),
     is_settled=lambda state: not state.configured,
 )

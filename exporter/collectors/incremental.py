@@ -1,0 +1,83 @@
+"""Reading a long list by its changes: all of it now and then, between only what is new.
+
+What a $filter selects by time may come late or be missed; a full listing corrects that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from exporter.errors import ServiceError
+
+T = TypeVar("T")
+
+OVERLAP = 120.0
+"""Seconds before the last reading from which changes are read again: clocks differ, and the
+service's index may show an update late."""
+
+
+class Api(Protocol):
+    """What reading by changes needs of the client."""
+
+    @property
+    def clock_offset(self) -> float: ...
+
+    def is_filter_refused(self, operation: str) -> bool: ...
+
+    def refuse_filter(self, operation: str, error: ServiceError) -> None: ...
+
+
+class Marks(Protocol):
+    """When the last reading and the last full one began, in Unix seconds of the service."""
+
+    @property
+    def read_at(self) -> float: ...
+
+    @property
+    def listed_at(self) -> float: ...
+
+
+class Extent(NamedTuple):
+    """What a reading covers.
+
+    `started`: when it began, in Unix seconds of the service.
+    `since`: changes from then on were asked for; None: everything was.
+    """
+
+    started: float
+    since: float | None
+
+
+async def read_changes(
+    api: Api,
+    operation: str,
+    marks: Marks | None,
+    resync_interval: float,
+    now: float,
+    listing: Callable[[float | None], Awaitable[T]],
+) -> tuple[T, Extent]:
+    """What `listing(since)` gives, and of what.
+
+    Everything where nothing was read yet (no marks), the last full listing is too long ago, or
+    the service refuses the filter.
+    """
+    started = now + api.clock_offset
+    if (
+        marks is not None
+        and started - marks.listed_at < resync_interval
+        and not api.is_filter_refused(operation)
+    ):
+        since = missed_before(marks)
+        try:
+            return await listing(since), Extent(started, since)
+        except ServiceError as error:
+            if error.status != 400:
+                raise
+            api.refuse_filter(operation, error)
+    return await listing(None), Extent(started, None)
+
+
+def missed_before(marks: Marks) -> float:
+    """What is older than this and not known yet, reading by changes has missed."""
+    return marks.read_at - OVERLAP

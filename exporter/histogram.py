@@ -1,0 +1,63 @@
+"""Histograms made of counters: each bucket, the sum and the count is one of `Counters`."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from exporter.counters import CounterRow, Counters, Increments
+from exporter.metric import Metric, Sample
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A row of a table of histograms. `bounds`: upper bounds of its buckets, +Inf left out."""
+
+    row: CounterRow
+    bounds: tuple[float, ...]
+
+    def observed(self, values: Mapping[tuple[str, ...], Iterable[float]]) -> Increments:
+        """What these values, by label values, add to the buckets, the sum and the count.
+
+        Where there are no values, the series appear with 0. A value below 0 counts as 0: it is a
+        duration between two clocks.
+        """
+        increments: dict[tuple[str, tuple[str, ...]], float] = {}
+        for labels, given in values.items():
+            observed = [max(0.0, value) for value in given]
+            counts = [0] * (len(self.bounds) + 1)
+            for value in observed:
+                counts[bisect_left(self.bounds, value)] += 1
+            for bound, count in zip(
+                (*map(str, self.bounds), "+Inf"), accumulate(counts), strict=True
+            ):
+                increments[self.row.name, (*labels, "_bucket", bound)] = count
+            increments[self.row.name, (*labels, "_count", "")] = len(observed)
+            # Times are known to the microsecond; what is below that is none of the service's.
+            increments[self.row.name, (*labels, "_sum", "")] = round(sum(observed), 6)
+        return increments
+
+
+def histogram(
+    name: str, help_: str, source: str, labels: tuple[str, ...], bounds: tuple[float, ...]
+) -> Histogram:
+    """A row of a table of histograms. `bounds`: ascending, each below a million.
+
+    From a million on, Go and Python write a number each in its own way, and `le` is text.
+    """
+    row = Metric[Counters](
+        name,
+        "histogram",
+        help_,
+        source,
+        labels,
+        lambda counters: sorted(counters.samples(name), key=_position),
+    )
+    return Histogram(row, bounds)
+
+
+def _position(sample: Sample) -> tuple[tuple[str, ...], str, float]:
+    *labels, suffix, bound = sample[0]
+    return tuple(labels), suffix, float(bound or 0)

@@ -1,0 +1,181 @@
+"""Histograms: what is observed becomes counters, counters become text that both parsers take."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter import collectors
+from exporter.batch.models import Job
+from exporter.collectors import tables
+from exporter.config import Defaults, JobRule
+from exporter.counters import Counters
+from exporter.exposition import Exposition, Format
+from exporter.histogram import histogram
+from exporter.metric import Table
+from exporter.selection import WatchedJob, resolve
+from exporter.store import Store
+from tests.process import check_metrics
+from tests.test_tasks import changed, listed, running, succeeded
+
+DURATION = histogram(
+    "things_seconds", "How long", "Some_Operation field", ("kind",), (0.5, 2.0, 10.0)
+)
+TABLE = Table(("account",), (DURATION.row,))
+A = (("account", "a"),)
+
+
+def body(counters: Counters, format_: Format) -> str:
+    exposition = Exposition({"things": TABLE})
+    exposition.put("things", A, counters)
+    end = "# EOF\n" if format_ is Format.OPENMETRICS else ""
+    return exposition.body(format_).plain.decode() + end
+
+
+def test_the_first_value_that_is_shown_is_0_and_the_rest_follows() -> None:
+    counters = Counters().add(DURATION.observed({("x",): [0.5, 1, 20]}))
+    help_ = "# HELP things_seconds How long. Source: Some_Operation field; polled, not fetched on"
+    head = f"{help_} scrape.\n# TYPE things_seconds histogram\n"
+    lines = (
+        'things_seconds_bucket{account="a",kind="x",le="0.5"} %s\n'
+        'things_seconds_bucket{account="a",kind="x",le="2.0"} %s\n'
+        'things_seconds_bucket{account="a",kind="x",le="10.0"} %s\n'
+        'things_seconds_bucket{account="a",kind="x",le="+Inf"} %s\n'
+        'things_seconds_count{account="a",kind="x"} %s\n'
+        'things_seconds_sum{account="a",kind="x"} %s\n'
+    )
+    for format_ in Format:
+        end = "# EOF\n" if format_ is Format.OPENMETRICS else ""
+        assert body(counters, format_) == head + lines % (0, 0, 0, 0, 0, 0) + end
+        assert body(counters.add({}), format_) == head + lines % (1, 2, 2, 3, 3, 21.5) + end
+
+
+def test_labels_without_values_appear_with_0() -> None:
+    counters = Counters().add(DURATION.observed({("x",): []}))
+    assert len(counters.totals) == 6
+    assert set(counters.totals.values()) == {0}
+
+
+def test_a_duration_below_0_counts_as_0() -> None:
+    counters = Counters().add(DURATION.observed({("x",): [-5.0]}))
+    assert counters.totals["things_seconds", ("x", "_sum", "")] == 0
+    assert counters.totals["things_seconds", ("x", "_bucket", "0.5")] == 1
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.text(), st.lists(st.floats(0, 1e6)), max_size=3), min_size=1, max_size=4
+    )
+)
+def test_both_parsers_read_what_was_observed(rounds: list[dict[str, list[float]]]) -> None:
+    counters = Counters()
+    for values in rounds:
+        counters = counters.add(DURATION.observed({(k,): given for k, given in values.items()}))
+    counters = counters.add({})
+    kinds = {kind for values in rounds for kind in values}
+    for format_, parse in (
+        (Format.TEXT, parse_text),
+        (Format.OPENMETRICS, parse_openmetrics),
+    ):
+        families = list(parse(body(counters, format_)))  # type: ignore[operator]
+        assert [family.type for family in families] == ["histogram"] * bool(kinds)
+        samples = [sample for family in families for sample in family.samples]
+        assert len(samples) == 6 * len(kinds)
+        for sample in samples:
+            kind, bound = sample.labels["kind"], float(sample.labels.get("le", math.inf))
+            observed = [value for values in rounds for value in values.get(kind, [])]
+            if sample.name == "things_seconds_sum":
+                assert sample.value == pytest.approx(sum(observed), abs=1e-5)
+            else:
+                assert sample.value == sum(value <= bound for value in observed)
+
+
+@pytest.mark.parametrize("name", ["tasks", "tasks_counters", "histograms"])
+async def test_promtool_finds_nothing_to_say(name: str, promtool: Path) -> None:
+    golden = Path(__file__).parent / "golden" / f"{name}.prom"
+    assert await check_metrics(promtool, golden.read_bytes()) == (0, "")
+
+
+def test_bounds_rise_and_go_and_python_write_them_alike() -> None:
+    rows = [row for kind in collectors.JOB_COLLECTORS.values() for row in kind.histograms]
+    assert len(rows) == 4
+    for row in rows:
+        assert list(row.bounds) == sorted(set(row.bounds))
+        assert all(isinstance(bound, float) and 0.001 < bound < 1e6 for bound in row.bounds)
+
+
+# Whose they are
+
+
+def watched(job_id: str, group: str | None) -> WatchedJob:
+    return WatchedJob(
+        Job(job_id, creation_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
+        resolve(JobRule(id_regex=".*"), Defaults()),
+        group,
+    )
+
+
+def shown(exposition: Exposition, name: str) -> dict[str, float]:
+    """The samples of one name, by their labels."""
+    found = {}
+    for line in exposition.body(Format.TEXT).plain.decode().splitlines():
+        if line.startswith(f"{name}{{"):
+            labels, value = line.removeprefix(name).rsplit(" ", 1)
+            found[labels] = float(value)
+    return found
+
+
+def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
+    exposition = Exposition(tables())
+    store = Store(exposition)
+    store.add_account("a")
+    jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
+
+    def put(watched: WatchedJob, reading: Any) -> None:
+        store.put_reading("a", watched.job, "tasks", reading, 0.0)
+
+    def runs() -> dict[str, float]:
+        return shown(exposition, "azure_batch_task_run_seconds_count")
+
+    store.select("a", tuple(jobs), 0.0)
+    for job in jobs:
+        put(job, listed([running("t"), succeeded("was there before")]))
+    assert runs() == {'{account="a"}': 0, '{account="a",job_group="g"}': 0}
+    for job in jobs:
+        put(job, changed([succeeded("t")]))
+    assert runs() == {'{account="a"}': 2, '{account="a",job_group="g"}': 1}
+    assert shown(exposition, "azure_batch_task_run_seconds_sum") == {
+        '{account="a"}': 60,
+        '{account="a",job_group="g"}': 30,
+    }
+    store.select("a", (), 0.0)
+    store.flush()
+    assert runs() == {'{account="a"}': 2, '{account="a",job_group="g"}': 1}
+    assert "job_id" not in exposition.body(Format.TEXT).plain.decode()
+
+
+def test_what_is_new_is_shown_in_full_at_the_next_listing_where_nothing_else_happens() -> None:
+    exposition = Exposition(tables())
+    store = Store(exposition)
+    store.add_account("a")
+    store.select("a", (), 0.0)
+    new = watched("new", None)
+    store.select("a", (new,), 1.0)
+    store.put_reading("a", new.job, "tasks", listed([succeeded("t")]), 2.0)
+    name = "azure_batch_task_run_seconds_count"
+    assert shown(exposition, name) == {'{account="a"}': 0}
+    store.put_reading("a", new.job, "tasks", changed([]), 3.0)
+    before = exposition.generation
+    store.select("a", (new,), 4.0)
+    assert shown(exposition, name) == {'{account="a"}': 1}
+    assert exposition.generation > before
