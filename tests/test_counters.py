@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
-from exporter.collectors import preparation_release, tables, task_counts
+from exporter.collectors import incremental, preparation_release, tables, task_counts
 from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, Reading, changes_since
 from exporter.counters import Counters
@@ -182,7 +182,7 @@ class Nodes:
         since = None
         if changes:
             assert self.state is not None
-            since = self.state.read_at - preparation_release.OVERLAP
+            since = self.state.read_at - incremental.OVERLAP
         reading = Reading("p", nodes, at + EPOCH, since)
         folded = preparation_release.fold(self.state, reading, 0.0, self.is_new)
         self.state = folded.state

@@ -7,9 +7,11 @@ full listing only tasks that changed are read, and those that run: a retry does 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from exporter.batch import models, odata
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
@@ -243,6 +245,7 @@ WAIT = histogram(
     (),
     WAIT_SECONDS,
 )
+
 
 class _Saved(msgspec.Struct):
     """The state without the tasks."""
