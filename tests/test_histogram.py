@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch.models import Job
-from exporter.collectors import tables
+from exporter.collectors import preparation_release, tables
 from exporter.config import Defaults, JobRule
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
@@ -26,6 +26,7 @@ from exporter.metric import Table
 from exporter.selection import WatchedJob, resolve
 from exporter.store import Store
 from tests.process import check_metrics
+from tests.test_collectors import PREPARATION, RELEASE, SUCCESS, nodes
 from tests.test_tasks import changed, listed, running, succeeded
 
 DURATION = histogram(
@@ -112,6 +113,41 @@ def test_bounds_rise_and_go_and_python_write_them_alike() -> None:
     for row in rows:
         assert list(row.bounds) == sorted(set(row.bounds))
         assert all(isinstance(bound, float) and 0.001 < bound < 1e6 for bound in row.bounds)
+
+
+# Preparation and release
+
+
+def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_is_not() -> None:
+    known = {PREPARATION: SUCCESS, RELEASE: {**SUCCESS, "state": "running", "result": None}}
+    later = {**SUCCESS, "startTime": "2026-01-01T12:00:00Z", "endTime": "2026-01-01T12:00:40Z"}
+    pages = [
+        nodes(known),
+        nodes({PREPARATION: SUCCESS, RELEASE: SUCCESS}),
+        nodes({PREPARATION: later, RELEASE: SUCCESS}),
+        nodes({PREPARATION: SUCCESS, RELEASE: SUCCESS}),  # an old page
+        nodes({PREPARATION: later, RELEASE: SUCCESS}, {PREPARATION: later, "poolId": "pool-2"}),
+    ]
+    state = None
+    counters = Counters()
+    for page in pages:
+        folded = preparation_release.fold(
+            state, preparation_release.Reading("pool-1", page), 0.0, False
+        )
+        state, counters = folded.state, counters.add(folded.observations)
+    observed = {
+        (name.removeprefix("azure_batch_"), *labels[:2]): value
+        for (name, labels), value in counters.totals.items()
+        if not labels[2] and value
+    }
+    assert observed == {
+        ("preparation_task_duration_seconds", "pool-1", "_count"): 1,
+        ("preparation_task_duration_seconds", "pool-1", "_sum"): 40,
+        ("preparation_task_duration_seconds", "pool-2", "_count"): 1,
+        ("preparation_task_duration_seconds", "pool-2", "_sum"): 40,
+        ("release_task_duration_seconds", "pool-1", "_count"): 1,
+        ("release_task_duration_seconds", "pool-1", "_sum"): 5,
+    }
 
 
 # Whose they are
