@@ -35,13 +35,14 @@ class Totals:
         self._exposition = exposition
         self._journal = journal
         self._counters: dict[Place, Counters] = {}
-        self._hidden: set[Place] = set()
+        self._shown: set[Place] = set()
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
         for (owner, collector), counters in saved.counters.items():
             self._counters[account, owner, collector] = counters
             if owner is None or owner[0] == "job_group":
+                self._shown.add((account, owner, collector))
                 self._show((account, owner, collector), counters)
         zeros = dict.fromkeys(collectors.ACCOUNT_ZEROS, 0)
         self.count(account, [(None, ACCOUNT, zeros)])
@@ -61,11 +62,11 @@ class Totals:
             before = self._counters.get(place, Counters())
             # Most polls count nothing, and there may be many series to write and to render.
             news = {k: n for k, n in amounts.items() if n or k not in before.totals}
-            if not news and not before.is_behind and place not in self._hidden:
+            if not news and not before.is_behind and place in self._shown:
                 continue
             after = before.add(news)
             self._counters[place] = after
-            self._hidden.discard(place)
+            self._shown.add(place)
             keys = frozenset(
                 key
                 for key, value in after.totals.items()
@@ -88,13 +89,14 @@ class Totals:
         """An owner's counters are gone, and with them what these jobs were."""
         for place in [place for place in self._counters if place[:2] == (account, owner)]:
             del self._counters[place]
+            self._shown.discard(place)
             self._exposition.remove(_table(place), _identity(place))
         self._save(Changes(account, jobs=jobs, forgotten=(owner,)), lambda: None)
 
     def hide(self, account: str, owner: Owner, collector: str) -> None:
         """Do not show these until something is counted again."""
         place = (account, owner, collector)
-        self._hidden.add(place)
+        self._shown.discard(place)
         self._exposition.remove(_table(place), _identity(place))
 
     def catch_up(self, account: str) -> None:
@@ -115,7 +117,7 @@ class Totals:
 
     def _show(self, place: Place, counters: Counters) -> None:
         # Saving took a while: the owner may be gone, or its values dropped as stale.
-        if place in self._counters and place not in self._hidden:
+        if place in self._shown:
             self._exposition.put(_table(place), _identity(place), counters)
 
 

@@ -38,7 +38,7 @@ accounts:
     endpoint: {simulation.endpoint}
     auth: {{method: shared_key, key_env: SIMULATED_KEY}}
     requests_per_second: 1000
-    jobs: [{{id_regex: '.*'{group}}}]
+    jobs: [{{id_regex: '.*', collect: [task_counts, preparation_release, tasks]{group}}}]
 """
         self._config = configfile.parse(text, "c.yaml", folder)
         self._clock = clock

@@ -125,6 +125,11 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
         total(_events(counted)),
         corrections,
         records=[
+            *(
+                ((task_id,), last if isinstance(last, float) else _kept(last))
+                for task_id, last in before.tasks.missing.items()
+                if task_id in tasks  # back again, and perhaps as it was
+            ),
             *(((change.id,), _kept(change.now)) for change in changes),
             *(((task_id,), None) for task_id in tasks.missing if task_id in before.tasks),
         ],
