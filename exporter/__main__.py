@@ -187,7 +187,7 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
-    listed = "; ".join(f"{name}: {summary}" for name, summary in demo.scenarios().items())
+    listed = " ".join(f"{name}: {summary}" for name, summary in demo.scenarios().items())
     parser.add_argument(
         "--scenario",
         choices=tuple(demo.scenarios()),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from exporter.simulator import SCENARIOS, Clock, Scenario, World, serve
@@ -171,12 +171,20 @@ async def play(
             fresh = make(folder, saves=False)
             await fresh.start()
             await fresh.round()
-            apart = ("_total", "progress_timestamp_seconds", "success_timestamp_seconds")
+            # What is counted, and when, each of the two has seen for itself. That a task was
+            # deleted which did not run, no filter tells: it is there until the next full listing.
+            own = ("_total", "_bucket", "_count", "_sum", "progress_timestamp_seconds")
+            own += ("job_failed_tasks", "job_oldest_active_task_created_timestamp_seconds")
             kept, full = (
-                {key: value for key, value in each.exposed().items() if not key[0].endswith(apart)}
+                {
+                    key: value
+                    for key, value in each.exposed().items()
+                    if not key[0].endswith((*own, "success_timestamp_seconds"))
+                }
                 for each in (exporter, fresh)
             )
-            assert kept == full
+            wrong = {key: (kept.get(key), full.get(key)) for key, _ in kept.items() ^ full.items()}
+            assert wrong == {}, wrong
             await fresh.stop()
             await exporter.stop()
         check_the_observer(world, observer)
@@ -195,6 +203,7 @@ def check_the_observer(world: World, observer: Observer) -> None:
 @settings(
     max_examples=12,
     deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a history does not shrink in minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(seed=st.integers(0, 10**6), steps=STEPS)

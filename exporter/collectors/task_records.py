@@ -145,8 +145,8 @@ class Tasks:
     """All tasks of a job by id.
 
     `unsettled`: those that may still change, and `succeeded`: when the others did.
-    `missing`: tasks that the last full listing did not hold. Pages are no snapshot: one that comes
-    back with the next is not another task.
+    `missing`: tasks that the last full listing did not hold, and since then those that ran and do
+    no more. Pages are no snapshot: one that comes back with the next is not another task.
     `failed`: number of tasks by (category, code).
     `oldest_active`, `oldest_running`: creation and start of those that wait and run the longest.
     """
@@ -185,7 +185,9 @@ class Tasks:
         succeeded = {} if full else dict(self.succeeded)
         known = (unsettled, succeeded, self.unsettled, self.succeeded, self.missing)
         changes = []
+        ids = set()
         for task_id, record in seen:
+            ids.add(task_id)
             before = _find(task_id, *known)
             latest = _later(before, record)
             if isinstance(latest, Record) and not latest.is_settled:
@@ -204,6 +206,15 @@ class Tasks:
                 for task_id, last in tasks.items()
                 if task_id not in unsettled and task_id not in succeeded
             }
+        else:
+            # Every reading asks for all that runs: what ran and is not there was deleted.
+            gone = [
+                task_id
+                for task_id, record in self.unsettled.items()
+                if record.state in ("preparing", "running") and task_id not in ids
+            ]
+            if gone:
+                missing = {**missing, **{task_id: unsettled.pop(task_id) for task_id in gone}}
         return _summed(unsettled, succeeded, missing), changes
 
 
