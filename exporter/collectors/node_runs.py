@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
 
@@ -20,10 +22,10 @@ Node = tuple[str, str]
 """(pool id, node id)"""
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One run on a node, as last seen. Times are Unix seconds.
 
-    A tuple, not an object with named members of its own: a job may have a hundred thousand.
+    A job may have a hundred thousand: small, and nothing that the garbage collector looks through.
     """
 
     start: float | None
