@@ -207,7 +207,9 @@ def check_the_observer(world: World, observer: Observer) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(seed=st.integers(0, 10**6), steps=STEPS)
-def test_every_counter_is_what_could_be_observed(resync: str, seed: int, steps: list[Step]) -> None:
+def test_completions_and_failures_counted_are_what_could_be_observed(
+    resync: str, seed: int, steps: list[Step]
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(play(ODD, seed, steps, resync, Path(folder), "SIMULATED_KEY"))
 
