@@ -200,6 +200,15 @@ _AUTH_FIELDS: Mapping[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] 
 }
 
 
+PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+"""In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
+
+
+def label_name(metadata_name: str) -> str:
+    """The label for a metadata name, which may be any text."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
+
+
 class JobRule(_Model):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
@@ -277,7 +286,7 @@ class JobRule(_Model):
     @field_validator("metadata_labels")
     @classmethod
     def _become_label_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        cls._are_label_names({re.sub(r"[^a-zA-Z0-9_]", "_", name): "" for name in value})
+        cls._are_label_names({label_name(name): "" for name in value})
         return value
 
     @model_validator(mode="after")
@@ -289,7 +298,7 @@ class JobRule(_Model):
     @model_validator(mode="after")
     def _group_is_known(self) -> JobRule:
         named = re.compile(self.id_regex).groupindex if self.id_regex is not None else {}
-        for name in re.findall(r"\$\{([^}]*)\}", self.group or ""):
+        for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
                 raise ValueError(
                     f"group: ${{{name}}} is none of the named groups of id_regex"

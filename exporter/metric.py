@@ -13,7 +13,6 @@ from fnmatch import fnmatchcase
 from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 Sample = tuple[tuple[str, ...], float]
 """The values of a row's own labels, and the sample's value."""

@@ -70,7 +70,7 @@ class WatchedJob:
 def watch(job: Job, rule: Rule) -> WatchedJob:
     """A job under the rule that matches it, with its group and labels filled in."""
     metadata = {item.name or "": item.value or "" for item in job.metadata or ()}
-    given = {label_name(name): metadata.get(name, "") for name in rule.metadata_labels}
+    given = {config.label_name(name): metadata.get(name, "") for name in rule.metadata_labels}
     labels = tuple(sorted({**given, **dict(rule.labels)}.items()))
     if rule.group is None:
         return WatchedJob(job, rule, None, labels)
@@ -78,18 +78,9 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     values = {name: value or "" for name, value in (match.groupdict() if match else {}).items()}
     values |= {f"metadata.{name}": value for name, value in metadata.items()}
     values["pool_id"] = job.pool_id
-    group = PLACEHOLDER.sub(lambda found: values.get(found[1], ""), rule.group)
+    group = config.PLACEHOLDER.sub(lambda found: values.get(found[1], ""), rule.group)
     # A label without a value is no label: such jobs still belong together.
     return WatchedJob(job, rule, group or "none", labels)
-
-
-PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
-"""In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
-
-
-def label_name(metadata_name: str) -> str:
-    """The label for a metadata name, which may be any text."""
-    return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
 
 
 def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:

@@ -15,12 +15,12 @@ from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
-from exporter.config import Account, Config, Defaults, is_loopback
+from exporter.config import Account, Config, Defaults, is_loopback, label_name
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.metric import Excluded
 from exporter.poller import NOTHING_SAVED, AccountPoller, Plan
-from exporter.selection import label_name, resolve
+from exporter.selection import resolve
 from exporter.state_file import StateFile
 from exporter.store import Store
 from exporter.telemetry import AccountTelemetry, Telemetry

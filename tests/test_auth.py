@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.credentials import AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from exporter.batch import auth
 from exporter.batch.auth import REFRESH_BEFORE, SharedKeyAuth, TokenAuth, string_to_sign
@@ -115,9 +122,6 @@ async def test_closing_closes_the_credential() -> None:
     assert credential.closed
 
 
-PEM = b""
-
-
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [
@@ -169,3 +173,35 @@ def test_sovereign_clouds_sign_in_at_their_own_authority(
     endpoint: str, authority: str | None
 ) -> None:
     assert auth._authority(endpoint) == authority
+
+
+async def test_a_certificate_is_read_from_its_file(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "exporter")])
+    start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    settings = {
+        "method": "client_certificate",
+        "client_id": "c",
+        "tenant_id": "t",
+        "certificate_file": str(file),
+    }
+    account = {"name": "a", "endpoint": "https://a.westeurope.batch.azure.com", "auth": settings}
+    built = auth.build(Account.model_validate(account))
+    assert isinstance(built, TokenAuth)
+    assert type(built._credential).__name__ == "CertificateCredential"
+    await built.close()
