@@ -17,7 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import exporter
-from exporter import config, configfile, demo, logs
+from exporter import config, demo, logs
+from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import Service, open_service
@@ -244,7 +245,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         )
     logs.configure(options.log_level, options.log_format)
-    loaded = configfile.load(options.config_file)
+    loaded = loader.load(options.config_file)
     return asyncio.run(_serve(loaded, options))
 
 
@@ -330,7 +331,7 @@ async def _serve_simulation(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    loaded = configfile.load(options.config_file)
+    loaded = loader.load(options.config_file)
     rules = sum(len(account.jobs) for account in loaded.accounts)
     print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")
     return 0
@@ -338,7 +339,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _scrape(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format)
-    return asyncio.run(_scrape_once(configfile.load(options.config_file)))
+    return asyncio.run(_scrape_once(loader.load(options.config_file)))
 
 
 async def _scrape_once(loaded: config.Config) -> int:

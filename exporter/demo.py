@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from os import environ
 from pathlib import Path
 
-from exporter import configfile, simulator
-from exporter.config import Config
+from exporter import simulator
+from exporter.config import Config, loader
 
 KEY_VARIABLE = "AZURE_BATCH_EXPORTER_DEMO_KEY"
 """Where the demo's configuration finds the simulated account's key, as any other would."""
@@ -63,4 +63,4 @@ def demo_config(simulation: simulator.Simulation) -> Config:
         "jobs": [{"id_regex": ".*", "completed_for": "1h"}],
     }
     text = json.dumps({"defaults": {"interval": "5s"}, "accounts": [account]})
-    return configfile.parse(text, "demo", Path())
+    return loader.parse(text, "demo", Path())

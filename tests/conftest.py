@@ -11,7 +11,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from exporter import config, configfile
+from exporter import config
+from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
 from tests.tools import find_tool
 
@@ -51,7 +52,7 @@ def make_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
                 }
             ],
         }
-        return configfile.parse(json.dumps(data), "test.yaml", tmp_path)
+        return loader.parse(json.dumps(data), "test.yaml", tmp_path)
 
     return make
 

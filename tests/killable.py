@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import configfile
+from exporter.config import loader
 from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.simulator import Clock, Simulation
@@ -40,7 +40,7 @@ accounts:
     requests_per_second: 1000
     jobs: [{{id_regex: '.*', collect: [task_counts, preparation_release, tasks]{group}}}]
 """
-        self._config = configfile.parse(text, "c.yaml", folder)
+        self._config = loader.parse(text, "c.yaml", folder)
         self._clock = clock
         self._stack = AsyncExitStack()
         self.service: Service | None = None

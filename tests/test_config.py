@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter import config, configfile, secret
+from exporter import config
+from exporter.config import loader, secret
 from exporter.errors import ConfigError
 from tests.conftest import KEY
 
@@ -29,7 +30,7 @@ def test_a_mistake_is_answered_with_line_path_and_cure(
     text = file.read_text()
     expected = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     with pytest.raises(ConfigError) as caught:
-        configfile.load(file)
+        loader.load(file)
     folder = f"{file.parent}/"
     problems = [
         problem.removeprefix(f"{file}:").replace(folder, "") for problem in caught.value.problems
@@ -41,7 +42,7 @@ def test_the_example_is_valid_and_names_every_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     text = (ROOT / "config.example.yaml").read_text()
-    loaded = configfile.parse(text, "config.example.yaml", tmp_path)
+    loaded = loader.parse(text, "config.example.yaml", tmp_path)
     assert loaded.accounts
     named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
     for model in (config.Config, config.Defaults, config.Account, config.Auth, config.JobRule):
@@ -84,7 +85,7 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
     ):
         (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError) as caught:
-            configfile.load(file)
+            loader.load(file)
         assert str(caught.value) == f"{file}: {reason}"
 
 
@@ -92,7 +93,7 @@ def test_the_least_configuration_watches_all_jobs_with_the_default_credential(
     tmp_path: Path,
 ) -> None:
     text = "accounts: [{name: a, endpoint: 'https://a.westeurope.batch.azure.com/'}]"
-    (account,) = configfile.parse(text, "c.yaml", tmp_path).accounts
+    (account,) = loader.parse(text, "c.yaml", tmp_path).accounts
     assert account.endpoint == "https://a.westeurope.batch.azure.com"
     assert account.auth.method == "default"
     assert account.auth.scope == "https://batch.core.windows.net//.default"
@@ -105,7 +106,7 @@ def test_the_least_configuration_watches_all_jobs_with_the_default_credential(
 )
 def test_plain_http_is_allowed_on_loopback(endpoint: str, tmp_path: Path) -> None:
     text = json.dumps({"accounts": [{"name": "a", "endpoint": endpoint}]})
-    assert configfile.parse(text, "c.yaml", tmp_path).accounts[0].endpoint == endpoint
+    assert loader.parse(text, "c.yaml", tmp_path).accounts[0].endpoint == endpoint
 
 
 def test_secret_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_secret_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "accounts: [{name: a, endpoint: 'https://x.y', auth: {method: shared_key, key_file: key}}]"
     )
-    (account,) = configfile.load(tmp_path / "c.yaml").accounts
+    (account,) = loader.load(tmp_path / "c.yaml").accounts
     assert account.auth.key_file == tmp_path / "key"
     assert len(secret.read_account_key(account.auth)) == 64
     assert KEY not in repr(account)
@@ -125,11 +126,11 @@ accounts:
   - &first {name: a, endpoint: "https://a.b", jobs: [{id: x}]}
   - {<<: *first, name: b}
 """
-    assert [a.name for a in configfile.parse(text, "c.yaml", tmp_path).accounts] == ["a", "b"]
+    assert [a.name for a in loader.parse(text, "c.yaml", tmp_path).accounts] == ["a", "b"]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
     text = "accounts: [{name: a, endpoint: 'https://a.b'}]"
-    loaded = configfile.parse(text, "c.yaml", tmp_path)
+    loaded = loader.parse(text, "c.yaml", tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         loaded.accounts = ()  # type: ignore[misc]

@@ -14,7 +14,8 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import config, configfile
+from exporter import config
+from exporter.config import loader
 from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
@@ -44,7 +45,7 @@ accounts:
         states: {ALL_STATES}
         collect: [task_counts, preparation_release, tasks]
 """
-    return configfile.parse(text, "c.yaml", tmp_path)
+    return loader.parse(text, "c.yaml", tmp_path)
 
 
 def exposed(families: Iterable[Any]) -> Series:

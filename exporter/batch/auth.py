@@ -20,7 +20,8 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
 
-from exporter import config, secret
+from exporter import config
+from exporter.config import secret
 from exporter.errors import CredentialError
 
 log = logging.getLogger(__name__)

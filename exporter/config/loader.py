@@ -10,9 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from exporter import secret, yamlfile
 from exporter.collectors import tables
-from exporter.config import Account, Auth, Config, Defaults, JobRule
+from exporter.config import Account, Auth, Config, Defaults, JobRule, secret, yaml_document
 from exporter.errors import ConfigError
 from exporter.telemetry import ROWS, SERIES
 
@@ -34,7 +33,7 @@ def load(file: Path) -> Config:
 
 def parse(text: str, name: str, folder: Path) -> Config:
     """Check a configuration text. `name`: how messages call it; `folder`: base of its paths."""
-    document = yamlfile.parse_yaml(text, name)
+    document = yaml_document.parse_yaml(text, name)
     if not isinstance(document.data, dict):
         raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
     try:
@@ -81,13 +80,13 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"accounts": accounts, "state_file": state_file})
 
 
-def _has_problem_below(path: yamlfile.Path, details: list[dict[str, Any]]) -> bool:
+def _has_problem_below(path: yaml_document.Path, details: list[dict[str, Any]]) -> bool:
     return any(len(d["loc"]) > len(path) and d["loc"][: len(path)] == path for d in details)
 
 
-def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
+def _explain(document: yaml_document.Document, detail: dict[str, Any]) -> str:
     """One line for one of pydantic's errors, in the words of the file."""
-    path: yamlfile.Path = tuple(detail["loc"])
+    path: yaml_document.Path = tuple(detail["loc"])
     kind, given = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         text = "unknown key"
@@ -113,7 +112,7 @@ def _explain(document: yamlfile.Document, detail: dict[str, Any]) -> str:
     return document.problem(path, text)
 
 
-def _model_around(path: yamlfile.Path) -> type[BaseModel]:
+def _model_around(path: yaml_document.Path) -> type[BaseModel]:
     """The model of the mapping in which the last part of `path` stands."""
     model: type[BaseModel] = Config
     for part in path[:-1]:
@@ -122,7 +121,7 @@ def _model_around(path: yamlfile.Path) -> type[BaseModel]:
     return model
 
 
-def _field_example(path: yamlfile.Path) -> str:
+def _field_example(path: yaml_document.Path) -> str:
     examples = _model_around(path).model_fields[str(path[-1])].examples
     assert examples, f"{path}: a field with a pattern has an example"
     return str(examples[0])

@@ -7,7 +7,7 @@ import binascii
 import os
 from pathlib import Path
 
-from exporter.config import Auth
+from exporter.config.auth import Auth
 
 
 def read_secret(file: Path | None, variable: str | None) -> str:

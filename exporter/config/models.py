@@ -1,0 +1,124 @@
+"""The configuration file as a whole, and its accounts.
+
+Every model is frozen and refuses unknown keys. A description on each field is the source of
+docs/configuration.md and docs/config.schema.json.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from exporter.config.auth import Auth
+from exporter.config.fields import Interval, Model, as_tuple, duration_field
+from exporter.config.rule import Defaults, JobRule
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Account(Model):
+    """One Batch account."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        examples=["renderprod"],
+        description="The Batch account's name; the label `account`.",
+    )
+    endpoint: str = Field(
+        description="The account's URL, https://{account}.{region}.batch.azure.com. It must be"
+        " https, except on a loopback address."
+    )
+    api_version: str = Field(
+        default="2024-07-01.20.0",
+        pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
+        examples=["2024-07-01.20.0"],
+        description="Version of the Batch REST API.",
+    )
+    auth: Auth = Field(default=Auth(), description="How the exporter signs in.")
+    request_timeout: Interval = duration_field("10s", "Limit of one request, its body included.")
+    requests_per_second: float = Field(
+        default=20.0,
+        gt=0,
+        le=1000,
+        strict=False,
+        description="Ceiling for this account, all collectors together.",
+    )
+    max_concurrency: int = Field(
+        default=16, ge=1, le=256, description="Polls of this account under way at once."
+    )
+    discovery_interval: Interval = duration_field("60s", "Time between two listings of the jobs.")
+    max_jobs: int = Field(
+        default=5000,
+        ge=1,
+        description="Most jobs that are watched. Past it the rest is left out, counted in"
+        " `azure_batch_jobs_dropped`, and said once; jobs that are watched already stay.",
+    )
+    max_series: int = Field(
+        default=500_000,
+        ge=1000,
+        description="Most series of this account. What would go past it is left out, counted in"
+        " `azure_batch_exporter_series_dropped_total`, and said once.",
+    )
+    pool_nodes: bool = Field(default=True, description="Read node counts by pool and state.")
+    jobs: Annotated[tuple[JobRule, ...], BeforeValidator(as_tuple)] = Field(
+        default=(JobRule(id_regex=".*"),),
+        description="Rules: which jobs are watched. The first that matches a job applies.",
+        json_schema_extra={"default": [{"id_regex": ".*"}]},
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"not a URL: {error}") from error
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
+        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("the endpoint is scheme and host only, without path or user")
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
+            raise ValueError("must be https: http is allowed on a loopback address only")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
+class Config(Model):
+    """The whole file."""
+
+    defaults: Defaults = Field(default=Defaults(), description="Settings of all job rules.")
+    exclude_metrics: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+        default=(),
+        description="Names of metrics, with `*` as wildcard, that are not wanted at all.",
+    )
+    state_file: Path | None = Field(
+        default=None,
+        strict=False,
+        description="File (SQLite) in which counters are kept, so that they go on where they"
+        " stopped when the process restarts.",
+    )
+    accounts: Annotated[tuple[Account, ...], BeforeValidator(as_tuple)] = Field(
+        min_length=1, description="The Batch accounts to poll."
+    )
+
+    @field_validator("accounts")
+    @classmethod
+    def _names_differ(cls, value: tuple[Account, ...], _: ValidationInfo) -> tuple[Account, ...]:
+        names = [account.name for account in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two accounts are named {name}: the label must be unique")
+        return value

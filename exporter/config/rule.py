@@ -1,0 +1,161 @@
+"""Which jobs are watched, and how: the keys `defaults` and `jobs`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+
+from exporter.config.fields import Duration, Interval, Model, as_tuple, duration_field, unique
+
+JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
+JobState = Literal[
+    "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
+]
+DEFAULT_STATES: tuple[JobState, ...] = (
+    "active",
+    "disabling",
+    "disabled",
+    "enabling",
+    "terminating",
+)
+
+CollectorNames = Annotated[
+    tuple[JobCollectorName, ...], BeforeValidator(as_tuple), AfterValidator(unique)
+]
+
+
+class Defaults(Model):
+    """Settings of each job rule that does not set them itself."""
+
+    interval: Interval = duration_field("30s", "Time between two polls of one job.")
+    stale_after: int = Field(
+        default=3,
+        ge=1,
+        description="Number of failed intervals after which a job's last values are dropped.",
+    )
+    collect: CollectorNames = Field(
+        default=("task_counts", "preparation_release"),
+        description="What is read of each job.",
+    )
+    resync_interval: Duration = duration_field(
+        "15m",
+        "Time between two full listings of a job's nodes or tasks; between them only what changed"
+        " is read."
+        " `0s`: every listing is full.",
+    )
+
+
+PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+"""In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
+
+
+def label_name(metadata_name: str) -> str:
+    """The label for a metadata name, which may be any text."""
+    return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
+
+
+class JobRule(Model):
+    """Which jobs are watched, and how. The first rule that matches a job applies."""
+
+    id: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Exactly this job, compared without regard to case; polled even where it is"
+        " not listed, in any state unless `states` is given.",
+    )
+    id_regex: str | None = Field(
+        default=None,
+        description="Regular expression (Python) for the whole id of jobs that the account lists.",
+    )
+    states: Annotated[tuple[JobState, ...], BeforeValidator(as_tuple), AfterValidator(unique)] = (
+        Field(
+            default=DEFAULT_STATES,
+            min_length=1,
+            description="Job states that are watched.",
+        )
+    )
+    completed_for: Duration | None = Field(
+        default=None, description="Watch also jobs that completed less than this ago."
+    )
+    metadata: Mapping[str, str] = Field(
+        default={}, description="Only jobs that carry all these name-value pairs as metadata."
+    )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        description="One set of series, with the label `job_group`, for all jobs of the group"
+        " instead of one for each job. May use `${NAME}` for a named group of `id_regex`,"
+        " `${metadata.NAME}` and `${pool_id}`.",
+    )
+    labels: Mapping[str, str] = Field(
+        default={}, description="Further labels, on `azure_batch_job_info` only."
+    )
+    metadata_labels: Annotated[
+        tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(unique)
+    ] = Field(
+        default=(),
+        description="Names of the job's metadata that become labels of `azure_batch_job_info`.",
+    )
+    collect: CollectorNames | None = Field(
+        default=None, description="As in `defaults`, for this rule."
+    )
+    interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
+    stale_after: int | None = Field(
+        default=None, ge=1, description="As in `defaults`, for this rule."
+    )
+    resync_interval: Duration | None = Field(
+        default=None, description="As in `defaults`, for this rule."
+    )
+
+    @field_validator("id_regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+    @field_validator("labels")
+    @classmethod
+    def _are_label_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name in value:
+            if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
+                raise ValueError(
+                    f"{name!r} cannot be a label: a letter first, then letters,"
+                    " digits and _, and none of the exporter's own"
+                )
+        return value
+
+    @field_validator("metadata_labels")
+    @classmethod
+    def _become_label_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        cls._are_label_names({label_name(name): "" for name in value})
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_match(self) -> JobRule:
+        if (self.id is None) == (self.id_regex is None):
+            raise ValueError("a rule has either id or id_regex")
+        return self
+
+    @model_validator(mode="after")
+    def _group_is_known(self) -> JobRule:
+        named = re.compile(self.id_regex).groupindex if self.id_regex is not None else {}
+        for name in PLACEHOLDER.findall(self.group or ""):
+            if name not in (*named, "pool_id") and not name.startswith("metadata."):
+                raise ValueError(
+                    f"group: ${{{name}}} is none of the named groups of id_regex"
+                    f" ({', '.join(named) or 'there are none'}), metadata.NAME or pool_id"
+                )
+        return self
+
+
+_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_RESERVED_LABELS = frozenset(
+    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
+)
