@@ -14,6 +14,8 @@ ExporterError
         ├── Forbidden             forbidden        any other 403
         ├── TooManyRequests       throttled        429, or 503 with Retry-After
         ├── JobGone               gone             the job does not exist (any more)
+        ├── TaskGone              task_gone        the task does not exist (any more)
+        ├── NotModified           not_modified     304: what was asked for is as it was
         └── TaskNotConfigured     not_configured   the job has no preparation or release task
 """
 
@@ -135,6 +137,18 @@ class JobGone(ServiceError):
     """The job does not exist, or is being deleted."""
 
     reason = "gone"
+
+
+class TaskGone(ServiceError):
+    """The task does not exist in its job."""
+
+    reason = "task_gone"
+
+
+class NotModified(ServiceError):
+    """What was asked for has still the eTag that was given: no error, and nothing to read."""
+
+    reason = "not_modified"
 
 
 class TaskNotConfigured(ServiceError):

@@ -11,10 +11,17 @@ from exporter import config
 from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
 
+WATCHED_TASKS = "watched_tasks"
+"""The collector that a rule has when it names tasks."""
+
 
 @dataclass(frozen=True)
 class Rule:
-    """A job rule with its defaults filled in. `interval`: seconds; `pattern`: for the whole id."""
+    """A job rule with its defaults filled in.
+
+    `interval`: seconds; `pattern`: for the whole id; `collect`: names of the collectors;
+    `tasks`: ids of those that are watched one by one.
+    """
 
     id: str | None
     pattern: re.Pattern[str] | None
@@ -28,6 +35,7 @@ class Rule:
     group: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     metadata_labels: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
 
     def matches(self, job: Job, now: float) -> bool:
         """Whether this rule wants the job, at the time `now`."""
@@ -85,6 +93,7 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
 
 def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
     """A configured rule with the defaults filled in."""
+    collect: tuple[str, ...] = rule.collect if rule.collect is not None else defaults.collect
     any_state = rule.id is not None and "states" not in rule.model_fields_set
     return Rule(
         id=rule.id,
@@ -92,7 +101,7 @@ def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
         states=None if any_state else frozenset(rule.states),
         completed_for=rule.completed_for,
         metadata=frozenset(rule.metadata.items()),
-        collect=rule.collect if rule.collect is not None else defaults.collect,
+        collect=(*collect, WATCHED_TASKS) if rule.tasks else collect,
         interval=rule.interval if rule.interval is not None else defaults.interval,
         stale_after=rule.stale_after if rule.stale_after is not None else defaults.stale_after,
         resync_interval=(
@@ -101,6 +110,7 @@ def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
         group=rule.group,
         labels=tuple(sorted(rule.labels.items())),
         metadata_labels=rule.metadata_labels,
+        tasks=rule.tasks,
     )
 
 

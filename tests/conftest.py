@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import hypothesis
 import pytest
 
 from exporter import config
+from exporter.batch.auth import SharedKeyAuth
+from exporter.batch.budget import Budget
+from exporter.batch.client import BatchClient
 from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
 from tests.tools import find_tool
@@ -26,11 +31,51 @@ FIXTURES = Path(__file__).parent / "fixtures"
 KEY = json.loads((FIXTURES / "sharedkey_vectors.json").read_text())["key"]
 
 
+class Observed:
+    """The attempts that the client reported."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str]] = []
+
+    def request_done(self, operation: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.requests.append((operation, code))
+
+
 @pytest.fixture
 async def batch() -> AsyncIterator[FakeBatch]:
     """A Batch account that answers what the test tells it to."""
     async with fake_batch() as fake:
         yield fake
+
+
+@pytest.fixture
+def observed() -> Observed:
+    """What `client` reports."""
+    return Observed()
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    """How long `client` paused, each time."""
+    return []
+
+
+@pytest.fixture
+async def client(
+    batch: FakeBatch, observed: Observed, pauses: list[float]
+) -> AsyncIterator[BatchClient]:
+    """A client of the account `batch`."""
+    async with aiohttp.ClientSession() as session:
+        yield BatchClient(
+            batch.endpoint,
+            "2024-07-01.20.0",
+            session=session,
+            auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
+            budget=Budget(1000.0, 0.0, pauses.append),
+            observer=observed,
+            request_timeout=0.15,
+        )
 
 
 @pytest.fixture

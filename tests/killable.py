@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -82,6 +83,17 @@ accounts:
             for family in parse_text(text)
             for sample in family.samples
         }
+
+    def answers(self, operation: str) -> Counter[str]:
+        """How often the service gave each status to an operation."""
+        assert self.service is not None
+        found: Counter[str] = Counter()
+        for family in self.service.telemetry.collect():
+            for sample in family.samples:
+                of_requests = sample.name == "azure_batch_exporter_requests_total"
+                if of_requests and sample.labels["operation"] == operation:
+                    found[sample.labels["code"]] += int(sample.value)
+        return found
 
     async def written(self) -> None:
         """Wait until all changes are written, and so shown."""

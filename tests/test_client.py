@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime as dt
 import inspect
 import math
@@ -12,57 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import unquote
 
-import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
 
 from exporter import errors
 from exporter.batch import models, odata
-from exporter.batch.auth import SharedKeyAuth, string_to_sign
-from exporter.batch.budget import Budget
+from exporter.batch.auth import string_to_sign
 from exporter.batch.client import BatchClient
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import FailureInfo, duration_seconds, unix_time
-from tests.conftest import KEY
+from tests.conftest import Observed
 from tests.fake_batch import FakeBatch, batch_error, fake_batch, reply
-
-
-class Observed:
-    """The attempts that the client reported."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str]] = []
-
-    def request_done(self, operation: str, code: str, seconds: float) -> None:
-        assert seconds >= 0
-        self.requests.append((operation, code))
-
-
-@pytest.fixture
-def observed() -> Observed:
-    return Observed()
-
-
-@pytest.fixture
-def pauses() -> list[float]:
-    return []
-
-
-@pytest.fixture
-async def client(
-    batch: FakeBatch, observed: Observed, pauses: list[float]
-) -> AsyncIterator[BatchClient]:
-    async with aiohttp.ClientSession() as session:
-        yield BatchClient(
-            batch.endpoint,
-            "2024-07-01.20.0",
-            session=session,
-            auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
-            budget=Budget(1000.0, 0.0, pauses.append),
-            observer=observed,
-            request_timeout=0.15,
-        )
 
 
 async def collect(pages: AsyncIterator[tuple[Any, ...]]) -> list[Any]:
@@ -205,7 +165,7 @@ async def test_a_job_without_preparation_and_release_is_told_by_each_of_its_code
     [
         (404, "JobNotFound", errors.JobGone),
         (409, "JobBeingDeleted", errors.JobGone),
-        (404, "TaskNotFound", errors.ServiceError),
+        (404, "TaskNotFound", errors.TaskGone),
         (404, "PoolNotFound", errors.ServiceError),
         (409, "JobCompleted", errors.ServiceError),
         (401, "Unauthorized", errors.AuthenticationFailed),
@@ -430,12 +390,11 @@ async def test_int64_in_quotes_are_numbers(batch: FakeBatch, client: BatchClient
         "wallClockTime": "P10675199DT2H48M5.4775807S",
     }
     batch.json("/jobs/j/tasks/t", {"id": "t", "requiredSlots": 2, "stats": stats})
-    task = await client.get_task("j", "t", stats=True)
-    assert task.stats is not None
+    task = await client.get_task("j", "t")
+    assert task is not None and task.stats is not None
     assert task.stats.read_iops == 123456789012
     assert duration_seconds(task.stats.user_cpu_time or "") == 60.5
     assert duration_seconds(task.stats.wall_clock_time or "") == math.inf
-    assert "$expand=stats" in batch.requests[0].raw_path
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter import collectors, config, metric
+from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.telemetry import ROWS, SERIES
 from tools.sample_job import SAMPLE_SNAPSHOTS
@@ -72,6 +73,7 @@ def metrics_page() -> str:
         sum(sum(costs[name]) for name in names)
         for names in (WITHOUT_PREPARATION, WITH_PREPARATION, TASKS)
     )
+    watched = sum(costs[watched_tasks.COLLECTOR.name])
     tasks += len(TABLES[collectors.JOB_HEALTH].metrics)
     parts = [
         "# Metrics",
@@ -89,9 +91,15 @@ def metrics_page() -> str:
         "",
         f"A job without preparation and release task: **{plain}** series. One with both, on one"
         f" pool and without a failure: **{prepared}**. The collector `tasks` adds **{tasks}** where"
-        " it is asked for. Each (category, code) of failures that is met"
-        " adds one, and each further pool the series that are counted by pool. The column *series*"
-        " below says how many of them are whose.",
+        f" it is asked for; each task that a rule names in `tasks` adds **{watched}**, and one more"
+        " where it failed. Each (category, code) of failures that is met adds one, and each further"
+        " pool the series that are counted by pool. The column *series* below says how many of them"
+        " are whose.",
+        "",
+        "## What a group shows",
+        "",
+        "A value of a group is the sum over its jobs, and its counters outlive them."
+        f" {_group_exceptions()}",
         "",
     ]
     for title, names in (
@@ -114,6 +122,7 @@ def metrics_page() -> str:
             ("preparation_release", collectors.counters_of("preparation_release")),
         ),
         ("Of each job: collector `tasks`", TASKS),
+        ("Of each task that a rule names in `tasks`", ("watched_tasks",)),
         ("Of each job: its polls", (collectors.JOB_HEALTH,)),
         (
             "Of each group, and of each account for its jobs without one: histograms",
@@ -144,6 +153,19 @@ def metrics_page() -> str:
         for row in (*ROWS, SERIES)
     ]
     return "\n".join(parts) + "\n"
+
+
+def _group_exceptions() -> str:
+    """Which families of a group are no sums."""
+    rows = [row for name in SAMPLE_SNAPSHOTS for row in TABLES[name].metrics]
+
+    def named(merge: metric.Merge | None) -> str:
+        return ", ".join(f"`{row.name}`" for row in rows if row.merge is merge)
+
+    return (
+        f"The lowest of all jobs: {named(min)}. The highest: {named(max)}."
+        f" There is no such series of a group: {named(None)}."
+    )
 
 
 def _table(names: Iterable[str], costs: dict[str, list[int]]) -> list[str]:

@@ -16,10 +16,12 @@ from exporter.batch.models import (
     Task,
     TaskCountsResult,
     TaskExecutionInfo,
+    TaskStatistics,
 )
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.health import Health
 from exporter.collectors.task_records import record_of
+from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, JobRule
 from exporter.counters import Counters
 from exporter.selection import WatchedJob, resolve
@@ -62,6 +64,26 @@ _TASKS = tasks.fold(
     True,
 )
 
+_WATCHED = Task(
+    "task-1",
+    state="completed",
+    creation_time=_TIME,
+    required_slots=1,
+    execution_info=TaskExecutionInfo(
+        start_time=_TIME, end_time=_TIME, exit_code=0, retry_count=0, requeue_count=0
+    ),
+    stats=TaskStatistics(
+        user_cpu_time="PT1S",
+        kernel_cpu_time="PT1S",
+        wall_clock_time="PT1S",
+        wait_time="PT1S",
+        read_iops=1,
+        write_iops=1,
+        read_io_gib=1.0,
+        write_io_gib=1.0,
+    ),
+)
+
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     collectors.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
     "task_counts": _TASK_COUNTS.state,
@@ -70,6 +92,8 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     collectors.counters_of("preparation_release"): Counters().add(_NODES.increments),
     "tasks": _TASKS.state,
     collectors.counters_of("tasks"): Counters().add(_TASKS.increments),
+    "watched_tasks": WatchedTasks({"task-1": Found(_WATCHED, 0.0)}),
+    collectors.counters_of("watched_tasks"): Counters(),
     collectors.JOB_HEALTH: dict.fromkeys(Defaults().collect, Health(True, 0.0)),
 }
 """By name of the table."""

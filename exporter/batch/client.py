@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,9 +30,11 @@ from exporter.errors import (
     Forbidden,
     InvalidResponse,
     JobGone,
+    NotModified,
     PollError,
     RequestTimeout,
     ServiceError,
+    TaskGone,
     TaskNotConfigured,
     TooManyRequests,
 )
@@ -56,6 +59,9 @@ NOT_CONFIGURED_CODES = frozenset(
 )
 
 JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
+
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class RequestObserver(Protocol):
@@ -149,10 +155,23 @@ class BatchClient:
             models.NODE_TASK_STATUS_FIELDS,
         )
 
-    async def get_task(self, job_id: str, task_id: str, *, stats: bool = False) -> models.Task:
-        """Task_Get, with its statistics where asked for."""
+    async def get_task(
+        self, job_id: str, task_id: str, e_tag: str | None = None
+    ) -> models.Task | None:
+        """Task_Get, with its statistics. None where it still has the eTag that is given.
+
+        TaskGone where the job has no such task.
+        """
         path = f"/jobs/{odata.path_segment(job_id)}/tasks/{odata.path_segment(task_id)}"
-        return await self._get("Task_Get", path, _TASK, {"$expand": "stats"} if stats else {})
+        # Selected, for the rest is large: a task's environment may hold secrets, too.
+        parameters = {"$select": ",".join(models.TASK_FIELDS), "$expand": "stats"}
+        headers = {} if e_tag is None else {"If-None-Match": e_tag}
+        try:
+            return await self._get("Task_Get", path, _TASK, parameters, headers)
+        except NotModified:
+            if e_tag is None:
+                raise
+            return None
 
     def list_tasks(
         self, job_id: str, filter_: str | None = None, select: tuple[str, ...] = ()
@@ -171,9 +190,10 @@ class BatchClient:
         path: str,
         decoder: msgspec.json.Decoder[T],
         parameters: Mapping[str, str],
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> T:
         query = odata.query_string({"api-version": self._api_version, **parameters})
-        return await self._request(operation, f"{self._endpoint}{path}?{query}", decoder)
+        return await self._request(operation, f"{self._endpoint}{path}?{query}", decoder, headers)
 
     async def _pages(
         self,
@@ -199,8 +219,15 @@ class BatchClient:
             seen.add(link)
             page = await self._request(operation, link, decoder)
 
-    async def _request(self, operation: str, url: str, decoder: msgspec.json.Decoder[T]) -> T:
+    async def _request(
+        self,
+        operation: str,
+        url: str,
+        decoder: msgspec.json.Decoder[T],
+        conditions: Mapping[str, str] = _NO_HEADERS,
+    ) -> T:
         headers = {
+            **conditions,
             "Accept": "application/json",
             "client-request-id": str(uuid.uuid4()),
             "User-Agent": f"azure-batch-exporter/{exporter.__version__}",
@@ -276,6 +303,10 @@ class BatchClient:
             self._budget.pause(_retry_after(response.headers))
         elif (status, code) in JOB_GONE:
             kind = JobGone
+        elif (status, code) == (404, "TaskNotFound"):
+            kind = TaskGone
+        elif status == 304:
+            kind = NotModified
         elif status == 409 and code in NOT_CONFIGURED_CODES:
             kind = TaskNotConfigured
         return kind(status, code, message, values, response.headers.get("request-id", ""))

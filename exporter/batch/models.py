@@ -179,6 +179,7 @@ class NodeInfo(Record, frozen=True):
 class TaskStatistics(Record, frozen=True):
     """Resources that a task used ($expand=stats). Durations are ISO 8601: `duration_seconds`."""
 
+    last_update_time: dt.datetime | None = None
     user_cpu_time: str | None = msgspec.field(default=None, name="userCPUTime")
     kernel_cpu_time: str | None = msgspec.field(default=None, name="kernelCPUTime")
     wall_clock_time: str | None = None
@@ -196,11 +197,27 @@ class Task(Record, frozen=True):
     state: str | None = None
     state_transition_time: dt.datetime | None = None
     creation_time: dt.datetime | None = None
+    last_modified: dt.datetime | None = None
     e_tag: str | None = None
     required_slots: int | None = None
     execution_info: TaskExecutionInfo | None = None
     node_info: NodeInfo | None = None
     stats: TaskStatistics | None = None
+
+
+TASK_FIELDS = (
+    "id",
+    "state",
+    "stateTransitionTime",
+    "creationTime",
+    "lastModified",
+    "eTag",
+    "requiredSlots",
+    "executionInfo",
+    "nodeInfo",
+    "stats",
+)
+"""$select for `Task`."""
 
 
 class PoolNodeCounts(Record, frozen=True):

@@ -11,7 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.collectors import health, jobs, pool_nodes, preparation_release, task_counts, tasks
+from exporter.collectors import (
+    health,
+    jobs,
+    pool_nodes,
+    preparation_release,
+    task_counts,
+    tasks,
+    watched_tasks,
+)
 from exporter.collectors.collector import JobCollector
 from exporter.collectors.node_runs import RESULTS
 from exporter.counters import Key
@@ -20,7 +28,12 @@ from exporter.metric import Table
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
     {
         collector.name: collector
-        for collector in (task_counts.COLLECTOR, preparation_release.COLLECTOR, tasks.COLLECTOR)
+        for collector in (
+            task_counts.COLLECTOR,
+            preparation_release.COLLECTOR,
+            tasks.COLLECTOR,
+            watched_tasks.COLLECTOR,
+        )
     }
 )
 

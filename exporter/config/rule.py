@@ -48,6 +48,8 @@ class Defaults(Model):
     )
 
 
+TaskId = Annotated[str, Field(min_length=1, max_length=64)]
+
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 """In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
 
@@ -102,6 +104,11 @@ class JobRule(Model):
     collect: CollectorNames | None = Field(
         default=None, description="As in `defaults`, for this rule."
     )
+    tasks: Annotated[tuple[TaskId, ...], BeforeValidator(as_tuple)] = Field(
+        default=(),
+        description="Ids of tasks that are watched one by one, each at the cost of one request a"
+        " poll, and become the label `task_id`.",
+    )
     interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
     stale_after: int | None = Field(
         default=None, ge=1, description="As in `defaults`, for this rule."
@@ -119,6 +126,12 @@ class JobRule(Model):
             except re.error as error:
                 raise ValueError(f"not a regular expression: {error}") from error
         return value
+
+    @field_validator("tasks")
+    @classmethod
+    def _are_different_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # The service does not look at the case of an id.
+        return tuple(unique(tuple(task_id.lower() for task_id in value)) and value)
 
     @field_validator("labels")
     @classmethod

@@ -1,0 +1,313 @@
+"""Tasks that a rule names, watched one by one (Task_Get with its statistics).
+
+Each is one request a poll. Where the service can say that nothing changed it sends no body (304).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from exporter.batch.failure_codes import category, code
+from exporter.batch.models import (
+    Task,
+    TaskExecutionInfo,
+    TaskStatistics,
+    duration_seconds,
+    enum_value,
+    unix_time,
+)
+from exporter.collectors.collector import Folded, JobCollector
+from exporter.collectors.task_records import RESULTS, STATES
+from exporter.errors import TaskGone
+from exporter.metric import Merge, Metric, Sample, state_set
+from exporter.selection import WATCHED_TASKS, WatchedJob
+
+OPERATION = "Task_Get"
+
+GIB = 2**30
+
+_NOTHING = TaskExecutionInfo()
+_NO_STATISTICS = TaskStatistics()
+
+
+class Api(Protocol):
+    """What this collector needs of the client."""
+
+    async def get_task(self, job_id: str, task_id: str, e_tag: str | None = None) -> Task | None:
+        """The task; None: it is the one that had this eTag."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A task as it was read. `whole_at`: Unix time at which its whole body last was."""
+
+    task: Task
+    whole_at: float
+
+
+@dataclass(frozen=True)
+class WatchedTasks:
+    """The watched tasks of one job that exist, by the id that the rule gives them."""
+
+    found: Mapping[str, Found] = field(default_factory=dict)
+
+
+async def read(
+    api: Api, watched: WatchedJob, state: WatchedTasks | None, now: float
+) -> WatchedTasks:
+    """Ask for each task that the rule names; one that does not exist is left out."""
+    before = state.found if state else {}
+    found = {}
+    for task_id in watched.rule.tasks:
+        known = before.get(task_id)
+        if known is not None and not may_ask_by_etag(known, now, watched.rule.resync_interval):
+            known = None
+        try:
+            task = await api.get_task(watched.job.id, task_id, known.task.e_tag if known else None)
+        except TaskGone:
+            continue
+        if task is not None:
+            found[task_id] = Found(task, now)
+        elif known is not None:
+            found[task_id] = known
+    return WatchedTasks(found)
+
+
+def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
+    """Whether an unchanged eTag would prove that nothing of the task has changed.
+
+    It is documented as changing with the task, and yet that of a job stays when the job completes.
+    So it is trusted only where it has been seen to follow a state, and of a task that does not run:
+    retries, and the use of resources, come without another state. After the end statistics may
+    still be summed up.
+    """
+    task = known.task
+    changed, modified = unix_time(task.state_transition_time), unix_time(task.last_modified)
+    created = unix_time(task.creation_time)
+    if task.e_tag is None or changed is None or modified is None or created is None:
+        return False
+    if now - known.whole_at >= resync_interval:
+        return False
+    if not created < changed <= modified:
+        return False
+    state = enum_value(task.state, STATES)
+    if state == "completed":
+        info, stats = task.execution_info or _NOTHING, task.stats or _NO_STATISTICS
+        ended, summed = unix_time(info.end_time), unix_time(stats.last_update_time)
+        never_ran = info.start_time is None
+        return never_ran or (ended is not None and summed is not None and summed >= ended)
+    return state == "active"
+
+
+def fold(
+    _before: WatchedTasks | None, reading: WatchedTasks, _now: float, _is_new: bool
+) -> Folded[WatchedTasks]:
+    """What was read is the state; nothing is counted."""
+    return Folded(reading)
+
+
+def has_failed(task: Task) -> bool:
+    """Whether it is over and failed, which its exit code does not say."""
+    info = task.execution_info or _NOTHING
+    return (
+        enum_value(task.state, STATES) == "completed"
+        and enum_value(info.result, RESULTS) == "failure"
+    )
+
+
+def _state(task: Task) -> Iterable[Sample]:
+    return state_set(STATES, enum_value(task.state, STATES))
+
+
+def _failure(task: Task) -> Iterable[Sample]:
+    if not has_failed(task):
+        return ()
+    info = task.execution_info or _NOTHING
+    return (((category(info.failure_info), code(info.failure_info)), 1),)
+
+
+def _info(value: Callable[[TaskExecutionInfo], float | None]) -> Callable[[Task], Iterable[Sample]]:
+    return _one(lambda task: value(task.execution_info or _NOTHING))
+
+
+def _stats(value: Callable[[TaskStatistics], float | None]) -> Callable[[Task], Iterable[Sample]]:
+    return _one(lambda task: value(task.stats or _NO_STATISTICS))
+
+
+def _one(value: Callable[[Task], float | None]) -> Callable[[Task], Iterable[Sample]]:
+    def samples(task: Task) -> Iterable[Sample]:
+        found = value(task)
+        return () if found is None else (((), found),)
+
+    return samples
+
+
+def _seconds(text: str | None) -> float | None:
+    """Seconds of a duration; None where there is none, or none that can be read."""
+    if text is None:
+        return None
+    try:
+        return duration_seconds(text)
+    except ValueError:
+        return None
+
+
+def _cpu(task: Task) -> Iterable[Sample]:
+    stats = task.stats or _NO_STATISTICS
+    for mode, text in (("user", stats.user_cpu_time), ("kernel", stats.kernel_cpu_time)):
+        spent = _seconds(text)
+        if spent is not None:
+            yield (mode,), spent
+
+
+def _bytes(gib: float | None) -> float | None:
+    if gib is None:
+        return None
+    return round(gib * GIB) if math.isfinite(gib) else gib
+
+
+def _row(
+    name: str,
+    help_: str,
+    field_: str,
+    samples: Callable[[Task], Iterable[Sample]],
+    labels: tuple[str, ...] = (),
+    merge: Merge | None = sum,
+) -> Metric[WatchedTasks]:
+    def of_each(state: WatchedTasks) -> Iterable[Sample]:
+        return [
+            ((each.task.id, *values), value)
+            for each in state.found.values()
+            for values, value in samples(each.task)
+        ]
+
+    return Metric(
+        f"azure_batch_task_{name}",
+        "gauge",
+        help_,
+        f"{OPERATION} {field_}",
+        ("task_id", *labels),
+        of_each,
+        merge,
+    )
+
+
+METRICS: tuple[Metric[WatchedTasks], ...] = (
+    _row(
+        "state",
+        "State of the watched task: 1 for the current one, 0 for the others",
+        "state",
+        _state,
+        ("state",),
+    ),
+    _row(
+        "exit_code",
+        "Exit code of the watched task's last attempt",
+        "executionInfo.exitCode",
+        _info(lambda info: info.exit_code),
+        merge=None,
+    ),
+    _row(
+        "retries",
+        "How often the watched task was retried",
+        "executionInfo.retryCount",
+        _info(lambda info: info.retry_count),
+    ),
+    _row(
+        "requeues",
+        "How often the watched task was put back into the queue",
+        "executionInfo.requeueCount",
+        _info(lambda info: info.requeue_count),
+    ),
+    _row(
+        "required_slots",
+        "Task slots that the watched task needs on a node",
+        "requiredSlots",
+        _one(lambda task: task.required_slots),
+    ),
+    _row(
+        "created_timestamp_seconds",
+        "When the watched task was created",
+        "creationTime",
+        _one(lambda task: unix_time(task.creation_time)),
+        merge=min,
+    ),
+    _row(
+        "started_timestamp_seconds",
+        "When the last attempt of the watched task started",
+        "executionInfo.startTime",
+        _info(lambda info: unix_time(info.start_time)),
+        merge=min,
+    ),
+    _row(
+        "ended_timestamp_seconds",
+        "When the watched task completed",
+        "executionInfo.endTime",
+        _info(lambda info: unix_time(info.end_time)),
+        merge=max,
+    ),
+    _row(
+        "failure",
+        "Present with 1 while the watched task is failed",
+        "executionInfo.result, .failureInfo",
+        _failure,
+        ("category", "code"),
+    ),
+    _row(
+        "stats_cpu_seconds",
+        "CPU time that the watched task has used, by mode",
+        "stats.userCPUTime, .kernelCPUTime",
+        _cpu,
+        ("mode",),
+    ),
+    _row(
+        "stats_wall_clock_seconds",
+        "Time for which the watched task has run, all attempts together",
+        "stats.wallClockTime",
+        _stats(lambda stats: _seconds(stats.wall_clock_time)),
+    ),
+    _row(
+        "stats_wait_seconds",
+        "Time for which the watched task waited before it ran",
+        "stats.waitTime",
+        _stats(lambda stats: _seconds(stats.wait_time)),
+    ),
+    _row(
+        "stats_read_ops",
+        "Disk read operations of the watched task",
+        "stats.readIOps",
+        _stats(lambda stats: stats.read_iops),
+    ),
+    _row(
+        "stats_write_ops",
+        "Disk write operations of the watched task",
+        "stats.writeIOps",
+        _stats(lambda stats: stats.write_iops),
+    ),
+    _row(
+        "stats_read_bytes",
+        "Bytes that the watched task has read from disk",
+        "stats.readIOGiB",
+        _stats(lambda stats: _bytes(stats.read_io_gib)),
+    ),
+    _row(
+        "stats_written_bytes",
+        "Bytes that the watched task has written to disk",
+        "stats.writeIOGiB",
+        _stats(lambda stats: _bytes(stats.write_io_gib)),
+    ),
+)
+
+COLLECTOR = JobCollector(
+    WATCHED_TASKS,
+    read,
+    fold,
+    METRICS,
+    dump=msgspec.json.encode,
+    load=lambda saved, _: msgspec.json.decode(saved, type=WatchedTasks),
+)
