@@ -18,6 +18,7 @@ from exporter.batch.client import BatchClient
 from exporter.config import Account, Config, Defaults, is_loopback, label_name
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
+from exporter.failures import Failures
 from exporter.metric import Excluded
 from exporter.poller import NOTHING_SAVED, AccountPoller, Plan
 from exporter.selection import resolve
@@ -38,6 +39,7 @@ class Service:
     exposition: Exposition
     telemetry: Telemetry
     store: Store
+    failures: Failures
 
     @property
     def is_ready(self) -> bool:
@@ -85,7 +87,8 @@ async def open_service(
         if config.state_file is not None:
             state_file = StateFile(config.state_file, telemetry.state_file_works)
             stack.push_async_callback(state_file.close)
-        store = Store(exposition, Totals(exposition, state_file))
+        failures = Failures()
+        store = Store(exposition, Totals(exposition, state_file), failures)
         pollers = []
         for account in config.accounts:
             observer = telemetry.for_account(account.name)
@@ -94,7 +97,7 @@ async def open_service(
             saved = state_file.load(account.name) if state_file else NOTHING_SAVED
             pollers.append(AccountPoller(plan, client, store, observer, now, saved))
         telemetry.config_loaded(now())
-        yield Service(tuple(pollers), exposition, telemetry, store)
+        yield Service(tuple(pollers), exposition, telemetry, store, failures)
 
 
 async def _connect(

@@ -19,17 +19,20 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from exporter.counters import Counters, Key
 from exporter.errors import ConfigError
+from exporter.failures import LATEST, JobFailure
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 REMEMBERED = 30 * 86400.0
 """Seconds for which a job that left is remembered, so that it is not new when it comes back."""
 
@@ -54,6 +57,10 @@ CREATE TABLE state (
 CREATE TABLE record (
     account TEXT, job_id TEXT, collector TEXT, key TEXT, record BLOB NOT NULL,
     PRIMARY KEY (account, job_id, collector, key)
+) WITHOUT ROWID;
+CREATE TABLE failure (
+    account TEXT, time REAL NOT NULL, key TEXT, failure BLOB NOT NULL,
+    PRIMARY KEY (account, time, key)
 ) WITHOUT ROWID;
 """
 
@@ -90,7 +97,7 @@ class Changes:
     """What one poll changed, written together or not at all.
 
     `counters`: by owner and collector, with the keys that changed. `jobs`: None: forget the job.
-    `forgotten`: owners whose counters are gone.
+    `forgotten`: owners whose counters are gone. `failures`: new ones, for people to read.
     """
 
     account: str
@@ -98,6 +105,7 @@ class Changes:
     counters: tuple[tuple[Owner, str, Counters, frozenset[Key]], ...] = ()
     jobs: Mapping[str, SavedJob | None] = field(default_factory=dict)
     forgotten: tuple[Owner, ...] = ()
+    failures: Sequence[JobFailure] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class Saved:
     watched_since: float | None = None
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
+    failures: tuple[JobFailure, ...] = ()
 
 
 class StateFile:
@@ -298,6 +307,23 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
         connection.executemany("INSERT OR REPLACE INTO counter VALUES (?,?,?,?,?,?,?)", rows)
     for job_id, job in changes.jobs.items():
         _write_job(connection, account, job_id, job)
+    if changes.failures:
+        _write_failures(connection, account, changes.failures)
+
+
+def _write_failures(
+    connection: sqlite3.Connection, account: str, failures: Sequence[JobFailure]
+) -> None:
+    rows = (
+        (account, each.failure.time or 0.0, json.dumps(each.key), msgspec.json.encode(each))
+        for each in failures
+    )
+    connection.executemany("INSERT OR REPLACE INTO failure VALUES (?,?,?,?)", rows)
+    connection.execute(
+        "DELETE FROM failure WHERE account = :a AND time < (SELECT time FROM failure"
+        " WHERE account = :a ORDER BY time DESC LIMIT 1 OFFSET :n)",
+        {"a": account, "n": LATEST - 1},
+    )
 
 
 def _write_job(
@@ -362,6 +388,10 @@ def _load(connection: sqlite3.Connection, account: str) -> Saved:
             )
             for job_id, job, is_new, left_at in rows("job_id, job, is_new, left_at", "job")
         },
+        tuple(
+            msgspec.json.decode(_bytes(failure), type=JobFailure)
+            for (failure,) in rows("failure", "failure")
+        ),
     )
 
 

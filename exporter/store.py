@@ -6,7 +6,7 @@ at once (exposition.py); nothing else of the program keeps state about a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from exporter.collectors.pool_nodes import PoolNodes
 from exporter.counters import Increments, total
 from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
+from exporter.failures import Failures, JobFailure
 from exporter.selection import Rule, WatchedJob, watch
 from exporter.state_file import Owner, Saved, SavedJob
 from exporter.totals import ACCOUNT, HISTOGRAMS, Totals
@@ -46,9 +47,10 @@ from exporter.totals import ACCOUNT, HISTOGRAMS, Totals
 class Store:
     """States by account, job and collector, counters, and their rendering."""
 
-    def __init__(self, exposition: Exposition, totals: Totals) -> None:
+    def __init__(self, exposition: Exposition, totals: Totals, failures: Failures) -> None:
         self._exposition = exposition
         self._totals = totals
+        self._failures = failures
         self._accounts: dict[str, AccountState] = {}
         self._dirty: dict[tuple[str, tuple[str, str], str], None] = {}
 
@@ -60,6 +62,7 @@ class Store:
         """
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
         self._totals.add_account(account, known)
+        self._failures.restore(account, known.failures)
         for job_id, left in known.jobs.items():
             job = msgspec.json.decode(left.job, type=Job)
             rule = next((rule for rule in rules if rule.names(job)), None)
@@ -175,7 +178,9 @@ class Store:
         watched = state.jobs[job.id]
         self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
         self._show_job(account, watched, collector, folded.state)
-        self._count(account, watched, collector, folded, is_new=job.id in state.new_jobs)
+        is_new = job.id in state.new_jobs
+        failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
+        self._count(account, watched, collector, folded, failures, is_new=is_new)
         return folded.corrections
 
     def leaving(self, account: str) -> Mapping[str, WatchedJob]:
@@ -200,7 +205,9 @@ class Store:
         before = leaving.outcomes.get(collector, NOT_POLLED).state
         kind = collectors.JOB_COLLECTORS[collector]
         folded: Folded[Any] = kind.fold(before, reading, 0.0, leaving.is_new)
-        self._count(account, leaving.watched, collector, folded, is_new=leaving.is_new)
+        is_new, watched = leaving.is_new, leaving.watched
+        failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
+        self._count(account, watched, collector, folded, failures, is_new=is_new)
         # Should it come back, it goes on from here.
         outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
         state.leaving[job.id] = replace(leaving, outcomes=outcomes)
@@ -311,12 +318,22 @@ class Store:
             # What a group has counted outlives its jobs.
             self._dirty[account, owner_of(watched), table] = None
 
+    def _fail(
+        self, account: str, watched: WatchedJob, folded: Folded[Any], *, is_news: bool
+    ) -> Sequence[JobFailure]:
+        """Note what failed. `is_news`: it happened since the job is watched."""
+        failures = [
+            JobFailure(account, watched.job.id, watched.group, each) for each in folded.failures
+        ]
+        return self._failures.add(account, failures, is_news=is_news)
+
     def _count(
         self,
         account: str,
         watched: WatchedJob,
         collector: str,
         folded: Folded[Any],
+        failures: Sequence[JobFailure],
         *,
         is_new: bool,
     ) -> None:
@@ -340,6 +357,7 @@ class Store:
             account,
             counted,
             jobs={job.id: saved(job, collector, folded, is_new=is_new)},
+            failures=failures,
         )
 
     def _job_outcome(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from exporter import collectors
 from exporter.counters import Counters, Increments
 from exporter.exposition import Exposition
+from exporter.failures import JobFailure
 from exporter.metric import Identity
 from exporter.state_file import Changes, Owner, Saved, SavedJob
 
@@ -53,6 +54,7 @@ class Totals:
         increments: Iterable[tuple[Owner, str, Increments]],
         *,
         jobs: Mapping[str, SavedJob | None] | None = None,
+        failures: Sequence[JobFailure] = (),
         watched_since: float | None = None,
     ) -> None:
         """Add increments by owner and collector; save them with what they were counted from."""
@@ -79,7 +81,9 @@ class Totals:
                 self._show((account, owner, collector), counters)
 
         if changed or jobs or watched_since is not None:
-            self._save(Changes(account, watched_since, tuple(changed), jobs or {}), show)
+            counters = tuple(changed)
+            changes = Changes(account, watched_since, counters, jobs or {}, failures=failures)
+            self._save(changes, show)
 
     def save_jobs(self, account: str, jobs: Mapping[str, SavedJob | None]) -> None:
         """Save what is known of jobs, nothing having been counted."""

@@ -18,6 +18,7 @@ from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, Reading, changes_since
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
+from exporter.failures import Failures
 from exporter.selection import watch
 from exporter.state_file import Saved
 from exporter.store import Store
@@ -322,7 +323,7 @@ class Account:
     def __init__(self, **settings: Any) -> None:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
-        self.store = Store(self.exposition, Totals(self.exposition))
+        self.store = Store(self.exposition, Totals(self.exposition), Failures())
         self.store.add_account("acc", Saved(), (self.rule,))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:

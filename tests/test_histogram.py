@@ -22,6 +22,7 @@ from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
+from exporter.failures import Failures
 from exporter.histogram import histogram
 from exporter.metric import Table
 from exporter.selection import WatchedJob, resolve
@@ -176,7 +177,7 @@ def shown(exposition: Exposition, name: str) -> dict[str, float]:
 
 def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     exposition = Exposition(tables())
-    store = Store(exposition, Totals(exposition))
+    store = Store(exposition, Totals(exposition), Failures())
     store.add_account("a", Saved(), ())
     jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
 
@@ -205,7 +206,7 @@ def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
 
 def test_what_is_new_is_shown_in_full_at_the_next_listing_where_nothing_else_happens() -> None:
     exposition = Exposition(tables())
-    store = Store(exposition, Totals(exposition))
+    store = Store(exposition, Totals(exposition), Failures())
     store.add_account("a", Saved(), ())
     store.select("a", SelectedJobs(), 0.0)
     new = watched("new", None)

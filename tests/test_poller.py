@@ -33,6 +33,7 @@ from exporter.errors import (
     TaskNotConfigured,
 )
 from exporter.exposition import Exposition, Format
+from exporter.failures import Failures
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
 from exporter.store import Store
@@ -134,7 +135,7 @@ class World:
         self.api = api
         self.observer = Observer()
         self.exposition = Exposition(tables())
-        self.store = Store(self.exposition, Totals(self.exposition))
+        self.store = Store(self.exposition, Totals(self.exposition), Failures())
         plan = Plan(
             account="acc",
             rules=(resolve(JobRule(id_regex=".*"), Defaults()),),

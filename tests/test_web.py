@@ -155,7 +155,7 @@ async def test_the_page_links_to_what_there_is(http: aiohttp.ClientSession) -> N
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert response.headers["Content-Security-Policy"] == "default-src 'none'"
     links = [part.split('"')[0] for part in body.decode().split('href="')[1:]]
-    assert links == ["metrics", "-/healthy", "-/ready"]
+    assert links == ["metrics", "api/v1/failures", "-/healthy", "-/ready"]
     for link in links:
         response, _ = await get(http, f"/{link}")
         assert response.status in (200, 503)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from exporter.counters import CounterRow, Increments
+from exporter.failures import Failure
 from exporter.histogram import Histogram
 from exporter.metric import Metric
 from exporter.selection import WatchedJob
@@ -22,6 +23,7 @@ class Folded(Generic[S]):
     `corrections`: records that a full listing found other than reading by changes had left them.
     `records`: what changed of the state's long part, by key; None: it is gone.
     `observations`: increments of histograms; they are the group's or the account's, never a job's.
+    `failures`: what was seen to have failed and was not known to; at first, whatever has.
     """
 
     state: S
@@ -29,6 +31,7 @@ class Folded(Generic[S]):
     corrections: int = 0
     records: Sequence[tuple[tuple[str, ...], Any]] = ()
     observations: Increments = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ class Change(NamedTuple):
         )
 
     @property
+    def fails(self) -> bool:
+        """Whether this is the completion of a run that failed."""
+        return self.run.result == "failure" and self.completes
+
+    @property
     def retries(self) -> int:
         """By how much retryCount grew; a run that began anew counts from 0."""
         before = self.before.retries if self.before is not None else 0

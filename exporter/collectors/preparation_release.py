@@ -7,32 +7,31 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from exporter.batch import odata
-from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo
+from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_runs import RESULTS, STATES, Change, Node, Run, Runs, run_of
-from exporter.counters import CounterRow, Key, counter, total
+from exporter.collectors.node_runs import RESULTS, STATES, Change, Run, Runs
+from exporter.collectors.special_tasks import (
+    OPERATION,
+    PREPARATION,
+    PREPARED,
+    RELEASE,
+    RELEASED,
+    Kind,
+)
+from exporter.counters import Key, total
 from exporter.errors import TaskNotConfigured
-from exporter.histogram import Histogram, histogram
+from exporter.failures import Failure
 from exporter.metric import Merge, Metric, Sample
 from exporter.selection import WatchedJob
-
-OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
-
-PREPARATION = "jobPreparationTaskExecutionInfo"
-RELEASE = "jobReleaseTaskExecutionInfo"
-
-DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
-"""Seconds. From a script that only makes a directory to downloads that hold up a whole node."""
 
 
 class Api(incremental.Api, Protocol):
@@ -130,6 +129,7 @@ def fold(
     merged: list[Runs] = []
     records: list[tuple[tuple[str, ...], Run | None]] = []
     observations: dict[Key, float] = {}
+    failures: list[Failure] = []
     corrections = 0
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
         after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
@@ -140,6 +140,7 @@ def fold(
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         events += [event for change in counted for event in kind.events(change)]
         observations |= kind.durations.observed(durations_by_pool(pools, counted))
+        failures += kind.failures(reading.nodes, changes)
         if state is not None and full:
             since = missed_before(before)
             corrections += sum(_is_correction(change.run, since) for change in changes)
@@ -156,6 +157,7 @@ def fold(
         corrections,
         records,
         observations,
+        failures,
     )
 
 
@@ -175,113 +177,6 @@ def _is_correction(run: Run, since: float) -> bool:
     """Whether reading by changes should have brought this, and did not."""
     times = [time for time in (run.start, run.end) if time is not None]
     return run.state != "running" and (not times or max(times) < since)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One of the two kinds of task: its member on the wire, and its counters."""
-
-    name: str
-    member: str
-    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
-    completed: CounterRow
-    failed: CounterRow
-    codes: CounterRow
-    account_failed: CounterRow
-    durations: Histogram
-    retries: CounterRow | None
-
-    def runs(self, nodes: Iterable[NodeTaskStatus]) -> Iterator[tuple[Node, Run]]:
-        """The latest run on each node that had one."""
-        for node in nodes:
-            info = self.info(node)
-            if info is not None:
-                yield (node.pool_id or "", node.node_id or ""), run_of(info)
-
-    def zeros(self, pool_id: str) -> Iterator[Key]:
-        """Counters that are there as soon as their pool is."""
-        for result in RESULTS:
-            yield self.completed.name, (pool_id, result)
-        for category in (*CATEGORIES, UNKNOWN):
-            yield self.failed.name, (pool_id, category)
-        if self.retries is not None:
-            yield self.retries.name, (pool_id,)
-
-    def events(self, change: Change) -> Iterator[tuple[Key, float]]:
-        """What a change of a node's run counts."""
-        pool_id, run = change.node[0], change.run
-        if self.retries is not None:
-            yield (self.retries.name, (pool_id,)), change.retries
-        if not change.completes:
-            return
-        if run.result is not None:
-            yield (self.completed.name, (pool_id, run.result)), 1
-        if run.category is not None and run.code is not None:
-            yield (self.failed.name, (pool_id, run.category)), 1
-            yield (self.codes.name, (pool_id, run.category, run.code)), 1
-
-    @property
-    def counters(self) -> tuple[CounterRow, ...]:
-        """All of them."""
-        rows = (self.completed, self.failed, self.codes, self.retries)
-        return tuple(row for row in rows if row is not None)
-
-
-def _kind(
-    name: str, member: str, info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
-) -> Kind:
-    source = f"{OPERATION} {member}"
-    prefix = f"azure_batch_job_{name}"
-    return Kind(
-        name,
-        member,
-        info,
-        completed=counter(
-            f"{prefix}_tasks_completed_total",
-            f"Runs of the job {name} task on nodes that completed, each once, by result",
-            f"{source}.state, .result",
-            ("pool_id", "result"),
-        ),
-        failed=counter(
-            f"{prefix}_tasks_failed_total",
-            f"Runs of the job {name} task on nodes that failed, by category",
-            f"{source}.failureInfo.category",
-            ("pool_id", "category"),
-        ),
-        codes=counter(
-            f"{prefix}_task_failure_codes_total",
-            f"Runs of the job {name} task on nodes that failed, by category and code",
-            f"{source}.failureInfo",
-            ("pool_id", "category", "code"),
-        ),
-        account_failed=counter(
-            f"azure_batch_account_{name}_tasks_failed_total",
-            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
-            f"{source}.failureInfo.category",
-            ("category",),
-        ),
-        durations=histogram(
-            f"azure_batch_{name}_task_duration_seconds",
-            f"How long runs of {name} tasks on nodes took, of the jobs of a group or of all jobs"
-            " without one",
-            f"{source}.endTime - .startTime",
-            ("pool_id",),
-            DURATIONS,
-        ),
-        # A release task is not retried.
-        retries=counter(
-            f"{prefix}_task_retries_total",
-            f"Retries of the job {name} task on nodes",
-            f"growth of {source}.retryCount",
-            ("pool_id",),
-        )
-        if name == "preparation"
-        else None,
-    )
-
-
-PREPARED = _kind("preparation", PREPARATION, lambda node: node.preparation)
-RELEASED = _kind("release", RELEASE, lambda node: node.release)
 
 
 Samples = Callable[[PreparationRelease], Iterable[Sample]]

@@ -20,6 +20,7 @@ from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
 from exporter.counters import Increments, Key, counter, total
+from exporter.failures import Failure, latest
 from exporter.histogram import histogram
 from exporter.metric import Metric, present
 from exporter.selection import WatchedJob
@@ -57,11 +58,13 @@ class Reading:
 
     `started`: when the reading began, in Unix seconds of the service.
     `since`: changes from then on were asked for; None: all tasks were.
+    `failures`: what a record does not hold of those that failed; the latest.
     """
 
     tasks: tuple[tuple[str, Record], ...]
     started: float = 0.0
     since: float | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,45 @@ class JobTasks:
 async def read(api: Api, watched: WatchedJob, state: JobTasks | None, now: float) -> Reading:
     """Ask for the tasks of one job that changed or run, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
-    tasks, extent = await read_changes(
+    (tasks, failures), extent = await read_changes(
         api, OPERATION, state, resync_interval, now, lambda since: _tasks(api, job.id, since)
     )
-    return Reading(tasks, extent.started, extent.since)
+    return Reading(tasks, extent.started, extent.since, failures)
 
 
-async def _tasks(api: Api, job_id: str, since: float | None) -> tuple[tuple[str, Record], ...]:
+async def _tasks(
+    api: Api, job_id: str, since: float | None
+) -> tuple[tuple[tuple[str, Record], ...], tuple[Failure, ...]]:
     filter_ = None if since is None else changes_since(since)
     # Page by page: a record takes a third of what the answer's own objects take.
     tasks: list[tuple[str, Record]] = []
+    failures: list[Failure] = []
     async for page in api.list_tasks(job_id, filter_, FIELDS):
-        tasks += [(task.id, record_of(task)) for task in page]
-    return tuple(tasks)
+        records = [(task.id, record_of(task)) for task in page]
+        tasks += records
+        failed = [
+            failure_of(task)
+            for task, (_, record) in zip(page, records, strict=True)
+            if record.has_failed
+        ]
+        if failed:
+            failures = latest((*failures, *failed))
+    return tuple(tasks), tuple(failures)
+
+
+def failure_of(task: models.Task) -> Failure:
+    """What people want to know of a task that failed."""
+    info = task.execution_info or models.TaskExecutionInfo()
+    node = task.node_info or models.NodeInfo()
+    return Failure.of(
+        "task",
+        info.failure_info,
+        ended=models.unix_time(info.end_time or task.state_transition_time),
+        pool_id=node.pool_id,
+        node_id=node.node_id,
+        task_id=task.id,
+        exit_code=info.exit_code,
+    )
 
 
 def changes_since(since: float) -> str:
@@ -112,6 +141,7 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
     full = reading.since is None
     tasks, changes = before.tasks.merged(reading.tasks, full=full)
     counted = changes if state is not None or is_new else []
+    failed = {change.id for change in changes if change.fails}
     corrections = 0
     if state is not None and full:
         since = missed_before(before)
@@ -134,6 +164,7 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
             *(((task_id,), None) for task_id in tasks.missing if task_id in before.tasks),
         ],
         observations=_observations(counted),
+        failures=[each for each in reading.failures if each.task_id in failed],
     )
 
 

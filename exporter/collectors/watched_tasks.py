@@ -23,6 +23,7 @@ from exporter.batch.models import (
 )
 from exporter.collectors.collector import Folded, JobCollector
 from exporter.collectors.task_records import RESULTS, STATES
+from exporter.collectors.tasks import failure_of
 from exporter.errors import TaskGone
 from exporter.metric import Merge, Metric, Sample, state_set
 from exporter.selection import WATCHED_TASKS, WatchedJob
@@ -105,10 +106,16 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
 
 
 def fold(
-    _before: WatchedTasks | None, reading: WatchedTasks, _now: float, _is_new: bool
+    state: WatchedTasks | None, reading: WatchedTasks, _now: float, _is_new: bool
 ) -> Folded[WatchedTasks]:
     """What was read is the state; nothing is counted."""
-    return Folded(reading)
+    before = state.found if state else {}
+    failures = [
+        failure_of(found.task)
+        for task_id, found in reading.found.items()
+        if found != before.get(task_id) and has_failed(found.task)
+    ]
+    return Folded(reading, failures=failures)
 
 
 def has_failed(task: Task) -> bool:

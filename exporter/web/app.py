@@ -5,13 +5,16 @@ Nothing here asks Azure anything: a scrape gets what the polls have left.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from html import escape
+from itertools import islice
 
 from aiohttp import web
 
 import exporter
 from exporter.exposition import gzip_body
+from exporter.failures import LATEST
 from exporter.service import Service
 from exporter.web.negotiation import accepts_gzip, choose_format
 
@@ -23,6 +26,7 @@ def build_app(service: Service, telemetry_path: str) -> web.Application:
     app = web.Application(middlewares=[_no_sniffing])
     app[_SERVICE] = service
     app.router.add_get(telemetry_path, _metrics)
+    app.router.add_get("/api/v1/failures", _failures)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     if telemetry_path != "/":
@@ -65,6 +69,30 @@ async def _metrics(request: web.Request) -> web.Response:
     return web.Response(body=state.plain + own, headers=headers)
 
 
+async def _failures(request: web.Request) -> web.Response:
+    """The latest failures; `account`, `job_id`, `kind` and `limit` narrow them down."""
+    query = request.query
+    if unknown := query.keys() - {*_FAILURE_FILTERS, "limit"}:
+        return _bad_request(f"unknown parameter: {', '.join(sorted(unknown))}")
+    limit = query.get("limit", str(LATEST))
+    if not re.fullmatch(r"[0-9]{1,6}", limit):
+        return _bad_request(f"limit must be a number, not {limit!r}")
+    wanted = {name: query[name] for name in _FAILURE_FILTERS if name in query}
+    found = (
+        shown
+        for each in request.app[_SERVICE].failures.latest()
+        if (shown := each.shown).items() >= wanted.items()
+    )
+    return web.json_response({"failures": list(islice(found, int(limit)))})
+
+
+_FAILURE_FILTERS = ("account", "job_id", "kind")
+
+
+def _bad_request(reason: str) -> web.Response:
+    return web.json_response({"error": reason}, status=400)
+
+
 async def _healthy(_: web.Request) -> web.Response:
     return web.Response(text="Healthy.\n")
 
@@ -90,6 +118,7 @@ def _landing_page(telemetry_path: str) -> str:
 <p>Prometheus exporter for Azure Batch. Version {escape(exporter.__version__)}</p>
 <ul>
 <li><a href="{metrics}">Metrics</a></li>
+<li><a href="api/v1/failures">Latest failures</a> (JSON)</li>
 <li><a href="-/healthy">Health</a></li>
 <li><a href="-/ready">Readiness</a></li>
 </ul>

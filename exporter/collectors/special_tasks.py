@@ -1,0 +1,151 @@
+"""The two tasks that a job runs on each node beside its own: what they are called and count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
+from exporter.collectors.node_runs import RESULTS, Change, Node, Run, run_of
+from exporter.counters import CounterRow, Key, counter
+from exporter.failures import Failure
+from exporter.histogram import Histogram, histogram
+
+OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
+
+PREPARATION = "jobPreparationTaskExecutionInfo"
+RELEASE = "jobReleaseTaskExecutionInfo"
+
+DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds. From a script that only makes a directory to downloads that hold up a whole node."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two kinds of task: its member on the wire, and its counters."""
+
+    name: Literal["preparation", "release"]
+    member: str
+    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
+    completed: CounterRow
+    failed: CounterRow
+    codes: CounterRow
+    account_failed: CounterRow
+    durations: Histogram
+    retries: CounterRow | None
+
+    def runs(self, nodes: Iterable[NodeTaskStatus]) -> Iterator[tuple[Node, Run]]:
+        """The latest run on each node that had one."""
+        for node in nodes:
+            info = self.info(node)
+            if info is not None:
+                yield (node.pool_id or "", node.node_id or ""), run_of(info)
+
+    def zeros(self, pool_id: str) -> Iterator[Key]:
+        """Counters that are there as soon as their pool is."""
+        for result in RESULTS:
+            yield self.completed.name, (pool_id, result)
+        for category in (*CATEGORIES, UNKNOWN):
+            yield self.failed.name, (pool_id, category)
+        if self.retries is not None:
+            yield self.retries.name, (pool_id,)
+
+    def events(self, change: Change) -> Iterator[tuple[Key, float]]:
+        """What a change of a node's run counts."""
+        pool_id, run = change.node[0], change.run
+        if self.retries is not None:
+            yield (self.retries.name, (pool_id,)), change.retries
+        if not change.completes:
+            return
+        if run.result is not None:
+            yield (self.completed.name, (pool_id, run.result)), 1
+        if run.category is not None and run.code is not None:
+            yield (self.failed.name, (pool_id, run.category)), 1
+            yield (self.codes.name, (pool_id, run.category, run.code)), 1
+
+    def failures(
+        self, nodes: Iterable[NodeTaskStatus], changes: Iterable[Change]
+    ) -> Iterator[Failure]:
+        """What the service says of runs that were seen to fail; a run does not hold it."""
+        failed = {change.node: change.run for change in changes if change.fails}
+        for node in nodes if failed else ():
+            info = self.info(node)
+            where = (node.pool_id or "", node.node_id or "")
+            if info is None or where not in failed or run_of(info) != failed[where]:
+                continue  # no failure, not of this kind, or an older page's
+            del failed[where]
+            yield Failure.of(
+                self.name,
+                info.failure_info,
+                ended=unix_time(info.end_time or info.start_time),
+                pool_id=node.pool_id,
+                node_id=node.node_id,
+                exit_code=info.exit_code,
+            )
+
+    @property
+    def counters(self) -> tuple[CounterRow, ...]:
+        """All of them."""
+        rows = (self.completed, self.failed, self.codes, self.retries)
+        return tuple(row for row in rows if row is not None)
+
+
+def _kind(
+    name: Literal["preparation", "release"],
+    member: str,
+    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None],
+) -> Kind:
+    source = f"{OPERATION} {member}"
+    prefix = f"azure_batch_job_{name}"
+    return Kind(
+        name,
+        member,
+        info,
+        completed=counter(
+            f"{prefix}_tasks_completed_total",
+            f"Runs of the job {name} task on nodes that completed, each once, by result",
+            f"{source}.state, .result",
+            ("pool_id", "result"),
+        ),
+        failed=counter(
+            f"{prefix}_tasks_failed_total",
+            f"Runs of the job {name} task on nodes that failed, by category",
+            f"{source}.failureInfo.category",
+            ("pool_id", "category"),
+        ),
+        codes=counter(
+            f"{prefix}_task_failure_codes_total",
+            f"Runs of the job {name} task on nodes that failed, by category and code",
+            f"{source}.failureInfo",
+            ("pool_id", "category", "code"),
+        ),
+        account_failed=counter(
+            f"azure_batch_account_{name}_tasks_failed_total",
+            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
+            f"{source}.failureInfo.category",
+            ("category",),
+        ),
+        durations=histogram(
+            f"azure_batch_{name}_task_duration_seconds",
+            f"How long runs of {name} tasks on nodes took, of the jobs of a group or of all jobs"
+            " without one",
+            f"{source}.endTime - .startTime",
+            ("pool_id",),
+            DURATIONS,
+        ),
+        # A release task is not retried.
+        retries=counter(
+            f"{prefix}_task_retries_total",
+            f"Retries of the job {name} task on nodes",
+            f"growth of {source}.retryCount",
+            ("pool_id",),
+        )
+        if name == "preparation"
+        else None,
+    )
+
+
+PREPARED = _kind("preparation", PREPARATION, lambda node: node.preparation)
+RELEASED = _kind("release", RELEASE, lambda node: node.release)

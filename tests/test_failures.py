@@ -1,0 +1,376 @@
+"""Failures for people: what is kept of each, how it is shown, and how it is logged."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from exporter import config, logs
+from exporter.batch.client import BatchClient
+from exporter.batch.models import FailureInfo
+from exporter.collectors import preparation_release, tasks
+from exporter.collectors.preparation_release import PreparationRelease, Reading
+from exporter.collectors.tasks import JobTasks
+from exporter.failures import LATEST, Failure, Failures, JobFailure, latest
+from exporter.service import Service, open_service
+from exporter.simulator import SCENARIOS, Clock, World, serve
+from exporter.simulator.ledger import RunCompleted, TaskCompleted
+from exporter.state_file import Changes, StateFile
+from exporter.web.app import build_app, listen
+from tests.fake_batch import FakeBatch
+from tests.killable import Exporter
+from tests.test_collectors import nodes, run
+from tests.test_selection import job, rule
+from tests.test_tasks import failed, succeeded
+from tests.truth import seconds
+
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+INFO = {
+    "category": "UserError",
+    "code": "FailureExitCode",
+    "message": "The task exited with an exit code representing a failure",
+    "details": [{"name": "Message", "value": "unexpected exit code"}],
+}
+FAILED = run(
+    state="completed",
+    startTime="2026-01-01T10:00:00Z",
+    endTime="2026-01-01T10:00:05.25Z",
+    exitCode=3,
+    result="Failure",
+    failureInfo=INFO,
+)
+ENDED = datetime(2026, 1, 1, 10, 0, 5, 250_000, tzinfo=UTC).timestamp()
+
+
+def failure(number: int, *, node: str | None = None, time: float | None = None) -> JobFailure:
+    of = Failure("task", "usererror", "FailureExitCode", time, task_id=f"t{number}", node_id=node)
+    return JobFailure("acc", "job-1", None, of)
+
+
+# What collectors tell
+
+
+def folded(state: PreparationRelease | None, *entries: dict[str, Any]) -> Any:
+    return preparation_release.fold(state, Reading("pool-1", nodes(*entries), 0.0, 0.0), 0.0, False)
+
+
+def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
+    entry = {"jobPreparationTaskExecutionInfo": FAILED}
+    first = folded(None, entry)
+    assert first.failures == [
+        Failure(
+            "preparation",
+            "usererror",
+            "FailureExitCode",
+            ENDED,
+            pool_id="pool-1",
+            node_id="tvm-0",
+            exit_code=3,
+            message=INFO["message"],
+            details=(("Message", "unexpected exit code"),),
+        )
+    ]
+    again = folded(first.state, {"nodeId": "tvm-0", **entry}, {"nodeId": "tvm-0", **entry})
+    assert again.failures == []
+    released = folded(again.state, {**entry, "jobReleaseTaskExecutionInfo": FAILED})
+    assert [(each.kind, each.node_id) for each in released.failures] == [("release", "tvm-0")]
+    rerun = {**FAILED, "startTime": "2026-01-01T11:00:00Z", "exitCode": 4}
+    # Of two records of one node, which pages may hold, the later is told.
+    both = folded(
+        released.state,
+        {"nodeId": "n", **entry},
+        {"nodeId": "n", "jobPreparationTaskExecutionInfo": rerun},
+    )
+    assert [(each.node_id, each.exit_code) for each in both.failures] == [("n", 4)]
+
+
+async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchClient) -> None:
+    listing = {"value": [failed("a", failureInfo=INFO), succeeded("b"), failed("c", exitCode=None)]}
+    batch.json("/jobs/job-1/tasks", listing)
+    state: JobTasks | None = None
+    told = []
+    for _ in range(2):
+        watched = preparation_release.WatchedJob(job("job-1"), rule(id="job-1"))
+        folded = tasks.fold(state, await tasks.read(client, watched, state, 0.0), 0.0, True)
+        state = folded.state
+        told += folded.failures
+    assert [(each.task_id, each.exit_code, each.message) for each in told] == [
+        ("a", 1, INFO["message"]),
+        ("c", None, "task a on node tvm-7"),
+    ]
+
+
+def test_a_text_without_end_is_cut() -> None:
+    info = msgspec.convert(
+        {"code": "x" * 5000, "message": "ü" * 5000, "details": [{"name": "n", "value": "v"}] * 50},
+        FailureInfo,
+    )
+    found = Failure.of("task", info, ended=None, task_id="t")
+    assert (len(found.code), len(found.message or ""), len(found.details)) == (1001, 1001, 20)
+    assert found.category == "unknown"
+    assert Failure.of("task", None, ended=None).code == "other"
+
+
+# What is kept
+
+
+def test_the_latest_of_all_accounts_come_first_and_each_account_has_a_limit() -> None:
+    failures = Failures()
+    many = [failure(number, time=float(number)) for number in range(3 * LATEST)]
+    failures.add("acc", many, is_news=False)
+    other = JobFailure("other", "j", "g", Failure("task", "unknown", "other", 1.5, task_id="t"))
+    failures.add("other", [other], is_news=False)
+    found = failures.latest()
+    assert [each.failure.time for each in found] == [
+        *(float(3 * LATEST - 1 - number) for number in range(LATEST)),
+        1.5,
+    ]
+    assert len(latest(each.failure for each in many)) == LATEST
+
+
+def test_the_same_failure_read_twice_is_one_and_the_node_is_kept() -> None:
+    failures = Failures()
+    plain, with_node = failure(1, time=5.0), failure(1, time=5.0, node="tvm-1")
+    assert failures.add("acc", [plain, plain], is_news=True) == [plain]
+    assert failures.add("acc", [with_node], is_news=True) == [with_node]
+    assert failures.add("acc", [plain], is_news=True) == []
+    assert failures.latest() == [with_node]
+    later = failure(1, time=6.0)
+    assert failures.add("acc", [later], is_news=True) == [later]
+
+
+# What is logged
+
+
+@pytest.fixture
+def lines() -> Iterator[Callable[[], list[str]]]:
+    """Log lines since they were asked for, without time, level and source."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.LogfmtFormatter())
+    log = logging.getLogger("exporter.failures")
+    log.addHandler(handler)
+
+    def read() -> list[str]:
+        text = stream.getvalue()
+        stream.truncate(0)
+        stream.seek(0)
+        return [line.partition(" msg=")[2] for line in text.splitlines()]
+
+    yield read
+    log.removeHandler(handler)
+
+
+def test_each_failure_is_one_line(lines: Callable[[], list[str]]) -> None:
+    failures = Failures(lambda: 0.0)
+    of = Failure(
+        "preparation",
+        "usererror",
+        "FailureExitCode",
+        ENDED,
+        pool_id="pool-1",
+        node_id="tvm-0",
+        exit_code=3,
+        message='no "disk"\nleft',
+    )
+    failures.add("acc", [JobFailure("acc", "job-1", "nf", of)], is_news=True)
+    failures.add("acc", [failure(1)], is_news=True)
+    failures.add("acc", [failure(1)], is_news=True)
+    failures.add("acc", [failure(2)], is_news=False)  # it was there before we were
+    assert lines() == [
+        '"job preparation task failed" account=acc job_id=job-1 job_group=nf category=usererror'
+        " code=FailureExitCode pool_id=pool-1 node_id=tvm-0 exit_code=3"
+        ' failed_at=2026-01-01T10:00:05.250Z failure_message="no \\"disk\\"\\nleft"',
+        '"task failed" account=acc job_id=job-1 category=usererror code=FailureExitCode task_id=t1',
+    ]
+
+
+def test_a_storm_of_failures_does_not_flood_the_log(lines: Callable[[], list[str]]) -> None:
+    now = 0.0
+    failures = Failures(lambda: now)
+    failures.add("acc", [failure(number) for number in range(1000)], is_news=True)
+    told = lines()
+    assert len(told) == 31
+    assert told[-1] == (
+        '"failures come too fast to log each: /api/v1/failures has the latest" account=acc'
+    )
+    now = 2.0
+    failures.add("acc", [failure(number) for number in range(1000, 1010)], is_news=True)
+    told = lines()
+    assert told[0] == '"970 failures were not logged" account=acc'
+    assert told[1].endswith("task_id=t1000") and len(told) == 3
+    failures.add("other", [failure(1)], is_news=True)  # another account has a limit of its own
+    assert len(lines()) == 1
+
+
+# What is served
+
+
+@pytest.fixture
+async def service(
+    batch: FakeBatch, make_config: Callable[..., config.Config], official: Callable[[str], Any]
+) -> AsyncIterator[Service]:
+    """A service of a job with two failures."""
+    batch.json("/jobs", {"value": [{"id": "job-1", "state": "active"}]})
+    batch.json("/jobs/job-1/taskcounts", official("JobGetTaskCounts"))
+    entry = {"poolId": "pool-1", "nodeId": "tvm-1", "jobPreparationTaskExecutionInfo": FAILED}
+    batch.json("/jobs/job-1/jobpreparationandreleasetaskstatus", {"value": [entry]})
+    batch.json("/jobs/job-1/tasks", {"value": [failed("a", ended="10:01:00")]})
+    batch.json("/nodecounts", {"value": []})
+    made = make_config(
+        batch.endpoint, defaults={"collect": ["task_counts", "preparation_release", "tasks"]}
+    )
+    async with open_service(made) as opened:
+        await opened.run_once()
+        yield opened
+
+
+async def ask(service: Service, query: str = "") -> tuple[int, Any]:
+    server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
+    try:
+        async with (
+            aiohttp.ClientSession(server.urls[0]) as session,
+            session.get(f"/api/v1/failures{query}") as response,
+        ):
+            return response.status, await response.json()
+    finally:
+        await server.close()
+
+
+async def test_failures_as_json(service: Service) -> None:
+    preparation = {
+        "account": "myaccount",
+        "job_id": "job-1",
+        "kind": "preparation",
+        "category": "usererror",
+        "code": "FailureExitCode",
+        "time": "2026-01-01T10:00:05.250Z",
+        "pool_id": "pool-1",
+        "node_id": "tvm-1",
+        "exit_code": 3,
+        "message": INFO["message"],
+        "details": INFO["details"],
+    }
+    task = {
+        "account": "myaccount",
+        "job_id": "job-1",
+        "kind": "task",
+        "category": "usererror",
+        "code": "FailureExitCode",
+        "time": "2026-01-01T10:01:00.000Z",
+        "task_id": "a",
+        "exit_code": 1,
+        "message": "task a on node tvm-7",
+    }
+    assert await ask(service) == (200, {"failures": [task, preparation]})
+    for query, expected in (
+        ("?limit=1", [task]),
+        ("?limit=0", []),
+        ("?kind=preparation", [preparation]),
+        ("?account=myaccount&job_id=job-1&limit=5", [task, preparation]),
+        ("?account=other", []),
+    ):
+        assert await ask(service, query) == (200, {"failures": expected})
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("?limit=-1", "limit must be a number, not '-1'"),
+        ("?limit=" + "9" * 5000, "limit must be a number, not"),
+        ("?state=x", "unknown parameter: state"),
+    ],
+)
+async def test_a_query_that_cannot_be_is_refused(service: Service, query: str, error: str) -> None:
+    status, body = await ask(service, query)
+    assert status == 400
+    assert body["error"].startswith(error)
+
+
+# Over restarts
+
+
+async def test_the_state_file_keeps_the_latest(tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "s.db", lambda _: None)
+    for first in range(0, 3 * LATEST, LATEST):
+        numbers = range(first, first + LATEST)
+        file.write(
+            Changes("acc", failures=[failure(n, time=float(n)) for n in numbers]), lambda: None
+        )
+    file.write(Changes("other", failures=[failure(1)]), lambda: None)
+    await file.close()
+    file = StateFile(tmp_path / "s.db", lambda _: None)
+    kept = file.load("acc").failures
+    assert len(file.load("other").failures) == 1
+    await file.close()
+    assert {each.failure.time for each in kept} == {float(2 * LATEST + n) for n in range(LATEST)}
+    assert kept[0] == failure(2 * LATEST, time=2.0 * LATEST)
+
+
+# Against the truth
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kind"), [("flaky-tasks", "task"), ("prep-storm", "preparation")]
+)
+async def test_failures_are_those_of_the_ledger_over_a_restart_too(
+    scenario: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    lines: Callable[[], list[str]],
+) -> None:
+    """Polled every second: each failed run and task once, with its time and exit code."""
+    world = World(SCENARIOS[scenario], seed=3, jobs=6, nodes=4, start=START, ledger=True)
+    clock = Clock(START, speed=0.0)
+    async with serve(world, clock) as simulation:
+        monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
+        exporter = Exporter(simulation, clock, tmp_path, "", saves=True)
+        await exporter.start()
+        await exporter.round()
+        before = {json.dumps(each.shown) for each in shown(exporter)}
+        assert lines() == []  # they are shown, but are no news
+        since = world.tick
+        for second in range(90):
+            clock.advance(1.0)
+            await exporter.poll()
+            if second == 40:
+                await exporter.stop()
+                await exporter.start()
+        found = Counter(
+            (each.job_id, f.kind, f.node_id or f.task_id, f.time, f.exit_code, f.code, f.category)
+            for each in shown(exporter)
+            if json.dumps(each.shown) not in before and (f := each.failure)
+        )
+        await exporter.stop()
+    true = Counter(
+        (e.job_id, e.kind, e.node_id, seconds(e.ended), e.exit_code, e.code, low(e.category))
+        for e in world.ledger.of(RunCompleted, since_tick=since)
+        if e.result == "failure"
+    ) + Counter(
+        (e.job_id, "task", e.task_id, seconds(e.tick), e.exit_code, e.code, low(e.category))
+        for e in world.ledger.of(TaskCompleted, since_tick=since)
+        if e.result == "failure"
+    )
+    assert found == true
+    assert kind in {of for _, of, *_ in true}
+
+
+def shown(exporter: Exporter) -> list[JobFailure]:
+    assert exporter.service is not None
+    return exporter.service.failures.latest()
+
+
+def low(category: str | None) -> str:
+    return (category or "unknown").lower()
