@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease, Reading
+from exporter.counters import Counters
 from exporter.errors import AuthenticationFailed, JobGone, ServiceError, TaskNotConfigured
 from exporter.exposition import Exposition, Format
 from exporter.metric import Identity
@@ -132,8 +134,19 @@ def test_preparation_and_release(golden: Golden) -> None:
             {PREPARATION: run(state="completed", result="failure"), "poolId": "pool-0"},
         ),
     )
-    snapshot = preparation_release.fold(None, reading, 0.0, False).state
-    golden("preparation_release.prom", text("preparation_release", JOB, snapshot))
+    folded = preparation_release.fold(None, reading, 0.0, True)
+    golden("preparation_release.prom", text("preparation_release", JOB, folded.state))
+    counters = Counters().add(folded.increments).add({})
+    shown = text("preparation_release counters", JOB, counters)
+    golden("preparation_release_counters.prom", shown)
+
+
+def test_every_family_has_a_golden_exposition() -> None:
+    folder = Path(__file__).parent / "golden"
+    shown = "".join(file.read_text() for file in folder.glob("*.prom"))
+    for table in tables().values():
+        for row in table.metrics:
+            assert f"\n# TYPE {row.name} {row.type}\n{row.name}" in shown, row.name
 
 
 def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
