@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from exporter.batch import client as client_module
+from exporter.batch import transport as transport_module
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
+from exporter.batch.transport import Transport
 from exporter.collectors import preparation_release
 from exporter.config import Defaults, JobRule
 from exporter.selection import WatchedJob, resolve
@@ -58,6 +59,8 @@ class Unobserved:
 
     def request_done(self, operation: str, code: str, seconds: float) -> None: ...
 
+    def retried(self, operation: str) -> None: ...
+
 
 async def measure(records: int) -> None:
     """Poll the job in both ways and print what each cost."""
@@ -71,7 +74,7 @@ async def measure(records: int) -> None:
     endpoint, account, key = server.stdout.readline().split()
     received = 0
 
-    read = client_module._read
+    read = transport_module._read
 
     async def counting(response: aiohttp.ClientResponse) -> bytes:
         nonlocal received
@@ -79,17 +82,16 @@ async def measure(records: int) -> None:
         received += len(body)
         return body
 
-    client_module._read = counting
+    transport_module._read = counting
     async with aiohttp.ClientSession() as session:
-        client = BatchClient(
-            endpoint,
-            "2024-07-01.20.0",
+        transport = Transport(
             session=session,
             auth=SharedKeyAuth(account, base64.b64decode(key)),
-            budget=Budget(1000.0, 0.0, lambda _: None),
+            budget=Budget(1000.0, lambda _: None),
             observer=Unobserved(),
             request_timeout=60.0,
         )
+        client = BatchClient(endpoint, "2024-07-01.20.0", transport)
         now = START.timestamp()
         costs: dict[str, list[tuple[float, int, int]]] = {"full": [], "changes": []}
         states: dict[str, preparation_release.PreparationRelease | None] = {}

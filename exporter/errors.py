@@ -23,6 +23,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+MAX_TEXT = 1000
+"""Characters of an error answer's text that are kept."""
+
 
 class ExporterError(Exception):
     """Base of all failures that are expected."""
@@ -40,10 +43,12 @@ class PollError(ExporterError):
     """A poll could not be finished.
 
     `account_wide`: the cause is not the job's, so that every poll of the account meets it.
+    `is_transient`: the same request may well succeed a little later.
     """
 
     reason: ClassVar[str] = "error"
     account_wide: ClassVar[bool] = False
+    is_transient: bool = False
 
 
 class CredentialError(PollError):
@@ -57,6 +62,7 @@ class RequestTimeout(PollError):
     """The answer, its body included, was not there within the request timeout."""
 
     reason = "timeout"
+    is_transient = True
 
 
 class ConnectionFailed(PollError):
@@ -64,6 +70,7 @@ class ConnectionFailed(PollError):
 
     reason = "connection"
     account_wide = True
+    is_transient = True
 
 
 class InvalidResponse(PollError):
@@ -103,14 +110,18 @@ class ServiceError(PollError):
         values: tuple[tuple[str, str], ...] = (),
         request_id: str = "",
     ) -> None:
-        details = "; ".join(f"{key}: {value}" for key, value in values)
+        details = "; ".join(f"{key}: {value}" for key, value in values[:10])
         text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
-        super().__init__(f"{text} ({details})" if details else text)
+        # Whoever answered, a log line is not the place for megabytes.
+        super().__init__((f"{text} ({details})" if details else text)[:MAX_TEXT])
         self.status = status
         self.code = code
         self.message = message
         self.values = values
         self.request_id = request_id
+        # As Microsoft's own clients decide it.
+        is_of_server = status >= 500 and status not in (501, 505)
+        self.is_transient = is_of_server or status in (408, 429)
 
 
 class AuthenticationFailed(ServiceError):

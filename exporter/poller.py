@@ -109,10 +109,12 @@ class AccountPoller:
             job_id.lower(): w.job for job_id, w in self._store.jobs(self._plan.account).items()
         }
 
+        interval = self._plan.discovery_interval
+
         async def read() -> None:
             asked_at = self._now() + self._api.clock_offset
             selected = await jobs.read(
-                self._api, self._plan.rules, known, self._now(), self._plan.max_jobs
+                self._until(interval), self._plan.rules, known, self._now(), self._plan.max_jobs
             )
             self._log_dropped(selected.dropped)
             before = dict(self._store.jobs(self._plan.account))
@@ -124,7 +126,6 @@ class AccountPoller:
             self._add_polls()
             self._add_last_polls()
 
-        interval = self._plan.discovery_interval
         await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
 
     def _log_dropped(self, dropped: int) -> None:
@@ -169,14 +170,15 @@ class AccountPoller:
 
             async def read() -> None:
                 # Counts do not say whose they are: by now the id may be another job's.
-                if not is_same_job(await self._api.get_job(job_id), job):
+                api = self._until(watched.rule.interval)
+                if not is_same_job(await api.get_job(job_id), job):
                     raise JobGone(404)
                 for name in watched.rule.collect:
                     kind = JOB_COLLECTORS[name]
                     state = self._store.leaving_state(account, job_id, name)
                     if state is not None and kind.is_settled(state):
                         continue
-                    reading = await kind.read(self._api, watched, state, self._now())
+                    reading = await kind.read(api, watched, state, self._now())
                     self._store.put_last_reading(account, job, name, reading)
 
             is_gone = False
@@ -198,7 +200,7 @@ class AccountPoller:
 
     async def _poll_pool_nodes(self) -> None:
         async def read() -> None:
-            snapshot = await pool_nodes.read(self._api)
+            snapshot = await pool_nodes.read(self._until(self._plan.interval))
             self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
 
         await self._poll(
@@ -220,7 +222,8 @@ class AccountPoller:
         async def read() -> None:
             try:
                 state = self._store.outcome(account, collector, job_id).state
-                reading = await kind.read(self._api, watched, state, self._now())
+                api = self._until(watched.rule.interval)
+                reading = await kind.read(api, watched, state, self._now())
             except JobGone:
                 self._forget(watched.job)
             else:
@@ -230,6 +233,10 @@ class AccountPoller:
 
         rule = watched.rule
         await self._poll((collector, job_id), watched.job, rule.interval, rule.stale_after, read)
+
+    def _until(self, interval: float) -> BatchClient:
+        """The client for one poll: what fails is tried again, but not past the poll's interval."""
+        return self._api.until(asyncio.get_running_loop().time() + interval)
 
     def _forget(self, job: Job) -> None:
         current = self._store.jobs(self._plan.account).get(job.id)

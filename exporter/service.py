@@ -15,6 +15,7 @@ from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.transport import Transport
 from exporter.config import Account, Config, Defaults, is_loopback, label_name
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
@@ -92,7 +93,7 @@ async def open_service(
         pollers = []
         for account in config.accounts:
             observer = telemetry.for_account(account.name)
-            client = await _connect(stack, account, config.defaults, observer)
+            client = await _connect(stack, account, observer)
             plan = _plan(account, config.defaults)
             saved = state_file.load(account.name) if state_file else NOTHING_SAVED
             pollers.append(AccountPoller(plan, client, store, observer, now, saved))
@@ -101,7 +102,7 @@ async def open_service(
 
 
 async def _connect(
-    stack: AsyncExitStack, account: Account, defaults: Defaults, observer: AccountTelemetry
+    stack: AsyncExitStack, account: Account, observer: AccountTelemetry
 ) -> BatchClient:
     try:
         authentication = auth.build(account)
@@ -117,15 +118,14 @@ async def _connect(
             trust_env=not is_loopback(urlsplit(account.endpoint).hostname or ""),
         )
     )
-    return BatchClient(
-        account.endpoint,
-        account.api_version,
+    transport = Transport(
         session=session,
         auth=authentication,
-        budget=Budget(account.requests_per_second, defaults.interval, observer.throttled),
+        budget=Budget(account.requests_per_second, observer.throttled),
         observer=observer,
         request_timeout=account.request_timeout,
     )
+    return BatchClient(account.endpoint, account.api_version, transport)
 
 
 def _info_labels(config: Config) -> tuple[str, ...]:

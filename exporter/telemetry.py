@@ -59,6 +59,12 @@ ROWS: tuple[Row, ...] = (
         (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
     ),
     Row(
+        "azure_batch_exporter_retries_total",
+        "counter",
+        "Requests that were repeated because an attempt failed.",
+        ("account", "operation"),
+    ),
+    Row(
         "azure_batch_exporter_throttled_seconds_total",
         "counter",
         "Time for which the account was paused because the service asked for it.",
@@ -210,6 +216,7 @@ class AccountTelemetry:
         self._request_duration = telemetry.histogram(
             "azure_batch_exporter_request_duration_seconds"
         )
+        self._retries = telemetry.counter("azure_batch_exporter_retries_total")
         self._poll_duration = telemetry.histogram("azure_batch_exporter_poll_duration_seconds")
         self._throttled = telemetry.counter("azure_batch_exporter_throttled_seconds_total").labels(
             account
@@ -225,6 +232,10 @@ class AccountTelemetry:
         """An HTTP attempt ended."""
         self._requests.labels(self._account, operation, code).inc()
         self._request_duration.labels(self._account, operation).observe(seconds)
+
+    def retried(self, operation: str) -> None:
+        """An attempt is repeated."""
+        self._retries.labels(self._account, operation).inc()
 
     def throttled(self, seconds: float) -> None:
         """The service asked for a pause."""

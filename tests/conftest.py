@@ -17,6 +17,7 @@ from exporter import config
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.transport import Transport
 from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
 from tests.tools import find_tool
@@ -36,10 +37,14 @@ class Observed:
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
+        self.retries: list[str] = []
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         assert seconds >= 0
         self.requests.append((operation, code))
+
+    def retried(self, operation: str) -> None:
+        self.retries.append(operation)
 
 
 @pytest.fixture
@@ -67,15 +72,15 @@ async def client(
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
     async with aiohttp.ClientSession() as session:
-        yield BatchClient(
-            batch.endpoint,
-            "2024-07-01.20.0",
+        transport = Transport(
             session=session,
             auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
-            budget=Budget(1000.0, 0.0, pauses.append),
+            budget=Budget(1000.0, pauses.append),
             observer=observed,
             request_timeout=0.15,
+            jitter=lambda: 0.01,
         )
+        yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)
 
 
 @pytest.fixture

@@ -18,7 +18,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from exporter.batch import auth
-from exporter.batch.auth import REFRESH_BEFORE, SharedKeyAuth, TokenAuth, string_to_sign
+from exporter.batch.auth import (
+    FORGET_AT_MOST_EVERY,
+    REFRESH_BEFORE,
+    SharedKeyAuth,
+    TokenAuth,
+    string_to_sign,
+)
 from exporter.config import Account
 from exporter.errors import CredentialError
 from tests.conftest import FIXTURES
@@ -64,7 +70,7 @@ class Credential:
 def make() -> tuple[Credential, TokenAuth]:
     credential = Credential()
     token_auth = TokenAuth(
-        credential,  # type: ignore[arg-type]
+        lambda: credential,  # type: ignore[arg-type, return-value]
         "https://batch.core.windows.net//.default",
         lambda: credential.now,
     )
@@ -110,9 +116,35 @@ async def test_a_renewal_that_fails_does_no_harm_while_the_token_is_good() -> No
 
 
 async def test_a_refused_token_is_not_used_again() -> None:
-    _, token_auth = make()
-    await bearer(token_auth)
-    token_auth.forget()
+    credential, token_auth = make()
+    refused = await token_auth.headers("GET", "https://x", {})
+    assert token_auth.forget(refused)
+    assert token_auth.forget(refused)  # refused twice at the same time: one other token is enough
+    assert await bearer(token_auth) == "Bearer token-2"
+    assert token_auth.forget(refused)
+    assert await bearer(token_auth) == "Bearer token-2"
+    # A credential keeps its token: another one was made.
+    assert credential.closed
+    assert not token_auth.forget({"Authorization": "Bearer token-2"})
+    credential.now += FORGET_AT_MOST_EVERY
+    assert token_auth.forget({"Authorization": "Bearer token-2"})
+    assert await bearer(token_auth) == "Bearer token-3"
+
+
+async def test_a_secret_that_is_gone_when_a_token_was_refused_is_told() -> None:
+    credential = Credential()
+    made: list[Any] = [credential]
+
+    def make_credential() -> Any:
+        if not made:
+            raise ValueError("/run/secret cannot be read")
+        return made.pop()
+
+    token_auth = TokenAuth(make_credential, "https://x/.default", lambda: 0.0)
+    assert token_auth.forget(await token_auth.headers("GET", "https://x", {}))
+    with pytest.raises(CredentialError, match="/run/secret cannot be read"):
+        await bearer(token_auth)
+    made.append(credential)
     assert await bearer(token_auth) == "Bearer token-2"
 
 

@@ -458,3 +458,134 @@ def test_literals_are_written_as_the_filter_grammar_wants_them() -> None:
     assert odata.literal("it's") == "'it''s'"
     assert odata.any_of(["a", "b"]) == "(a) or (b)"
     assert odata.all_of(["a"]) == "a"
+
+
+# Trying again
+
+
+def in_time(client: BatchClient, seconds: float = 1.0) -> BatchClient:
+    return client.until(asyncio.get_running_loop().time() + seconds)
+
+
+async def broken(request: web.Request) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        batch_error(500, "InternalError", "no"),
+        batch_error(503, "ServerBusy", "busy"),
+        batch_error(408, "RequestTimeout", "late"),
+        reply("<html>Bad Gateway</html>", 502),
+        batch_error(429, "TooManyRequests", "slow down", headers={"Retry-After": "0"}),
+        broken,
+    ],
+    ids=["500", "503", "408", "502", "429", "connection"],
+)
+async def test_what_may_pass_is_tried_again_with_the_same_request_id(
+    failing: Any, batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    batch.on("/jobs/j", failing, failing, reply({"id": "j"}))
+    assert (await in_time(client).get_job("j")).id == "j"
+    # aiohttp itself repeats a request once whose kept-alive connection was closed.
+    assert observed.retries in (["Job_Get"], ["Job_Get"] * 2)
+    assert len(batch.requests) == 3
+    assert len({request.headers["client-request-id"] for request in batch.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        batch_error(400, "InvalidQueryParameterValue", "no"),
+        batch_error(403, "Forbidden", "no"),
+        batch_error(404, "JobNotFound", "no"),
+        batch_error(409, "JobBeingDeleted", "no"),
+        batch_error(501, "NotImplemented", "no"),
+        reply("[]"),
+    ],
+    ids=["400", "403", "404", "409", "501", "invalid"],
+)
+async def test_what_will_not_pass_is_asked_once(
+    failing: Any, batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    batch.on("/jobs/j", failing)
+    await client_error(in_time(client).get_job("j"))
+    assert len(batch.requests) == 1
+    assert observed.retries == []
+
+
+async def test_nothing_is_tried_again_past_the_deadline(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.on("/jobs/j", batch_error(500, "InternalError", "no"))
+    await client_error(in_time(client, 0.005).get_job("j"))
+    assert len(batch.requests) == 1  # the next one would have come after 0.01 s
+    await client_error(in_time(client, 0.06).get_job("j"))
+    assert 3 <= len(batch.requests) <= 4  # 0.01, 0.02, and 0.04 s would be too late
+
+
+async def test_a_service_that_is_down_is_not_asked_several_times_as_often(
+    batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    batch.on("/jobs/j", batch_error(500, "InternalError", "no"))
+    for _ in range(30):
+        await client_error(in_time(client, 0.02).get_job("j"))
+    assert len(observed.retries) == 20
+    assert len(batch.requests) == 50
+
+
+class Renewable:
+    """Gives tokens that the account refuses, but for the last."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = [f"Bearer {number}" for number in range(tokens)]
+
+    async def headers(self, *_: Any) -> dict[str, str]:
+        return {"Authorization": self.tokens[0]}
+
+    def forget(self, headers: Any) -> bool:
+        if len(self.tokens) == 1:
+            return False
+        self.tokens.remove(headers["Authorization"])
+        return True
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(("tokens", "asked"), [(1, 1), (2, 2), (3, 2)])
+async def test_a_refused_token_is_renewed_once(
+    tokens: int, asked: int, batch: FakeBatch, client: BatchClient
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        good = request.headers["Authorization"] == "Bearer 1"
+        refused = batch_error(401, "AuthenticationFailed", "no")
+        return await (reply({"id": "j"}) if good else refused)(request)
+
+    batch.on("/jobs/j", answer)
+    client._transport._auth = Renewable(tokens)
+    if tokens == 2:
+        assert (await client.get_job("j")).id == "j"
+    elif tokens == 1:
+        assert isinstance(await client_error(client.get_job("j")), errors.AuthenticationFailed)
+    else:
+        client._transport._auth = Renewable(3)
+        client._transport._auth.tokens.insert(1, "Bearer bad")
+        assert isinstance(await client_error(client.get_job("j")), errors.AuthenticationFailed)
+    assert len(batch.requests) == asked
+
+
+async def test_clocks_that_differ_are_named_where_the_service_refuses(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    date = {"Date": "Mon, 01 Jan 2001 00:00:00 GMT"}
+    batch.on("/jobs/j", batch_error(403, "AuthenticationFailed", "no", headers=date))
+    error = await client_error(client.get_job("j"))
+    assert "this machine's clock is" in str(error) and "s ahead of the service's" in str(error)
+
+
+async def test_the_text_of_an_error_is_bounded(batch: FakeBatch, client: BatchClient) -> None:
+    batch.on("/jobs/j", batch_error(400, "x" * 10_000, "y" * 1_000_000))
+    assert len(str(await client_error(client.get_job("j")))) == errors.MAX_TEXT

@@ -13,6 +13,7 @@ from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
+from exporter.batch.transport import Transport
 from exporter.collectors import tasks
 from exporter.collectors.tasks import JobTasks
 from exporter.selection import WatchedJob
@@ -46,15 +47,14 @@ def connect(
     tmp_path: Any,
 ) -> BatchClient:
     (account,) = config_of(simulation, monkeypatch, tmp_path).accounts
-    return BatchClient(
-        account.endpoint,
-        account.api_version,
+    transport = Transport(
         session=session,
         auth=auth.build(account),
-        budget=Budget(1000.0, 30.0, lambda _: None),
+        budget=Budget(1000.0, lambda _: None),
         observer=Silent(),
         request_timeout=10.0,
     )
+    return BatchClient(account.endpoint, account.api_version, transport)
 
 
 def failures_of(job: Any) -> Counter[tuple[str, str]]:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
@@ -40,6 +41,9 @@ _SIGNED_HEADERS = (
     "range",
 )
 
+FORGET_AT_MOST_EVERY = 60.0
+"""Seconds between two tokens that are asked for because the service refused the one before."""
+
 REFRESH_BEFORE = 300.0
 """Seconds before a token's end at which a new one is asked for, where it does not say itself."""
 
@@ -50,8 +54,8 @@ class Auth(Protocol):
     async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
         """The headers that authenticate this request. CredentialError where there are none."""
 
-    def forget(self) -> None:
-        """The service refused what `headers` gave: do not give it again where it can be renewed."""
+    def forget(self, headers: Mapping[str, str]) -> bool:
+        """The service refused these headers: do not give them again. False: there are no others."""
 
     async def close(self) -> None:
         """Free what is held."""
@@ -85,26 +89,34 @@ class SharedKeyAuth:
         signature = base64.b64encode(digest).decode()
         return {**dated, "Authorization": f"SharedKey {self._account}:{signature}"}
 
-    def forget(self) -> None:
+    def forget(self, _: Mapping[str, str]) -> bool:
         """A key cannot be renewed from here."""
+        return False
 
     async def close(self) -> None:
         """Nothing is held."""
 
 
 class TokenAuth:
-    """Bearer tokens from one credential, renewed before they expire.
+    """Bearer tokens from a credential, renewed before they expire.
 
-    A renewal that fails does no harm while the token is still good.
+    A renewal that fails does no harm while the token is still good. `make_credential`: makes a
+    credential that remembers nothing; ValueError where its secret cannot be read.
     """
 
     def __init__(
-        self, credential: AsyncTokenCredential, scope: str, now: Callable[[], float] = time.time
+        self,
+        make_credential: Callable[[], AsyncTokenCredential],
+        scope: str,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        self._credential = credential
+        self._make_credential = make_credential
+        self._credential = make_credential()
+        self._has_refused_token = False
         self._scope = scope
         self._now = now
         self._token: AccessTokenInfo | None = None
+        self._forgotten_at = -math.inf
         self._lock = asyncio.Lock()
 
     async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
@@ -115,9 +127,17 @@ class TokenAuth:
                 token = await self._renewed()
         return {"Authorization": f"Bearer {token.token}"}
 
-    def forget(self) -> None:
-        """Ask for another token with the next request."""
+    def forget(self, headers: Mapping[str, str]) -> bool:
+        """Ask for another token with the next request, but not more often than makes sense."""
+        token = self._token
+        if token is None or headers.get("Authorization") != f"Bearer {token.token}":
+            return True  # it is another one by now
+        if self._now() - self._forgotten_at < FORGET_AT_MOST_EVERY:
+            return False
+        self._forgotten_at = self._now()
         self._token = None
+        self._has_refused_token = True
+        return True
 
     async def close(self) -> None:
         """Close the credential and its connections."""
@@ -130,6 +150,9 @@ class TokenAuth:
         current = self._token
         if current is not None and not self._is_due(current):
             return current
+        if self._has_refused_token:
+            # Credentials keep their tokens, and would give the same one again.
+            await self._replace_credential()
         try:
             self._token = await _get_token(self._credential, self._scope)
         except CredentialError as error:
@@ -138,6 +161,15 @@ class TokenAuth:
             log.warning("token could not be renewed, the old one is still good: %s", error)
             return current
         return self._token
+
+    async def _replace_credential(self) -> None:
+        old = self._credential
+        try:
+            self._credential = self._make_credential()
+        except ValueError as error:
+            raise CredentialError(str(error)) from error
+        self._has_refused_token = False
+        await old.close()
 
 
 async def _get_token(credential: AsyncTokenCredential, scope: str) -> AccessTokenInfo:
@@ -161,7 +193,8 @@ def build(account: config.Account) -> Auth:
     auth = account.auth
     if auth.method == "shared_key":
         return SharedKeyAuth(account.name, secret.read_account_key(auth))
-    return TokenAuth(_credential(auth, _authority(account.endpoint)), auth.scope)
+    authority = _authority(account.endpoint)
+    return TokenAuth(lambda: _credential(auth, authority), auth.scope)
 
 
 def _authority(endpoint: str) -> str | None:

@@ -1,0 +1,275 @@
+"""Requests to one account: signed, within its budget, bounded in time and size, tried again.
+
+Every failure leaves here as one of `exporter.errors`; nothing above knows HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+import exporter
+from exporter.batch import models
+from exporter.batch.auth import Auth
+from exporter.batch.budget import Budget
+from exporter.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    CredentialError,
+    Forbidden,
+    InvalidResponse,
+    JobGone,
+    NotModified,
+    PollError,
+    RequestTimeout,
+    ServiceError,
+    TaskGone,
+    TaskNotConfigured,
+    TooManyRequests,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+MAX_BODY = 64 * 1024 * 1024
+"""Bytes of one answer, decompressed. A page of 1,000 records is about 1.3 MB."""
+
+FIRST_DELAY = 1.0
+MAX_DELAY = 30.0
+"""Seconds before an attempt is repeated, at most: the first time, and ever (full jitter)."""
+
+MAX_SKEW = 300.0
+"""Seconds by which clocks may differ before that is named as the likely cause of a refusal."""
+
+NOT_CONFIGURED_CODES = frozenset(
+    {
+        # Documented is the second; the service answers with the first.
+        "JobPreparationTaskOrReleaseTaskNotSpecified",
+        "JobPreparationTaskNotSpecified",
+        "JobReleaseTaskNotSpecified",
+    }
+)
+
+JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
+
+
+class RequestObserver(Protocol):
+    """Is told of every HTTP attempt."""
+
+    def request_done(self, operation: str, code: str, seconds: float) -> None:
+        """`code`: the HTTP status, or `timeout`, `connection`, `invalid`."""
+
+    def retried(self, operation: str) -> None:
+        """An attempt that failed is repeated."""
+
+
+class Transport:
+    """Sends GET requests to one account.
+
+    `request_timeout`: seconds for an attempt, body included. The session's life is the caller's;
+    `auth` and `budget` are this account's own. `jitter`: a random number from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession,
+        auth: Auth,
+        budget: Budget,
+        observer: RequestObserver,
+        request_timeout: float,
+        now: Callable[[], float] = time.time,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._session = session
+        self._auth = auth
+        self._budget = budget
+        self._observer = observer
+        self._request_timeout = request_timeout
+        self._now = now
+        self._jitter = jitter
+        self._clock_offset = 0.0
+
+    @property
+    def clock_offset(self) -> float:
+        """Seconds by which the service's clock is ahead of ours, from the header Date."""
+        return self._clock_offset
+
+    async def close(self) -> None:
+        """Free the credential."""
+        await self._auth.close()
+
+    async def get(
+        self,
+        operation: str,
+        url: str,
+        decoder: msgspec.json.Decoder[T],
+        conditions: Mapping[str, str] = NO_HEADERS,
+        *,
+        until: float,
+    ) -> T:
+        """The decoded body of an answer.
+
+        `until`: time of the event loop past which no further attempt is begun.
+        """
+        loop = asyncio.get_running_loop()
+        headers = {
+            **conditions,
+            "Accept": "application/json",
+            "client-request-id": str(uuid.uuid4()),
+            "User-Agent": f"azure-batch-exporter/{exporter.__version__}",
+        }
+        may_renew = True
+        delay = FIRST_DELAY
+        while True:
+            await self._budget.acquire(until)
+            credentials = await self._credentials(url, headers)
+            try:
+                answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
+            except AuthenticationFailed:
+                if not may_renew or not self._auth.forget(credentials):
+                    raise
+                may_renew = False
+            except PollError as error:
+                wait = self._jitter() * min(delay, MAX_DELAY)
+                if not error.is_transient or loop.time() + wait >= until:
+                    raise
+                if not self._budget.may_retry():
+                    raise
+                await asyncio.sleep(wait)
+                delay *= 2
+            else:
+                self._budget.succeeded()
+                return answer
+            self._observer.retried(operation)
+
+    async def _credentials(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await self._auth.headers("GET", url, headers)
+        except TimeoutError as error:
+            raise CredentialError(f"no token within {self._request_timeout:g} s") from error
+
+    async def _attempt(
+        self,
+        operation: str,
+        url: str,
+        decoder: msgspec.json.Decoder[T],
+        headers: Mapping[str, str],
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        code: int | str | None = None
+        try:
+            async with (
+                asyncio.timeout(self._request_timeout),
+                # The link's own encoding is what the service signs and expects back.
+                self._session.get(
+                    URL(url, encoded=True), headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                body = await _read(response)
+            code = response.status
+            self._read_clock(response.headers)
+            if response.status == 200:
+                return decoder.decode(body)
+            raise self._failure(response, body)
+        except TimeoutError as error:
+            code = "timeout"
+            raise RequestTimeout(
+                f"{operation}: no whole answer within {self._request_timeout:g} s"
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            code = "connection"
+            raise ConnectionFailed(f"{operation}: {error or type(error).__name__}") from error
+        except (ValueError, RecursionError) as error:
+            # Not JSON, not of the documented types, or a nextLink that is no URL.
+            code = "invalid"
+            raise InvalidResponse(f"{operation}: {error}") from error
+        finally:
+            if code is not None:  # None: cancelled, nobody waits for the answer any more
+                self._observer.request_done(operation, str(code), loop.time() - started)
+
+    def _read_clock(self, headers: Mapping[str, str]) -> None:
+        try:
+            theirs = parsedate_to_datetime(headers["Date"]).timestamp()
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return
+        # The header has whole seconds: what is below that is no difference.
+        offset = theirs - self._now()
+        self._clock_offset = offset if abs(offset) > 1.0 else 0.0
+
+    def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> PollError:
+        """The error for an answer that is not 200; a request for a pause is passed on."""
+        status = response.status
+        code, message = "", response.reason or ""
+        values: tuple[tuple[str, str], ...] = ()
+        try:
+            parsed = _ERROR.decode(body)
+        except (ValueError, RecursionError):
+            pass  # a proxy's page, or nothing: the status is all there is
+        else:
+            code, message = parsed.code, parsed.text
+            values = tuple((item.key or "", item.value or "") for item in parsed.values or ())
+        kind = _kind(status, code, response.headers)
+        if kind is TooManyRequests:
+            self._budget.pause(_retry_after(response.headers))
+        if kind is AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
+            ahead = "behind" if self._clock_offset > 0 else "ahead of"
+            skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
+            values = (*values, ("this machine's clock is", skew))
+        return kind(status, code, message, values, response.headers.get("request-id", ""))
+
+
+def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
+    if status == 401 or (status == 403 and code == "AuthenticationFailed"):
+        return AuthenticationFailed
+    if status == 429 or (status == 503 and "Retry-After" in headers):
+        return TooManyRequests
+    if (status, code) in JOB_GONE:
+        return JobGone
+    if status == 409 and code in NOT_CONFIGURED_CODES:
+        return TaskNotConfigured
+    if (status, code) == (404, "TaskNotFound"):
+        return TaskGone
+    return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise ValueError(f"the answer is longer than {MAX_BODY} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that Retry-After asks for: a number, or a date against the answer's own Date."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("Date", ""))
+        return (until - now).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+_ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
