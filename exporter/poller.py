@@ -10,12 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from exporter.account import is_same_job
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
+from exporter.collectors.collector import Folded, JobCollector
 from exporter.errors import JobGone, PollError, UnexpectedError
 from exporter.scheduler import Poll, PollObserver, Scheduler
 from exporter.selection import Rule
@@ -38,6 +39,9 @@ class AccountObserver(PollObserver, Protocol):
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing found so many records other than they were known."""
+
+    def polls_saved(self, count: float, reason: str) -> None:
+        """So many polls were not needed."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class AccountPoller:
         self._observer = observer
         self._now = now
         self._scheduler = Scheduler(plan.max_concurrency, observer)
-        self._succeeded: dict[tuple[str, ...], float] = {}
+        self._failing_since: dict[tuple[str, ...], float] = {}
+        self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
         self._has_dropped = False
         store.add_account(plan.account, saved, plan.rules)
@@ -123,6 +128,8 @@ class AccountPoller:
                 current = self._store.jobs(self._plan.account).get(job_id)
                 if current is None or not is_same_job(current.job, watched.job):
                     self._remove_polls(job_id)
+                elif current.job != watched.job:
+                    self._note_activity(job_id)
             self._add_polls()
             self._add_last_polls()
 
@@ -152,7 +159,8 @@ class AccountPoller:
                     known = None
                 if wanted and known is None:
                     run = partial(self._poll_job, job_id, collector)
-                    self._scheduler.add(Poll(key, rule.interval, run))
+                    patience = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
+                    self._scheduler.add(Poll(key, rule.interval, run, patience))
 
     def _add_last_polls(self) -> None:
         """Ask a job that left the selection once more: what it did last is not lost."""
@@ -196,7 +204,8 @@ class AccountPoller:
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
             self._scheduler.remove((collector, job_id))
-            self._succeeded.pop((collector, job_id), None)
+            self._failing_since.pop((collector, job_id), None)
+        self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self) -> None:
         async def read() -> None:
@@ -207,17 +216,18 @@ class AccountPoller:
             (pool_nodes.NAME,), None, self._plan.interval, self._plan.stale_after, read
         )
 
-    async def _poll_job(self, job_id: str, collector: str) -> None:
+    async def _poll_job(self, job_id: str, collector: str) -> float | None:
         account = self._plan.account
         watched = self._store.jobs(account).get(job_id)
         if watched is None:
-            return
+            return None
         kind = JOB_COLLECTORS[collector]
         known = self._store.outcome(account, collector, job_id).shown
         if known is not None and kind.is_settled(known):
             # Discovery has just confirmed that it is still the same job.
             self._store.confirm(account, job_id, collector, self._now())
-            return
+            self._observer.polls_saved(1, "settled")
+            return None
 
         async def read() -> None:
             try:
@@ -228,11 +238,31 @@ class AccountPoller:
                 self._forget(watched.job)
             else:
                 now = self._now()
-                corrections = self._store.put_reading(account, watched.job, collector, reading, now)
-                self._observer.corrected(collector, corrections)
+                folded = self._store.put_reading(account, watched.job, collector, reading, now)
+                if folded is not None:
+                    self._observer.corrected(collector, folded.corrections)
+                    if _is_busy(watched.job, kind, folded):
+                        self._note_activity(job_id)
 
         rule = watched.rule
-        await self._poll((collector, job_id), watched.job, rule.interval, rule.stale_after, read)
+        key = (collector, job_id)
+        await self._poll(key, watched.job, rule.interval, rule.stale_after, read)
+        return None if key in self._failing_since else self._idle_wait(job_id, rule)
+
+    def _note_activity(self, job_id: str) -> None:
+        """Something of the job waits, runs or has changed: it is polled as often as others."""
+        self._busy_at[job_id] = asyncio.get_running_loop().time()
+        for collector in JOB_COLLECTORS:
+            self._scheduler.hasten((collector, job_id))
+
+    def _idle_wait(self, job_id: str, rule: Rule) -> float | None:
+        """Seconds to the next poll of a job of which nothing happens; None: an interval."""
+        now = asyncio.get_running_loop().time()
+        idle_for = now - self._busy_at.setdefault(job_id, now)
+        if rule.idle_interval <= rule.interval or idle_for < rule.idle_interval:
+            return None
+        self._observer.polls_saved(rule.idle_interval / rule.interval - 1, "idle")
+        return rule.idle_interval
 
     def _until(self, interval: float) -> BatchClient:
         """The client for one poll: what fails is tried again, but not past the poll's interval."""
@@ -267,13 +297,13 @@ class AccountPoller:
             error = UnexpectedError(f"{type(problem).__name__}: {problem}")
             error.__cause__ = problem
         else:
-            self._succeeded[key] = loop.time()
+            self._failing_since.pop(key, None)
             self._log_recovery(collector, job, before.error)
             return
         finally:
             self._observer.poll_done(collector, loop.time() - started)
         # Half a turn of grace: a poll is never exactly on time.
-        failed = loop.time() - self._succeeded.get(key, started) + interval / 2
+        failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
         stale = failed >= stale_after * interval
         self._store.fail(self._plan.account, collector, job, error, stale=stale)
         self._log_failure(collector, job, before.error, error)
@@ -303,3 +333,10 @@ class AccountPoller:
         if before is not None and not before.account_wide:
             context = self._context(job.id if job else None, collector)
             log.info("poll succeeds again", extra=context)
+
+
+def _is_busy(job: Job, kind: JobCollector[Any, Any], folded: Folded[Any]) -> bool:
+    if any(folded.increments.values()):
+        return True
+    # Tasks that still wait when their job is over wait for ever.
+    return (job.state or "").lower() != "completed" and kind.is_busy(folded.state)

@@ -17,11 +17,16 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Poll:
-    """Something to do again and again. `run` raises nothing. `interval` in seconds."""
+    """Something to do again and again. Times in seconds.
+
+    `run`: raises nothing, and gives the time to its next turn where that is not the interval.
+    `patience`: for so long it lets others go first that fell due after it.
+    """
 
     key: Key
     interval: float
-    run: Callable[[], Awaitable[None]]
+    run: Callable[[], Awaitable[float | None]]
+    patience: float = 0.0
 
 
 class PollObserver(Protocol):
@@ -40,13 +45,14 @@ class _Turn:
     number: int
     poll: Poll = field(compare=False)
     cancelled: bool = field(default=False, compare=False)
+    is_running: bool = field(default=False, compare=False)
 
 
 class Scheduler:
     """Runs polls, each at its own interval and never beside itself.
 
     `max_concurrency`: polls under way at once. Those that are due wait in the order in which they
-    fell due.
+    fell due, their patience added: after a pause the cheap ones come first.
     """
 
     def __init__(self, max_concurrency: int, observer: PollObserver) -> None:
@@ -54,6 +60,7 @@ class Scheduler:
         self._observer = observer
         self._turns: dict[Key, _Turn] = {}
         self._queue: list[_Turn] = []
+        self._ready: list[tuple[float, _Turn]] = []
         self._count = 0
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
@@ -71,9 +78,9 @@ class Scheduler:
         The first turn comes at a moment of the coming interval that depends on the key alone, so
         that many polls added together are spread over it evenly.
         """
-        phase = 0.0 if at_once else zlib.crc32("\0".join(poll.key).encode()) / 2**32
         if not self._first_round_done:
             self._first_round.add(poll.key)
+        phase = 0.0 if at_once else _phase(poll.key)
         self._push(poll, asyncio.get_running_loop().time() + phase * poll.interval)
 
     def remove(self, key: Key) -> None:
@@ -82,6 +89,14 @@ class Scheduler:
         turn = self._turns.pop(key, None)
         if turn is not None:
             turn.cancelled = True
+
+    def hasten(self, key: Key) -> None:
+        """A poll whose next turn is further away than its interval comes within that."""
+        turn = self._turns.get(key)
+        now = asyncio.get_running_loop().time()
+        if turn is not None and not turn.is_running and turn.due > now + turn.poll.interval:
+            turn.cancelled = True
+            self._push(turn.poll, now + _phase(key) * turn.poll.interval)
 
     def polls(self) -> dict[Key, Poll]:
         """The polls that are run, by key."""
@@ -127,10 +142,13 @@ class Scheduler:
     async def _next_due(self) -> _Turn:
         loop = asyncio.get_running_loop()
         while True:
-            while self._queue and self._queue[0].cancelled:
-                heapq.heappop(self._queue)
-            if self._queue and self._queue[0].due <= loop.time():
-                return heapq.heappop(self._queue)
+            while self._queue and (self._queue[0].cancelled or self._queue[0].due <= loop.time()):
+                turn = heapq.heappop(self._queue)
+                heapq.heappush(self._ready, (turn.due + turn.poll.patience, turn))
+            while self._ready:
+                _, turn = heapq.heappop(self._ready)
+                if not turn.cancelled:
+                    return turn
             self._changed.clear()
             deadline = self._queue[0].due if self._queue else None
             try:
@@ -141,10 +159,11 @@ class Scheduler:
 
     async def _take(self, turn: _Turn) -> None:
         loop = asyncio.get_running_loop()
-        poll = turn.poll
+        poll, wait = turn.poll, None
+        turn.is_running = True
         self._observer.poll_started(loop.time() - turn.due)
         try:
-            await poll.run()
+            wait = await poll.run()
         except asyncio.CancelledError:
             turn.cancelled = True  # the scheduler stops
             raise
@@ -156,7 +175,8 @@ class Scheduler:
                 missed = int(max(0.0, loop.time() - turn.due) / poll.interval)
                 if missed:
                     self._observer.polls_skipped(missed)
-                self._push(poll, turn.due + (missed + 1) * poll.interval)
+                next_due = turn.due + (missed + 1) * poll.interval
+                self._push(poll, next_due if wait is None else max(next_due, turn.due + wait))
 
     def _push(self, poll: Poll, due: float) -> None:
         self._count += 1
@@ -164,3 +184,8 @@ class Scheduler:
         self._turns[poll.key] = turn
         heapq.heappush(self._queue, turn)
         self._changed.set()
+
+
+def _phase(key: Key) -> float:
+    """Where in its interval a poll has its turn: the same for the same key, and evenly spread."""
+    return zlib.crc32("\0".join(key).encode()) / 2**32

@@ -32,6 +32,7 @@ class Rule:
     interval: float
     stale_after: int
     resync_interval: float
+    idle_interval: float
     group: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     metadata_labels: tuple[str, ...] = ()
@@ -106,6 +107,9 @@ def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
         stale_after=rule.stale_after if rule.stale_after is not None else defaults.stale_after,
         resync_interval=(
             rule.resync_interval if rule.resync_interval is not None else defaults.resync_interval
+        ),
+        idle_interval=(
+            rule.idle_interval if rule.idle_interval is not None else defaults.idle_interval
         ),
         group=rule.group,
         labels=tuple(sorted(rule.labels.items())),

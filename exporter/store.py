@@ -163,14 +163,16 @@ class Store:
         self._exposition.put(collectors.POOL_NODES, identity_of(account), snapshot)
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
-    def put_reading(self, account: str, job: Job, collector: str, reading: Any, now: float) -> int:
+    def put_reading(
+        self, account: str, job: Job, collector: str, reading: Any, now: float
+    ) -> Folded[Any] | None:
         """A poll of a job succeeded: fold what it read into the state and count what happened.
 
-        Ignored where the job is not selected any more, or is another one by now. Gives the number
-        of corrections that a full listing made.
+        Gives what it came to; None where it was ignored, because the job is not selected any more,
+        or is another one by now.
         """
         if not self._is_current(account, job):
-            return 0
+            return None
         state = self._accounts[account]
         before = self.outcome(account, collector, job.id).state
         kind = collectors.JOB_COLLECTORS[collector]
@@ -181,7 +183,7 @@ class Store:
         is_new = job.id in state.new_jobs
         failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
         self._count(account, watched, collector, folded, failures, is_new=is_new)
-        return folded.corrections
+        return folded
 
     def leaving(self, account: str) -> Mapping[str, WatchedJob]:
         """Jobs that left the selection and are still to be asked for what they did last."""

@@ -84,6 +84,13 @@ ROWS: tuple[Row, ...] = (
         ("account", "reason"),
     ),
     Row(
+        "azure_batch_exporter_polls_saved_total",
+        "counter",
+        "Polls that were not needed; idle: of a job of which nothing waits, runs or changes;"
+        " settled: of what cannot change in the life of its job.",
+        ("account", "reason"),
+    ),
+    Row(
         "azure_batch_exporter_poll_lag_seconds",
         "gauge",
         "How late the latest poll started.",
@@ -224,6 +231,9 @@ class AccountTelemetry:
         self._skipped = telemetry.counter("azure_batch_exporter_polls_skipped_total").labels(
             account, "overrun"
         )
+        self._saved = telemetry.counter("azure_batch_exporter_polls_saved_total")
+        for reason in ("idle", "settled"):
+            self.polls_saved(0, reason)
         self._corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
         telemetry.series_dropped(account, 0)
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
@@ -248,6 +258,10 @@ class AccountTelemetry:
     def polls_skipped(self, count: int) -> None:
         """So many turns were left out."""
         self._skipped.inc(count)
+
+    def polls_saved(self, count: float, reason: str) -> None:
+        """So many polls were not needed."""
+        self._saved.labels(self._account, reason).inc(count)
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing made so many corrections."""

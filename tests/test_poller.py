@@ -6,8 +6,10 @@ import asyncio
 import datetime as dt
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, cast
 
 import msgspec
@@ -50,6 +52,7 @@ class Api:
     def __init__(self, **jobs: Any) -> None:
         self.jobs: dict[str, Any] = jobs
         self.created: dict[str, dt.datetime] = {}
+        self.states: dict[str, str] = {}
         self.listing: PollError | None = None
         self.nodes: Any = ()
         self.preparation: dict[str, Any] = {}
@@ -67,7 +70,11 @@ class Api:
         if self.listing:
             raise self.listing
         yield tuple(
-            Job(job_id, state="active", creation_time=self.created.get(job_id, CREATED))
+            Job(
+                job_id,
+                state=self.states.get(job_id, "active"),
+                creation_time=self.created.get(job_id, CREATED),
+            )
             for job_id in self.jobs
             if job_id not in self.hidden
         )
@@ -118,6 +125,7 @@ class Observer:
         self.done: list[str] = []
         self.skipped = 0
         self.corrections = 0
+        self.saved: Counter[str] = Counter()
 
     def poll_started(self, lag: float) -> None: ...
 
@@ -129,6 +137,9 @@ class Observer:
 
     def corrected(self, collector: str, records: int) -> None:
         self.corrections += records
+
+    def polls_saved(self, count: float, reason: str) -> None:
+        self.saved[reason] += count
 
 
 class World:
@@ -470,3 +481,85 @@ def test_a_job_created_again_is_not_asked_for_what_the_one_before_it_did_last() 
         assert done == 0
 
     play(Api(again=3), story)
+
+
+async def until(condition: Callable[[], bool], seconds: int) -> None:
+    """Wait for something to happen, for so long at most."""
+    for _ in range(seconds):
+        if condition():
+            return
+        await asyncio.sleep(1)
+    raise AssertionError("it did not happen")
+
+
+def times_of(world: World, what: str) -> list[float]:
+    return [when for asked, when in world.api.asked if asked == what]
+
+
+def test_an_idle_job_is_polled_less_often_until_something_happens() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(1000)
+        asked = times_of(world, "idle")
+        gaps = [later - before for before, later in pairwise(asked)]
+        # It is not new and quiet at once: its first tasks may be on their way.
+        assert gaps[:4] == [30.0] * 4
+        assert gaps[4:] == [120.0] * len(gaps[4:]) and len(gaps) > 8
+        assert world.observer.saved["idle"] == 3.0 * len(gaps[4:]) + 3.0
+        world.api.jobs["idle"] = 5
+        await asyncio.sleep(121)
+        assert world.active("idle") == 5
+        seen = world.api.asked[-1][1]
+        await asyncio.sleep(300)
+        after = [when for when in times_of(world, "idle") if when > seen]
+        assert [later - before for before, later in pairwise(after)] == [30.0] * (len(after) - 1)
+        assert len(times_of(world, "busy")) > 40  # the other was polled as ever
+
+    play(Api(idle=0, busy=1), story)
+
+
+def test_all_of_a_job_is_polled_more_often_at_once_when_something_happens() -> None:
+    async def story(world: World) -> None:
+        world.api.preparation["idle"] = ()
+        await asyncio.sleep(1000)
+        late = times_of(world, "preparation of idle")
+        assert late[-1] - late[-2] == 120.0
+        polls = len(times_of(world, "idle"))
+        await until(lambda: len(times_of(world, "idle")) > polls, 121)
+        world.api.jobs["idle"] = 5
+        await asyncio.sleep(120)
+        seen = asyncio.get_running_loop().time()
+        await asyncio.sleep(31)
+        assert [when for when in times_of(world, "preparation of idle") if when > seen]
+
+    play(Api(idle=0), story)
+
+
+def test_a_failure_of_an_idle_jobs_poll_is_looked_at_as_often_as_any() -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(600)
+        world.api.jobs["idle"] = ConnectionFailed("no")
+        await until(lambda: world.success("idle") == 0, 121)
+        await asyncio.sleep(45)
+        assert world.active("idle") == 0  # the last values stay for three intervals
+        await asyncio.sleep(30)
+        assert world.active("idle") is None
+
+    play(Api(idle=0), story)
+
+
+def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
+    api = Api(over=3)
+    api.states["over"] = "completed"
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(1000)
+        asked = times_of(world, "over")
+        assert asked[-1] - asked[-2] == 120.0
+        api.states["over"] = "active"  # a discovery says so
+        seen = asyncio.get_running_loop().time()
+        await asyncio.sleep(100)
+        after = [when for when in times_of(world, "over") if when > seen]
+        assert len(after) >= 2 and after[-1] - after[-2] == 30.0
+
+    rules = (resolve(JobRule(id_regex=".*", states=("active", "completed")), Defaults()),)
+    play(api, story, rules=rules)

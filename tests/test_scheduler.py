@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ class Log:
         self.starts: list[tuple[float, Key]] = []
         self.under_way: set[Key] = set()
         self.most_under_way = 0
+        self.waits: list[float | None] = []
 
     def poll_started(self, lag: float) -> None:
         self.lags.append(lag)
@@ -28,13 +30,14 @@ class Log:
         self.skipped.append(count)
 
     def poll(self, key: Key, interval: float, duration: float = 0.0) -> Poll:
-        async def run() -> None:
+        async def run() -> float | None:
             assert key not in self.under_way, "a poll overlaps with itself"
             self.starts.append((asyncio.get_running_loop().time(), key))
             self.under_way.add(key)
             self.most_under_way = max(self.most_under_way, len(self.under_way))
             await asyncio.sleep(duration)
             self.under_way.remove(key)
+            return self.waits.pop(0) if self.waits else None
 
         return Poll(key, interval, run)
 
@@ -174,3 +177,53 @@ def test_the_same_keys_give_the_same_timetable(count: int) -> None:
             scheduler.add(log.poll((f"job-{number}",), 30.0))
 
     assert run_for(100.0, main).starts == run_for(100.0, main).starts
+
+
+def test_a_poll_may_say_when_its_next_turn_is() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        log.waits = [None, 35.0, 60.0, 1.0, None]
+        scheduler.add(log.poll(("a",), 10.0), at_once=True)
+
+    log = run_for(140.0, main)
+    # It is never sooner than the interval.
+    assert log.times(("a",)) == [0.0, 10.0, 45.0, 105.0, 115.0, 125.0, 135.0]
+
+
+def test_a_poll_that_waits_for_long_can_be_hastened() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        log.waits = [1000.0]
+        scheduler.add(log.poll(("a",), 10.0), at_once=True)
+        await asyncio.sleep(50.0)
+        scheduler.hasten(("a",))
+        scheduler.hasten(("a",))  # it is on its way: nothing is gained
+        scheduler.hasten(("unknown",))
+
+    log = run_for(75.0, main)
+    first, second, third, *_ = log.times(("a",))
+    assert first == 0.0
+    assert 50.0 <= second < 60.0
+    assert third == second + 10.0
+
+
+def test_a_poll_under_way_is_not_hastened_beside_itself() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        scheduler.add(log.poll(("a",), 10.0, duration=8.0), at_once=True)
+        await asyncio.sleep(5.0)
+        scheduler.hasten(("a",))
+
+    assert run_for(25.0, main).times(("a",)) == [0.0, 10.0, 20.0]
+
+
+def test_those_with_patience_let_others_go_first_but_not_for_ever() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        scheduler.add(log.poll(("blocks",), 1e6, duration=30.0), at_once=True)
+        await asyncio.sleep(1.0)
+        listing = log.poll(("listing",), 1e6, duration=1.0)
+        scheduler.add(replace(listing, patience=15.0), at_once=True)
+        for number in range(4):
+            await asyncio.sleep(5.0)
+            scheduler.add(log.poll((f"cheap-{number}",), 1e6, duration=1.0), at_once=True)
+
+    log = run_for(60.0, main, slots=1)
+    order = [key[0] for _, key in log.starts]
+    assert order == ["blocks", "cheap-0", "cheap-1", "listing", "cheap-2", "cheap-3"]

@@ -60,7 +60,8 @@ class JobCollector(Generic[R, S]):
     from both; a record is what `Folded.records` had.
     `histograms`: what is observed, for the group or, where there is none, the account.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
-    the service is not asked again.
+    the service is not asked again. `is_busy(state)`: whether something of it waits or runs.
+    `lists`: a poll may cost many pages, so it lets others go first.
     """
 
     name: str
@@ -73,3 +74,5 @@ class JobCollector(Generic[R, S]):
     account: Mapping[str, AccountRow] = field(default_factory=dict)
     histograms: tuple[Histogram, ...] = ()
     is_settled: Callable[[S], bool] = lambda _: False
+    is_busy: Callable[[S], bool] = lambda _: False
+    lists: bool = False

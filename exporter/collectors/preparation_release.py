@@ -306,4 +306,6 @@ COLLECTOR = JobCollector(
     },
     histograms=(PREPARED.durations, RELEASED.durations),
     is_settled=lambda state: not state.configured,
+    is_busy=lambda state: bool(state.preparation.running or state.release.running),
+    lists=True,
 )

@@ -199,4 +199,6 @@ COLLECTOR = JobCollector(
     load=lambda saved, _: msgspec.json.decode(saved, type=TaskCounts),
     counters=(COMPLETED, STARTED, ADDED, REGRESSIONS),
     account={COMPLETED.name: AccountRow(ACCOUNT_COMPLETED, (0,))},
+    # What the service does not say may be anything.
+    is_busy=lambda state: state.known.active != 0 or state.known.running != 0,
 )

@@ -315,4 +315,6 @@ COLLECTOR = JobCollector(
     counters=(FAILED, CODES, RETRIES, REQUEUES),
     account={FAILED.name: AccountRow(ACCOUNT_FAILED, (0,))},
     histograms=(RUN, WAIT),
+    is_busy=lambda state: not all(record.is_completed for record in state.tasks.unsettled.values()),
+    lists=True,
 )

@@ -317,4 +317,7 @@ COLLECTOR = JobCollector(
     METRICS,
     dump=msgspec.json.encode,
     load=lambda saved, _: msgspec.json.decode(saved, type=WatchedTasks),
+    is_busy=lambda state: any(
+        enum_value(found.task.state, STATES) != "completed" for found in state.found.values()
+    ),
 )

@@ -31,6 +31,11 @@ class Defaults(Model):
     """Settings of each job rule that does not set them itself."""
 
     interval: Interval = duration_field("30s", "Time between two polls of one job.")
+    idle_interval: Duration = duration_field(
+        "2m",
+        "Time between two polls of a job of which nothing waited, ran or changed for as long as"
+        " this, or that is completed. `0s`, and whatever is below `interval`: as often as others.",
+    )
     stale_after: int = Field(
         default=3,
         ge=1,
@@ -110,6 +115,9 @@ class JobRule(Model):
         " poll, and become the label `task_id`.",
     )
     interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
+    idle_interval: Duration | None = Field(
+        default=None, description="As in `defaults`, for this rule."
+    )
     stale_after: int | None = Field(
         default=None, ge=1, description="As in `defaults`, for this rule."
     )
