@@ -103,9 +103,20 @@ class Exposition:
         limits: Mapping[str, int] | None = None,
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
-        """`limits`: most series of each account; `on_drop(account, count)`: so many are not shown.
+        self.generation = 0
+        self.reconfigure(tables, limits=limits, on_drop=on_drop)
 
-        A limit keeps out what is new; what is shown already goes on being shown.
+    def reconfigure(
+        self,
+        tables: Mapping[str, Table[Any]],
+        *,
+        limits: Mapping[str, int] | None = None,
+        on_drop: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """Begin anew, with nothing shown.
+
+        `limits`: most series of each account; `on_drop(account, count)`: so many are not shown. A
+        limit keeps out what is new; what is shown already goes on being shown.
         """
         self._blocks = {name: _Blocks(table) for name, table in tables.items()}
         self._limits = limits or {}
@@ -113,7 +124,7 @@ class Exposition:
         self._series: Counter[str] = Counter()
         self._dropped: set[tuple[str, Identity]] = set()
         self._bodies: dict[Format, tuple[int, Body]] = {}
-        self.generation = 0
+        self.generation += 1
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
@@ -152,6 +163,12 @@ class Exposition:
         self._dropped.discard((table, identity))
         self._series[_account(identity)] -= blocks.series(identity)
         self.generation += blocks.remove(identity)
+
+    def remove_account(self, account: str) -> None:
+        """Show nothing of an account any more."""
+        for name, blocks in self._blocks.items():
+            for identity in [each for each in blocks.texts if _account(each) == account]:
+                self.remove(name, identity)
 
     def body(self, format_: Format) -> Body:
         """The whole state, without the end mark of OpenMetrics."""

@@ -135,6 +135,10 @@ class Failures:
             self._known[account] = {each.key: each for each in kept}
         return new
 
+    def forget_account(self, account: str) -> None:
+        """Show nothing of an account any more."""
+        self._known.pop(account, None)
+
     def latest(self) -> list[JobFailure]:
         """The latest of every account, the latest of all first."""
         return sorted(

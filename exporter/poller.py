@@ -20,12 +20,9 @@ from exporter.collectors.collector import Folded, JobCollector
 from exporter.errors import JobGone, PollError, UnexpectedError
 from exporter.scheduler import Poll, PollObserver, Scheduler
 from exporter.selection import Rule
-from exporter.state_file import Saved
 from exporter.store import Store
 
 log = logging.getLogger(__name__)
-
-NOTHING_SAVED = Saved()
 
 LAST = "last"
 """In place of a collector's name in the key of a job's last poll."""
@@ -39,6 +36,9 @@ class AccountObserver(PollObserver, Protocol):
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing found so many records other than they were known."""
+
+    def internal_error(self) -> None:
+        """A poll ended with an error that nobody foresaw."""
 
     def polls_saved(self, count: float, reason: str) -> None:
         """So many polls were not needed."""
@@ -59,10 +59,7 @@ class Plan:
 
 
 class AccountPoller:
-    """Polls one account into the store.
-
-    `now`: Unix time. `saved`: what an earlier process knew of the account.
-    """
+    """Polls one account, which the store knows, into it. `now`: Unix time."""
 
     def __init__(
         self,
@@ -71,28 +68,36 @@ class AccountPoller:
         store: Store,
         observer: AccountObserver,
         now: Callable[[], float],
-        saved: Saved = NOTHING_SAVED,
     ) -> None:
         self._plan = plan
         self._api = api
         self._store = store
         self._observer = observer
         self._now = now
-        self._scheduler = Scheduler(plan.max_concurrency, observer)
         self._failing_since: dict[tuple[str, ...], float] = {}
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
         self._has_dropped = False
-        store.add_account(plan.account, saved, plan.rules)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer)
 
     @property
     def is_ready(self) -> bool:
         """Whether a first round is over, however it went."""
         return self._scheduler.first_round_done
 
+    @property
+    def stuck_for(self) -> float:
+        """Seconds for which polls were due and none began."""
+        return self._scheduler.stuck_for
+
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled; may be called again after an error."""
+        self._prepare()
         self._add_account_polls()
+        self._add_polls()  # of jobs that are known from before
         await self._scheduler.run()
 
     async def run_once(self) -> None:
@@ -198,6 +203,7 @@ class AccountPoller:
                 log.debug("last poll failed: %s", error, extra=self._context(job_id))
             except Exception:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
+                self._observer.internal_error()
             self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
         self._scheduler.remove((LAST, job_id))
 
@@ -294,6 +300,7 @@ class AccountPoller:
             error = problem
         except Exception as problem:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
+            self._observer.internal_error()
             error = UnexpectedError(f"{type(problem).__name__}: {problem}")
             error.__cause__ = problem
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -64,8 +65,17 @@ class Scheduler:
         self._count = 0
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._began_at = 0.0
         self._first_round: set[Key] = set()
         self._first_round_done = False
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds for which a poll has been due and none has begun."""
+        now = asyncio.get_running_loop().time()
+        due = [turn.due for _, turn in self._ready if not turn.cancelled]
+        due += [turn.due for turn in self._queue[:1]]
+        return max(0.0, now - max(min(due, default=now), self._began_at))
 
     @property
     def first_round_done(self) -> bool:
@@ -76,12 +86,13 @@ class Scheduler:
         """Run a poll from now on.
 
         The first turn comes at a moment of the coming interval that depends on the key alone, so
-        that many polls added together are spread over it evenly.
+        that many polls added together are spread over it evenly, and one that is removed and added
+        again has its turn when it would have had it.
         """
         if not self._first_round_done:
             self._first_round.add(poll.key)
-        phase = 0.0 if at_once else _phase(poll.key)
-        self._push(poll, asyncio.get_running_loop().time() + phase * poll.interval)
+        now = asyncio.get_running_loop().time()
+        self._push(poll, now if at_once else _next_turn(poll, now))
 
     def remove(self, key: Key) -> None:
         """Do not run a poll any more; one that is under way comes to its end."""
@@ -96,7 +107,7 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         if turn is not None and not turn.is_running and turn.due > now + turn.poll.interval:
             turn.cancelled = True
-            self._push(turn.poll, now + _phase(key) * turn.poll.interval)
+            self._push(turn.poll, _next_turn(turn.poll, now))
 
     def polls(self) -> dict[Key, Poll]:
         """The polls that are run, by key."""
@@ -161,6 +172,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         poll, wait = turn.poll, None
         turn.is_running = True
+        self._began_at = loop.time()
         self._observer.poll_started(loop.time() - turn.due)
         try:
             wait = await poll.run()
@@ -186,6 +198,7 @@ class Scheduler:
         self._changed.set()
 
 
-def _phase(key: Key) -> float:
-    """Where in its interval a poll has its turn: the same for the same key, and evenly spread."""
-    return zlib.crc32("\0".join(key).encode()) / 2**32
+def _next_turn(poll: Poll, now: float) -> float:
+    """When a poll has its turn: at the same moment of each interval, others at others."""
+    phase = zlib.crc32("\0".join(poll.key).encode()) / 2**32
+    return (math.ceil(now / poll.interval - phase) + phase) * poll.interval

@@ -1,10 +1,14 @@
-"""The parts wired together: from a configuration to running polls and a rendered state."""
+"""The parts wired together, and wired anew when the configuration changes.
+
+From a configuration to running polls and a rendered state: what is set in one place only.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,46 +17,178 @@ import aiohttp
 
 from exporter import collectors
 from exporter.batch import auth
+from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
-from exporter.config import Account, Config, Defaults, is_loopback, label_name
+from exporter.config import Account, Config, Defaults, is_loopback, label_name, secret
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.failures import Failures
 from exporter.metric import Excluded
-from exporter.poller import NOTHING_SAVED, AccountPoller, Plan
+from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
-from exporter.state_file import StateFile
+from exporter.state_file import Saved, StateFile
 from exporter.store import Store
+from exporter.supervision import supervised
 from exporter.telemetry import AccountTelemetry, Telemetry
 from exporter.totals import Totals
+
+log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL = 1.0
 """Seconds between two renderings of a group of which a job has changed."""
 
+STUCK_AFTER = 300.0
+"""Seconds without a poll, while one is due, after which an account is taken to be stuck."""
+
 
 @dataclass(frozen=True)
-class Service:
-    """Accounts that are polled, and what is shown of them."""
+class _Wanted:
+    """How an account is to be polled. `secret`: tells whether its secret is still the same."""
 
-    pollers: tuple[AccountPoller, ...]
-    exposition: Exposition
-    telemetry: Telemetry
-    store: Store
-    failures: Failures
+    account: Account
+    plan: Plan
+    secret: bytes
+
+
+@dataclass
+class _Polled:
+    """An account that is polled. `polling`: the task that does; None while nothing is polled."""
+
+    wanted: _Wanted
+    poller: AccountPoller
+    budget: Budget
+    observer: AccountTelemetry
+    stack: AsyncExitStack
+    polling: asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        """End polling and close the connections. Of a poll under way nothing is kept."""
+        if self.polling is not None:
+            self.polling.cancel()
+            await asyncio.gather(self.polling, return_exceptions=True)
+            self.polling = None
+        await self.stack.aclose()
+
+
+class Service:
+    """Accounts that are polled, and what is shown of them. `configure` comes first."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        state_file: StateFile | None,
+        now: Callable[[], float],
+    ) -> None:
+        self.telemetry = telemetry
+        self.exposition = Exposition(collectors.tables())
+        self.failures = Failures()
+        self._totals = Totals(self.exposition, state_file)
+        self.store = Store(self.exposition, self._totals, self.failures)
+        self._state_file = state_file
+        self._now = now
+        self._config: Config | None = None
+        self._accounts: dict[str, _Polled] = {}
+        self._is_running = False
+        self._was_ready = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether each account has finished a first round."""
-        return all(poller.is_ready for poller in self.pollers)
+        """Whether each account has finished a first round; an account that is added later has not
+        to, for what is known of the others is as good as before."""
+        self._was_ready = self._was_ready or all(
+            polled.poller.is_ready for polled in self._accounts.values()
+        )
+        return self._was_ready
+
+    @property
+    def problem(self) -> str | None:
+        """Why the process should be started anew; None: it need not."""
+        for name, polled in self._accounts.items():
+            idle = polled.poller.stuck_for
+            if polled.polling is not None and idle > STUCK_AFTER:
+                return f"account {name}: no poll has begun for {idle:.0f} s though some are due"
+        return None
+
+    async def configure(self, config: Config) -> None:
+        """Take over a configuration, all of it or nothing.
+
+        ConfigError where a secret cannot be read, or what is asked for needs a restart. State of
+        accounts and jobs that are there before and after is kept; polls of accounts for which
+        nothing changed are not disturbed.
+        """
+        before = self._config
+        if before is not None and before.state_file != config.state_file:
+            raise ConfigError(("state_file: another file needs a restart of the process",))
+        wanted = {each.name: _wanted(each, config.defaults) for each in config.accounts}
+        changed = [
+            each
+            for name, each in wanted.items()
+            if name not in self._accounts or self._accounts[name].wanted != each
+        ]
+        credentials = await _credentials(changed)
+        # From here on nothing fails.
+        self._config = config
+        for name in [name for name in self._accounts if name not in wanted]:
+            await self._remove(name)
+        if before is None or _shown(before) != _shown(config):
+            await self._totals.settled()
+            self._show_anew(config)
+        for each, credential in zip(changed, credentials, strict=True):
+            await self._take_over(each, credential)
+        self.telemetry.config_loaded(self._now())
+
+    def _show_anew(self, config: Config) -> None:
+        excluded = Excluded(config.exclude_metrics)
+        self.telemetry.exclude(excluded)
+        self.exposition.reconfigure(
+            collectors.tables(_info_labels(config), excluded),
+            limits={account.name: account.max_series for account in config.accounts},
+            on_drop=self.telemetry.series_dropped,
+        )
+        self.store.show_all()
+
+    async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
+        """Poll an account as it is wanted now."""
+        account, plan = wanted.account, wanted.plan
+        before = self._accounts.get(account.name)
+        if before is None:
+            observer = self.telemetry.for_account(account.name)
+            budget = Budget(account.requests_per_second, observer.throttled)
+            saved = self._state_file.load(account.name) if self._state_file else Saved()
+            self.store.add_account(account.name, saved, plan.rules)
+        else:
+            await before.stop()
+            observer, budget = before.observer, before.budget
+            budget.set_rate(account.requests_per_second)  # a pause that was asked for goes on
+            self.store.select_anew(account.name, plan.rules, plan.max_jobs, self._now())
+        stack = AsyncExitStack()
+        client = await _connect(stack, account, credential, budget, observer)
+        poller = AccountPoller(plan, client, self.store, observer, self._now)
+        polled = _Polled(wanted, poller, budget, observer, stack)
+        self._accounts[account.name] = polled
+        self._start(polled)
+
+    async def _remove(self, name: str) -> None:
+        polled = self._accounts.pop(name)
+        await polled.stop()
+        self.store.remove_account(name)
+        self.telemetry.forget_account(name)
+
+    def _start(self, polled: _Polled) -> None:
+        if self._is_running and polled.polling is None:
+            name = f"account {polled.wanted.account.name}"
+            polled.polling = asyncio.create_task(
+                supervised(name, polled.poller.run, self.telemetry.internal_error), name=name
+            )
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._flush())
-            for poller in self.pollers:
-                group.create_task(poller.run())
+        self._is_running = True
+        for polled in self._accounts.values():
+            self._start(polled)
+        await supervised("groups", self._flush, self.telemetry.internal_error)
 
     async def _flush(self) -> None:
         # A group may have thousands of jobs: it is rendered once a second, not with each of them.
@@ -63,9 +199,15 @@ class Service:
     async def run_once(self) -> None:
         """Poll everything once."""
         async with asyncio.TaskGroup() as group:
-            for poller in self.pollers:
-                group.create_task(poller.run_once())
+            for polled in self._accounts.values():
+                group.create_task(polled.poller.run_once())
         self.store.flush()
+
+    async def close(self) -> None:
+        """Stop polling and close all connections."""
+        self._is_running = False
+        for polled in self._accounts.values():
+            await polled.stop()
 
 
 @asynccontextmanager
@@ -76,43 +218,49 @@ async def open_service(
 
     ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
     """
-    excluded = Excluded(config.exclude_metrics)
-    telemetry = Telemetry(revision, excluded)
-    exposition = Exposition(
-        collectors.tables(_info_labels(config), excluded),
-        limits={account.name: account.max_series for account in config.accounts},
-        on_drop=telemetry.series_dropped,
-    )
+    telemetry = Telemetry(revision)
     async with AsyncExitStack() as stack:
         state_file = None
         if config.state_file is not None:
             state_file = StateFile(config.state_file, telemetry.state_file_works)
             stack.push_async_callback(state_file.close)
-        failures = Failures()
-        store = Store(exposition, Totals(exposition, state_file), failures)
-        pollers = []
-        for account in config.accounts:
-            observer = telemetry.for_account(account.name)
-            client = await _connect(stack, account, observer)
-            plan = _plan(account, config.defaults)
-            saved = state_file.load(account.name) if state_file else NOTHING_SAVED
-            pollers.append(AccountPoller(plan, client, store, observer, now, saved))
-        telemetry.config_loaded(now())
-        yield Service(tuple(pollers), exposition, telemetry, store, failures)
+        service = Service(telemetry, state_file, now)
+        stack.push_async_callback(service.close)
+        await service.configure(config)
+        yield service
+
+
+def _wanted(account: Account, defaults: Defaults) -> _Wanted:
+    try:
+        return _Wanted(account, _plan(account, defaults), secret.digest(account.auth))
+    except ValueError as error:
+        raise ConfigError((f"account {account.name}: {error}",)) from error
+
+
+async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
+    """How to sign for each of these accounts; what is wrong with one of them shows here."""
+    built: list[Auth] = []
+    for each in wanted:
+        try:
+            built.append(auth.build(each.account))
+        except ValueError as error:
+            for credential in built:
+                await credential.close()
+            raise ConfigError((f"account {each.account.name}: {error}",)) from error
+    return built
 
 
 async def _connect(
-    stack: AsyncExitStack, account: Account, observer: AccountTelemetry
+    stack: AsyncExitStack,
+    account: Account,
+    credential: Auth,
+    budget: Budget,
+    observer: AccountTelemetry,
 ) -> BatchClient:
-    try:
-        authentication = auth.build(account)
-    except ValueError as error:
-        raise ConfigError((f"account {account.name}: {error}",)) from error
-    stack.push_async_callback(authentication.close)
     session = await stack.enter_async_context(
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=account.max_concurrency),
-            timeout=aiohttp.ClientTimeout(total=None),  # the client bounds each request itself
+            timeout=aiohttp.ClientTimeout(total=None),  # the transport bounds each request itself
             cookie_jar=aiohttp.DummyCookieJar(),
             # A proxy from the environment is for the service, not for a simulator beside us.
             trust_env=not is_loopback(urlsplit(account.endpoint).hostname or ""),
@@ -120,12 +268,19 @@ async def _connect(
     )
     transport = Transport(
         session=session,
-        auth=authentication,
-        budget=Budget(account.requests_per_second, observer.throttled),
+        auth=credential,
+        budget=budget,
         observer=observer,
         request_timeout=account.request_timeout,
     )
+    stack.push_async_callback(transport.close)
     return BatchClient(account.endpoint, account.api_version, transport)
+
+
+def _shown(config: Config) -> object:
+    """What of a configuration says which families and labels there are, and how many series."""
+    limits = {account.name: account.max_series for account in config.accounts}
+    return _info_labels(config), config.exclude_metrics, limits
 
 
 def _info_labels(config: Config) -> tuple[str, ...]:

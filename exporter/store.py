@@ -20,7 +20,6 @@ from exporter.account import (
     Leaving,
     Outcome,
     health_of,
-    identity_of,
     is_same_job,
     is_same_place,
     is_up_now,
@@ -30,16 +29,16 @@ from exporter.account import (
 )
 from exporter.batch.models import Job, unix_time
 from exporter.collectors.collector import Folded
-from exporter.collectors.health import AccountHealth
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.counters import Increments, total
+from exporter.display import OF_JOBS, Display
 from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
 from exporter.failures import Failures, JobFailure
-from exporter.selection import Rule, WatchedJob, watch
+from exporter.selection import Rule, WatchedJob, select, watch
 from exporter.state_file import Owner, Saved, SavedJob
 from exporter.totals import ACCOUNT, HISTOGRAMS, Totals
 
@@ -48,11 +47,10 @@ class Store:
     """States by account, job and collector, counters, and their rendering."""
 
     def __init__(self, exposition: Exposition, totals: Totals, failures: Failures) -> None:
-        self._exposition = exposition
         self._totals = totals
         self._failures = failures
         self._accounts: dict[str, AccountState] = {}
-        self._dirty: dict[tuple[str, tuple[str, str], str], None] = {}
+        self._display = Display(exposition, self._accounts)
 
     def add_account(self, account: str, known: Saved, rules: Iterable[Rule]) -> None:
         """Make place for an account, with what an earlier process knew of it.
@@ -79,6 +77,18 @@ class Store:
                 }
                 state.leaving[job_id] = Leaving(watch(job, rule), outcomes, left.is_new)
 
+    def remove_account(self, account: str) -> None:
+        """Forget an account, and show nothing of it any more."""
+        del self._accounts[account]
+        self._totals.forget_account(account)
+        self._failures.forget_account(account)
+        self._display.remove_account(account)
+
+    def show_all(self) -> None:
+        """Show everything again, in an exposition that begins anew."""
+        self._display.everything()
+        self._totals.show_all()
+
     def jobs(self, account: str) -> Mapping[str, WatchedJob]:
         """The selected jobs of an account by id."""
         return self._accounts[account].jobs
@@ -101,6 +111,24 @@ class Store:
         A job that was deleted and created again under its id is another job. `asked_at`: when the
         listing began, in Unix seconds of the service; jobs created from then on are new.
         """
+        self._take_selection(account, selected, now, asked_at)
+        self._account_outcome(account, JOBS, Outcome(selected, None, now))
+        self._totals.catch_up(account)
+
+    def select_anew(self, account: str, rules: Iterable[Rule], max_jobs: int, now: float) -> None:
+        """Apply other rules to the jobs that are known, without asking the service."""
+        known = self.outcome(account, JOBS)
+        if known.state is None:
+            return
+        jobs = [watched.job for watched in self._accounts[account].jobs.values()]
+        selected = SelectedJobs(select(rules, jobs, now)[:max_jobs], known.state.dropped)
+        self._take_selection(account, selected, now, None)
+        state = self._accounts[account]
+        state.outcomes = {**state.outcomes, JOBS: replace(known, state=selected)}
+
+    def _take_selection(
+        self, account: str, selected: SelectedJobs, now: float, asked_at: float | None
+    ) -> None:
         state = self._accounts[account]
         found = {watched.job.id: watched for watched in selected.jobs}
         for job_id, watched in list(state.jobs.items()):
@@ -117,11 +145,9 @@ class Store:
             known = before.get(job_id)
             if known is None or not is_same_place(known, watched):
                 self._welcome(account, watched, is_first_listing=first)
-            if stale or known is None or known.job != watched.job:
-                self._show_job(account, watched, collectors.JOB, watched)
-        self._exposition.put(collectors.SELECTED_JOBS, identity_of(account), selected)
-        self._account_outcome(account, JOBS, Outcome(selected, None, now))
-        self._totals.catch_up(account)
+            if stale or known is None or known != watched:
+                self._display.job(account, watched, collectors.JOB, watched)
+        self._display.of_account(account, collectors.SELECTED_JOBS, selected)
 
     def _welcome(self, account: str, watched: WatchedJob, *, is_first_listing: bool) -> None:
         """A job that was not selected before: is all that it did ours to count?"""
@@ -156,11 +182,11 @@ class Store:
         before = self.outcome(account, JOBS).shown
         if before is not None:
             selected = replace(before, jobs=tuple(state.jobs.values()))
-            self._exposition.put(collectors.SELECTED_JOBS, identity_of(account), selected)
+            self._display.of_account(account, collectors.SELECTED_JOBS, selected)
 
     def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:
         """Node counts were read."""
-        self._exposition.put(collectors.POOL_NODES, identity_of(account), snapshot)
+        self._display.of_account(account, collectors.POOL_NODES, snapshot)
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
     def put_reading(
@@ -179,7 +205,7 @@ class Store:
         folded: Folded[Any] = kind.fold(before, reading, now, job.id in state.new_jobs)
         watched = state.jobs[job.id]
         self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
-        self._show_job(account, watched, collector, folded.state)
+        self._display.job(account, watched, collector, folded.state)
         is_new = job.id in state.new_jobs
         failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
         self._count(account, watched, collector, folded, failures, is_new=is_new)
@@ -242,39 +268,16 @@ class Store:
                 self._hide_job(account, watched, collector)
             return
         if stale and collector == POOL_NODES:
-            self._exposition.remove(collectors.POOL_NODES, identity_of(account))
+            self._display.of_account(account, collectors.POOL_NODES, None)
         elif stale:
-            self._exposition.remove(collectors.SELECTED_JOBS, identity_of(account))
+            self._display.of_account(account, collectors.SELECTED_JOBS, None)
             for watched in self._accounts[account].jobs.values():
                 self._hide_job(account, watched, collectors.JOB)
         self._account_outcome(account, collector, outcome)
 
     def flush(self) -> None:
         """Render the groups of which a job has changed."""
-        dirty, self._dirty = self._dirty, {}
-        for account, owner, table in dirty:
-            state = self._accounts[account]
-            identity = identity_of(account, owner)
-            snapshots = [
-                snapshot
-                for job_id in state.members.get(owner, {})
-                if (snapshot := self._snapshot(account, job_id, table)) is not None
-            ]
-            if snapshots:
-                self._exposition.put_group(table, identity, snapshots)
-            else:
-                self._exposition.remove(table, identity)
-
-    def _snapshot(self, account: str, job_id: str, table: str) -> Any:
-        """What a job contributes to a table of its group, or None."""
-        state = self._accounts[account]
-        if table == collectors.JOB:
-            is_shown = self.outcome(account, JOBS).shown is not None
-            return state.jobs.get(job_id) if is_shown else None
-        outcomes = state.job_outcomes.get(job_id, {})
-        if table == collectors.JOB_HEALTH:
-            return health_of(outcomes) if outcomes else None
-        return outcomes.get(table, NOT_POLLED).shown
+        self._display.flush()
 
     def _is_current(self, account: str, job: Job) -> bool:
         watched = self._accounts[account].jobs.get(job.id)
@@ -297,7 +300,7 @@ class Store:
             state.left.popitem(last=False)
         if watched.group is not None:
             state.members[owner_of(watched)].pop(job_id, None)
-        for table in (collectors.JOB, collectors.JOB_HEALTH, *collectors.JOB_COLLECTORS):
+        for table in OF_JOBS:
             self._hide_job(account, watched, table)
         jobs: dict[str, SavedJob | None] = {job_id: None} if is_gone else {}
         if watched.group is None:
@@ -305,20 +308,11 @@ class Store:
         elif jobs:
             self._totals.save_jobs(account, jobs)
 
-    def _show_job(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
-        if watched.group is None:
-            self._exposition.put(table, identity_of(account, owner_of(watched)), snapshot)
-        else:
-            self._dirty[account, owner_of(watched), table] = None
-
     def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
-        if watched.group is None:
-            self._exposition.remove(table, identity_of(account, owner_of(watched)))
-            if table in collectors.JOB_COLLECTORS:
-                self._totals.hide(account, owner_of(watched), table)
-        else:
-            # What a group has counted outlives its jobs.
-            self._dirty[account, owner_of(watched), table] = None
+        self._display.hide_job(account, watched, table)
+        # What a group has counted outlives its jobs.
+        if watched.group is None and table in collectors.JOB_COLLECTORS:
+            self._totals.hide(account, owner_of(watched), table)
 
     def _fail(
         self, account: str, watched: WatchedJob, folded: Folded[Any], *, is_news: bool
@@ -374,22 +368,17 @@ class Store:
         state = self._accounts[account]
         outcomes = {**state.job_outcomes.get(watched.job.id, {}), collector: outcome}
         state.job_outcomes[watched.job.id] = outcomes
-        self._show_job(account, watched, collectors.JOB_HEALTH, health_of(outcomes))
+        self._display.job(account, watched, collectors.JOB_HEALTH, health_of(outcomes))
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]
         state.outcomes = {**state.outcomes, collector: outcome}
         state.refused = isinstance(outcome.error, AuthenticationFailed | CredentialError)
-        self._show_account(account)
+        self._display.health(account)
 
     def _set_refused(self, account: str, error: PollError | None) -> None:
         state = self._accounts[account]
         refused = isinstance(error, AuthenticationFailed | CredentialError)
         if refused != state.refused:
             state.refused = refused
-            self._show_account(account)
-
-    def _show_account(self, account: str) -> None:
-        state = self._accounts[account]
-        health = AccountHealth(is_up_now(state), health_of(state.outcomes))
-        self._exposition.put(collectors.ACCOUNT_HEALTH, identity_of(account), health)
+            self._display.health(account)

@@ -115,6 +115,12 @@ ROWS: tuple[Row, ...] = (
         " state_file.",
     ),
     Row(
+        "azure_batch_exporter_internal_errors_total",
+        "counter",
+        "Defects of the exporter that were contained, by where they showed: please report them.",
+        ("where",),
+    ),
+    Row(
         "azure_batch_exporter_config_last_reload_successful",
         "gauge",
         "Whether the configuration was loaded the last time it was tried.",
@@ -134,14 +140,14 @@ SERIES = Row(
 class Telemetry:
     """The exporter's own metrics.
 
-    `revision`: of the source that was built. `excluded`: names of families that are not shown.
+    `revision`: of the source that was built.
     """
 
-    def __init__(self, revision: str, excluded: Container[str] = ()) -> None:
+    def __init__(self, revision: str) -> None:
         # _created lines would double the series of counters, and no alert reads them.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._excluded = excluded
+        self._excluded: Container[str] = ()
         self._metrics = {row.name: _metric(row, self.registry) for row in ROWS}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -150,6 +156,24 @@ class Telemetry:
         self.gauge("azure_batch_exporter_build_info").labels(
             exporter.__version__, revision, platform.python_version()
         ).set(1)
+
+    def exclude(self, excluded: Container[str]) -> None:
+        """Names of families that are not shown from now on."""
+        self._excluded = excluded
+
+    def config_refused(self) -> None:
+        """Another configuration was tried, and could not be used."""
+        self.gauge("azure_batch_exporter_config_last_reload_successful").set(0)
+
+    def internal_error(self, where: str) -> None:
+        """Something happened that nobody foresaw."""
+        self.counter("azure_batch_exporter_internal_errors_total").labels(where).inc()
+
+    def forget_account(self, account: str) -> None:
+        """Show nothing of an account any more."""
+        for row in ROWS:
+            if "account" in row.labels:
+                self._metrics[row.name].remove_by_labels({"account": account})
 
     def config_loaded(self, now: float) -> None:
         """The configuration was loaded at the Unix time `now`."""
@@ -219,6 +243,7 @@ class AccountTelemetry:
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._account = account
+        self._telemetry = telemetry
         self._requests = telemetry.counter("azure_batch_exporter_requests_total")
         self._request_duration = telemetry.histogram(
             "azure_batch_exporter_request_duration_seconds"
@@ -258,6 +283,10 @@ class AccountTelemetry:
     def polls_skipped(self, count: int) -> None:
         """So many turns were left out."""
         self._skipped.inc(count)
+
+    def internal_error(self) -> None:
+        """A poll ended with an error that nobody foresaw."""
+        self._telemetry.internal_error("poll")
 
     def polls_saved(self, count: float, reason: str) -> None:
         """So many polls were not needed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -112,6 +113,24 @@ class Totals:
         ]
         if behind:
             self.count(account, behind)
+
+    def show_all(self) -> None:
+        """Show everything again, in an exposition that begins anew."""
+        for place in sorted(self._shown, key=str):
+            self._show(place, self._counters[place])
+
+    def forget_account(self, account: str) -> None:
+        """Show nothing of an account any more; what is saved stays."""
+        for place in [place for place in self._counters if place[0] == account]:
+            del self._counters[place]
+            self._shown.discard(place)
+
+    async def settled(self) -> None:
+        """Wait until all that was counted so far is saved and shown."""
+        if self._journal is not None:
+            done = asyncio.Event()
+            self._journal.write(Changes(""), done.set)
+            await done.wait()
 
     def _save(self, changes: Changes, done: Callable[[], None]) -> None:
         if self._journal is None:

@@ -38,6 +38,7 @@ from exporter.exposition import Exposition, Format
 from exporter.failures import Failures
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
+from exporter.state_file import Saved
 from exporter.store import Store
 from exporter.totals import Totals
 from tests import virtual_time
@@ -125,6 +126,7 @@ class Observer:
         self.done: list[str] = []
         self.skipped = 0
         self.corrections = 0
+        self.errors = 0
         self.saved: Counter[str] = Counter()
 
     def poll_started(self, lag: float) -> None: ...
@@ -137,6 +139,9 @@ class Observer:
 
     def corrected(self, collector: str, records: int) -> None:
         self.corrections += records
+
+    def internal_error(self) -> None:
+        self.errors += 1
 
     def polls_saved(self, count: float, reason: str) -> None:
         self.saved[reason] += count
@@ -160,8 +165,10 @@ class World:
             max_concurrency=8,
             max_jobs=5000,
         )
+        plan = replace(plan, **settings)
+        self.store.add_account("acc", Saved(), plan.rules)
         self.poller = AccountPoller(
-            replace(plan, **settings),
+            plan,
             cast(BatchClient, api),
             self.store,
             self.observer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from pathlib import Path
 
@@ -35,6 +36,18 @@ def read_account_key(auth: Auth) -> bytes:
     except binascii.Error:
         raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
     return key
+
+
+def digest(auth: Auth) -> bytes:
+    """Tells whether a secret is still what it was. ValueError says what is wrong with it."""
+    found = ""
+    if auth.method == "shared_key":
+        found = read_secret(auth.key_file, auth.key_env)
+    elif auth.method == "client_secret":
+        found = read_secret(auth.client_secret_file, auth.client_secret_env)
+    elif auth.certificate_file is not None:
+        found = read_secret(auth.certificate_file, None)
+    return hashlib.sha256(found.encode()).digest()
 
 
 def problems(auth: Auth) -> list[tuple[str, str]]:
