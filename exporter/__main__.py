@@ -8,21 +8,18 @@ import logging
 import os
 import platform
 import re
-import signal
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import exporter
-from exporter import config, demo, logs
+from exporter import config, daemon, demo, logs
 from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.exposition import Format
-from exporter.service import Service, open_service
-from exporter.web.app import build_app, listen
+from exporter.service import open_service
 
 log = logging.getLogger("exporter")
 
@@ -185,6 +182,12 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
     )
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="enable_lifecycle",
+        action="store_true",
+        help="let POST /-/reload reload the configuration, as SIGHUP does",
+    )
 
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
@@ -226,7 +229,7 @@ def parse_address(text: str) -> tuple[str | None, int]:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text in ("/-/healthy", "/-/ready"):
+    if not text.startswith("/") or text.startswith(("/-/", "/api/")):
         raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
     return text
 
@@ -250,44 +253,19 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
-    stop = _stop_on_signals()
-    async with open_service(loaded, revision=_revision()) as service, serving(service, options):
-        await _run_until(service, stop)
+    stop = daemon.stop_on_signals()
+
+    def load() -> config.Config:
+        return loader.load(options.config_file)
+
+    async with open_service(loaded, revision=_revision()) as service:
+        await daemon.run(service, _listener(options), load, stop)
     return 0
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-@asynccontextmanager
-async def serving(service: Service, options: argparse.Namespace) -> AsyncIterator[tuple[str, ...]]:
-    """Serve a service's metrics over HTTP; yields the URLs."""
+def _listener(options: argparse.Namespace) -> daemon.Listener:
     addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
-    server = await listen(build_app(service, options.telemetry_path), addresses)
-    try:
-        for url in server.urls:
-            log.info("listening", extra={"address": url + options.telemetry_path})
-        yield server.urls
-    finally:
-        await server.close()
-
-
-async def _run_until(service: Service, stop: asyncio.Event) -> None:
-    polling = asyncio.create_task(service.run())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((polling, stopping), return_when=asyncio.FIRST_COMPLETED)
-    log.info("stopping")
-    stopping.cancel()
-    polling.cancel()
-    (outcome,) = await asyncio.gather(polling, return_exceptions=True)
-    if isinstance(outcome, Exception):  # polling ends by itself only by a defect
-        raise outcome
+    return daemon.Listener(addresses, options.telemetry_path, options.enable_lifecycle)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -296,19 +274,20 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 async def _serve_demo(options: argparse.Namespace) -> int:
-    stop = _stop_on_signals()
+    stop = daemon.stop_on_signals()
     settings = demo.Settings(scenario=options.scenario)
-    async with (
-        demo.simulated_account(settings) as simulation,
-        open_service(demo.demo_config(simulation), revision=_revision()) as service,
-        serving(service, options) as urls,
-    ):
+
+    def announce(urls: tuple[str, ...]) -> None:
         print(f"Simulated Batch account, scenario {options.scenario}: {simulation.endpoint}")
         anywhere = re.compile(r"//(0\.0\.0\.0|\[::\]):")
         for shown in dict.fromkeys(anywhere.sub("//localhost:", url) for url in urls):
             print(f"Metrics: {shown}{options.telemetry_path}   Page: {shown}/")
         print("All series are there within 10 seconds. Press Ctrl-C to stop.", flush=True)
-        await _run_until(service, stop)
+
+    async with demo.simulated_account(settings) as simulation:
+        loaded = demo.demo_config(simulation)
+        async with open_service(loaded, revision=_revision()) as service:
+            await daemon.run(service, _listener(options), lambda: loaded, stop, announce)
     return 0
 
 
@@ -317,7 +296,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 async def _serve_simulation(options: argparse.Namespace) -> int:
-    stop = _stop_on_signals()
+    stop = daemon.stop_on_signals()
     settings = demo.Settings(
         options.scenario, options.seed, options.jobs, options.nodes, options.speed
     )

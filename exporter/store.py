@@ -1,7 +1,7 @@
 """The one mutable thing: the latest state of each (account, job, collector), and all counters.
 
 The event loop is the only writer. States are replaced, never changed, and what changes is rendered
-at once (exposition.py); nothing else of the program keeps state about a job.
+at once (display.py); nothing else of the program keeps state about a job.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Nothing here asks Azure anything: a scrape gets what the polls have left.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from html import escape
@@ -13,6 +14,7 @@ from itertools import islice
 from aiohttp import web
 
 import exporter
+from exporter.errors import ConfigError
 from exporter.exposition import gzip_body
 from exporter.failures import LATEST
 from exporter.service import Service
@@ -21,14 +23,24 @@ from exporter.web.negotiation import accepts_gzip, choose_format
 _SERVICE = web.AppKey("service", Service)
 
 
-def build_app(service: Service, telemetry_path: str) -> web.Application:
-    """The web application; metrics are at `telemetry_path`."""
+Reload = Callable[[], Awaitable[None]]
+"""Takes over the configuration anew; ConfigError says why that cannot be."""
+
+_RELOAD: web.AppKey[Reload | None] = web.AppKey("reload")
+
+
+def build_app(
+    service: Service, telemetry_path: str, reload: Reload | None = None
+) -> web.Application:
+    """The web application; metrics are at `telemetry_path`. `reload`: None: it is not offered."""
     app = web.Application(middlewares=[_no_sniffing])
     app[_SERVICE] = service
+    app[_RELOAD] = reload
     app.router.add_get(telemetry_path, _metrics)
     app.router.add_get("/api/v1/failures", _failures)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
+    app.router.add_route("*", "/-/reload", _reload)
     if telemetry_path != "/":
         page = _landing_page(telemetry_path)
 
@@ -93,7 +105,10 @@ def _bad_request(reason: str) -> web.Response:
     return web.json_response({"error": reason}, status=400)
 
 
-async def _healthy(_: web.Request) -> web.Response:
+async def _healthy(request: web.Request) -> web.Response:
+    problem = request.app[_SERVICE].problem
+    if problem is not None:
+        return web.Response(status=503, text=f"Not healthy: {problem}.\n")
     return web.Response(text="Healthy.\n")
 
 
@@ -101,6 +116,23 @@ async def _ready(request: web.Request) -> web.Response:
     if request.app[_SERVICE].is_ready:
         return web.Response(text="Ready.\n")
     return web.Response(status=503, text="Not ready: the first round of polls is not over.\n")
+
+
+async def _reload(request: web.Request) -> web.Response:
+    if request.method != "POST":
+        allow = {"Allow": "POST"}
+        return web.Response(status=405, headers=allow, text="Use POST to reload.\n")
+    reload = request.app[_RELOAD]
+    if reload is None:
+        text = "Reloading is not enabled: start with --web.enable-lifecycle, or send SIGHUP.\n"
+        return web.Response(status=403, text=text)
+    try:
+        # Whoever asked may go away: what was begun comes to its end.
+        await asyncio.shield(reload())
+    except ConfigError as error:
+        text = "\n".join(("The old configuration is still in force:", *error.problems, ""))
+        return web.Response(status=500, text=text)
+    return web.Response(text="Reloaded.\n")
 
 
 def _landing_page(telemetry_path: str) -> str:

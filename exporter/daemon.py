@@ -1,0 +1,139 @@
+"""The service as a process: it listens, reloads, tells how it does, and ends when asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from exporter.config import Config
+from exporter.errors import ConfigError
+from exporter.service import Service
+from exporter.systemd import Notifier
+from exporter.web.app import Reload, build_app, listen
+
+log = logging.getLogger(__name__)
+
+STALL = 30.0
+"""Seconds for which the event loop may stand still before a traceback of it is written."""
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of the event loop."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where and what to serve. `addresses`: (host, port), host None: all interfaces."""
+
+    addresses: tuple[tuple[str | None, int], ...]
+    telemetry_path: str
+    enable_lifecycle: bool
+
+
+class Reloader:
+    """Takes over the configuration anew. `load`: reads it; raises ConfigError."""
+
+    def __init__(self, service: Service, load: Callable[[], Config], notifier: Notifier) -> None:
+        self._service = service
+        self._load = load
+        self._notifier = notifier
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def reload(self) -> None:
+        """One at a time. ConfigError says why it cannot be, and then everything is as it was."""
+        async with self._lock:
+            self._notifier.reloading()
+            try:
+                # A large file takes a while, and polls and scrapes go on.
+                await self._service.configure(await asyncio.to_thread(self._load))
+            except ConfigError as error:
+                self._service.telemetry.config_refused()
+                for problem in error.problems:
+                    log.error("configuration not reloaded: %s", problem)
+                raise
+            else:
+                log.info("configuration reloaded")
+            finally:
+                self._notifier.ready()
+
+    def reload_soon(self) -> None:
+        """From a signal: what is wrong stands in the log."""
+        task = asyncio.ensure_future(self._reload_quietly())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_quietly(self) -> None:
+        with suppress(ConfigError):
+            await self.reload()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def serving(
+    service: Service, listener: Listener, reload: Reload
+) -> AsyncIterator[tuple[str, ...]]:
+    """Serve a service's metrics over HTTP; yields the URLs."""
+    app = build_app(service, listener.telemetry_path, reload if listener.enable_lifecycle else None)
+    server = await listen(app, listener.addresses)
+    try:
+        for url in server.urls:
+            log.info("listening", extra={"address": url + listener.telemetry_path})
+        yield server.urls
+    finally:
+        await server.close()
+
+
+async def run(
+    service: Service,
+    listener: Listener,
+    load: Callable[[], Config],
+    stop: asyncio.Event,
+    on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
+) -> None:
+    """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
+    notifier = Notifier()
+    reloader = Reloader(service, load, notifier)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)
+    async with serving(service, listener, reloader.reload) as urls:
+        on_listening(urls)
+        notifier.ready()
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("polls", service.run()),
+                ("heartbeat", _heartbeat(service, notifier)),
+                ("stop", stop.wait()),
+            )
+        ]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        notifier.stopping()
+        faulthandler.cancel_dump_traceback_later()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()  # polling ends by itself only by a defect
+
+
+async def _heartbeat(service: Service, notifier: Notifier) -> None:
+    """While the event loop runs and polls begin, tell so; where it stands still, write where."""
+    interval = min(HEARTBEAT, notifier.watchdog_interval or HEARTBEAT)
+    while True:
+        faulthandler.dump_traceback_later(STALL)
+        if service.problem is None:
+            notifier.alive()
+        await asyncio.sleep(interval)
