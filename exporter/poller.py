@@ -110,12 +110,14 @@ class AccountPoller:
         }
 
         async def read() -> None:
-            asked_at = self._now() + self._api.clock_offset
+            started = self._now()
             selected = await jobs.read(
-                self._api, self._plan.rules, known, self._now(), self._plan.max_jobs
+                self._api, self._plan.rules, known, started, self._plan.max_jobs
             )
             self._log_dropped(selected.dropped)
             before = dict(self._store.jobs(self._plan.account))
+            # Only with the first answer is it known what the service's clock says.
+            asked_at = started + self._api.clock_offset
             self._store.select(self._plan.account, selected, self._now(), asked_at)
             for job_id, watched in before.items():
                 current = self._store.jobs(self._plan.account).get(job_id)

@@ -466,3 +466,25 @@ def test_a_job_created_again_is_not_asked_for_what_the_one_before_it_did_last() 
         assert done == 0
 
     play(Api(again=3), story)
+
+
+@pytest.mark.parametrize("offset", [-1000.0, 1000.0])
+def test_whether_a_job_is_new_is_told_by_the_services_clock(offset: float) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs |= {"old": 3, "new": 4}
+        await asyncio.sleep(90)
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 4
+
+    class Ahead(Api):
+        async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]:
+            self.clock_offset = offset  # known with the first answer
+            async for page in super().list_jobs(filter_):
+                yield page
+
+    api = Ahead()
+    for job_id, second in (("old", -5), ("new", 5)):
+        api.created[job_id] = dt.datetime.fromtimestamp(EPOCH + offset + second, dt.UTC)
+
+    play(api, story)
