@@ -262,7 +262,8 @@ class AccountPoller:
             error = UnexpectedError(f"{type(problem).__name__}: {problem}")
             error.__cause__ = problem
         else:
-            self._succeeded[key] = loop.time()
+            if key in self._scheduler:  # it may have been the last: the job is gone
+                self._succeeded[key] = loop.time()
             self._log_recovery(collector, job, before.error)
             return
         finally:

@@ -83,6 +83,9 @@ class Scheduler:
         if turn is not None:
             turn.cancelled = True
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._turns
+
     def polls(self) -> dict[Key, Poll]:
         """The polls that are run, by key."""
         return {key: turn.poll for key, turn in self._turns.items()}

@@ -488,3 +488,25 @@ def test_whether_a_job_is_new_is_told_by_the_services_clock(offset: float) -> No
         api.created[job_id] = dt.datetime.fromtimestamp(EPOCH + offset + second, dt.UTC)
 
     play(api, story)
+
+
+@pytest.mark.parametrize("seen_gone_by", ["its poll", "the listing"])
+def test_nothing_is_kept_of_a_job_that_is_gone_but_what_it_was_called(seen_gone_by: str) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["short"] = 3
+        await asyncio.sleep(90)
+        assert world.active("short") == 3
+        if seen_gone_by == "its poll":
+            del world.api.jobs["short"]
+        else:
+            world.api.hidden.add("short")
+        await asyncio.sleep(90)
+        state = world.store._accounts["acc"]
+        assert [job_id for job_id, _ in state.left] == ["short"]
+        assert state.new_jobs == set()
+        assert {key for key in world.poller._succeeded if "short" in key} == set()
+
+    api = Api(other=0)
+    api.created["short"] = dt.datetime.fromtimestamp(EPOCH + 61, dt.UTC)
+    play(api, story)
