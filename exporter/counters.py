@@ -1,14 +1,15 @@
 """Counters made from what the service shows: they never fall, and their first value is 0.
 
 A collector folds a reading into increments; totals are kept here, for each job, group and account.
-What is known when a series first appears is exposed with the next change only, so that
-`increase()` sees it: Prometheus cannot know what a series was before its first sample.
+What is known when a series first appears is exposed later only (the next time, or when the caller
+holds it back no longer), so that `increase()` sees it: Prometheus cannot know what a series was
+before its first sample.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from exporter.metric import Metric, Sample
@@ -22,19 +23,25 @@ Increments = Mapping[Key, float]
 
 @dataclass(frozen=True)
 class Counters:
-    """Running totals. `exposed`: what is shown of them, behind by one change where they are new."""
+    """Running totals. `exposed`: what is shown of them, which is behind where they are new."""
 
     totals: Mapping[Key, float] = field(default_factory=dict)
     exposed: Mapping[Key, float] = field(default_factory=dict)
 
-    def add(self, increments: Increments) -> Counters:
-        """The totals after these increments; series that were there before show all of theirs."""
+    def add(self, increments: Increments, held: Container[Key] = ()) -> Counters:
+        """The totals after these increments; series that were there before show all of theirs.
+
+        Those that are `held` show what they did.
+        """
         totals = dict(self.totals)
         for key, amount in increments.items():
             if amount < 0:
                 raise ValueError(f"{key}: a counter does not fall")
             totals[key] = totals.get(key, 0) + amount
-        exposed = {key: total if key in self.exposed else 0 for key, total in totals.items()}
+        exposed = {
+            key: self.exposed.get(key, 0) if key in held or key not in self.exposed else total
+            for key, total in totals.items()
+        }
         return Counters(totals, exposed)
 
     @property

@@ -122,12 +122,14 @@ class AccountPoller:
         interval = self._plan.discovery_interval
 
         async def read() -> None:
-            asked_at = self._now() + self._api.clock_offset
+            started = self._now()
             selected = await jobs.read(
-                self._until(interval), self._plan.rules, known, self._now(), self._plan.max_jobs
+                self._until(interval), self._plan.rules, known, started, self._plan.max_jobs
             )
             self._log_dropped(selected.dropped)
             before = dict(self._store.jobs(self._plan.account))
+            # Only with the first answer is it known what the service's clock says.
+            asked_at = started + self._api.clock_offset
             self._store.select(self._plan.account, selected, self._now(), asked_at)
             for job_id, watched in before.items():
                 current = self._store.jobs(self._plan.account).get(job_id)
@@ -253,7 +255,9 @@ class AccountPoller:
         rule = watched.rule
         key = (collector, job_id)
         await self._poll(key, watched.job, rule.interval, rule.stale_after, read)
-        return None if key in self._failing_since else self._idle_wait(job_id, rule)
+        if key in self._failing_since or key not in self._scheduler:  # the job may be gone
+            return None
+        return self._idle_wait(job_id, rule)
 
     def _note_activity(self, job_id: str) -> None:
         """Something of the job waits, runs or has changed: it is polled as often as others."""
@@ -309,6 +313,8 @@ class AccountPoller:
             return
         finally:
             self._observer.poll_done(collector, loop.time() - started)
+        if key not in self._scheduler:  # it was removed meanwhile
+            return
         # Half a turn of grace: a poll is never exactly on time.
         failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
         stale = failed >= stale_after * interval

@@ -109,6 +109,9 @@ class Scheduler:
             turn.cancelled = True
             self._push(turn.poll, _next_turn(turn.poll, now))
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._turns
+
     def polls(self) -> dict[Key, Poll]:
         """The polls that are run, by key."""
         return {key: turn.poll for key, turn in self._turns.items()}

@@ -295,6 +295,7 @@ class Store:
         state = self._accounts[account]
         watched = state.jobs[job_id]
         state.job_outcomes.pop(job_id, None)
+        state.new_jobs.discard(job_id)
         state.left[job_id, unix_time(watched.job.creation_time)] = None
         if len(state.left) > REMEMBERED:
             state.left.popitem(last=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from exporter import collectors
-from exporter.counters import Counters, Increments
+from exporter.counters import Counters, Increments, Key
 from exporter.exposition import Exposition
 from exporter.failures import JobFailure
 from exporter.metric import Identity
@@ -21,6 +21,13 @@ HISTOGRAMS = collectors.HISTOGRAMS
 
 Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
+
+HELD = 2
+"""Catch-ups until a new series of a group or account is shown with more than 0.
+
+It is of many jobs, so the next poll may come at once, and no scrape would have seen the 0. From one
+listing of the jobs to the next there is time for a scrape.
+"""
 
 
 class Journal(Protocol):
@@ -38,16 +45,19 @@ class Totals:
         self._journal = journal
         self._counters: dict[Place, Counters] = {}
         self._shown: set[Place] = set()
+        self._held: dict[Place, dict[Key, int]] = {}
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
         for (owner, collector), counters in saved.counters.items():
             self._counters[account, owner, collector] = counters
-            if owner is None or owner[0] == "job_group":
+            if _is_lasting(owner):
+                # Whether anybody saw the 0 of an earlier process is not known.
+                zeros = [key for key, value in counters.exposed.items() if not value]
+                self._held[account, owner, collector] = dict.fromkeys(zeros, HELD)
                 self._shown.add((account, owner, collector))
                 self._show((account, owner, collector), counters)
-        zeros = dict.fromkeys(collectors.ACCOUNT_ZEROS, 0)
-        self.count(account, [(None, ACCOUNT, zeros)])
+        self.count(account, [(None, ACCOUNT, dict.fromkeys(collectors.ACCOUNT_ZEROS, 0))])
 
     def count(
         self,
@@ -67,7 +77,13 @@ class Totals:
             news = {k: n for k, n in amounts.items() if n or k not in before.totals}
             if not news and not before.is_behind and place in self._shown:
                 continue
-            after = before.add(news)
+            held = self._held.get(place, {})
+            if _is_lasting(owner):
+                new = dict.fromkeys((key for key in news if key not in before.totals), HELD)
+                held = self._held[place] = {**held, **new}
+            after = before.add(news, held)
+            if after == before and place in self._shown:
+                continue
             self._counters[place] = after
             self._shown.add(place)
             keys = frozenset(
@@ -105,14 +121,13 @@ class Totals:
         self._exposition.remove(_table(place), _identity(place))
 
     def catch_up(self, account: str) -> None:
-        """Show in full what first appeared when it was last counted, where no poll will follow."""
-        behind: list[tuple[Owner, str, Increments]] = [
-            (owner, collector, {})
-            for (of, owner, collector), counters in self._counters.items()
-            if of == account and counters.is_behind and (owner is None or owner[0] == "job_group")
-        ]
-        if behind:
-            self.count(account, behind)
+        """Show in full what was new when this was called last, and is there for long enough now."""
+        due: list[tuple[Owner, str, Increments]] = []
+        for place, held in self._held.items():
+            if place[0] == account and held:
+                self._held[place] = {key: turns - 1 for key, turns in held.items() if turns > 1}
+                due.append((*place[1:], {}))
+        self.count(account, due)
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew."""
@@ -142,6 +157,11 @@ class Totals:
         # Saving took a while: the owner may be gone, or its values dropped as stale.
         if place in self._shown:
             self._exposition.put(_table(place), _identity(place), counters)
+
+
+def _is_lasting(owner: Owner) -> bool:
+    """Whether these are a group's or the account's own, which outlive the jobs."""
+    return owner is None or owner[0] == "job_group"
 
 
 def _table(place: Place) -> str:

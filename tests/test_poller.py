@@ -570,3 +570,48 @@ def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
 
     rules = (resolve(JobRule(id_regex=".*", states=("active", "completed")), Defaults()),)
     play(api, story, rules=rules)
+
+
+@pytest.mark.parametrize("offset", [-1000.0, 1000.0])
+def test_whether_a_job_is_new_is_told_by_the_services_clock(offset: float) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs |= {"old": 3, "new": 4}
+        await asyncio.sleep(90)
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 4
+
+    class Ahead(Api):
+        async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]:
+            self.clock_offset = offset  # known with the first answer
+            async for page in super().list_jobs(filter_):
+                yield page
+
+    api = Ahead()
+    for job_id, second in (("old", -5), ("new", 5)):
+        api.created[job_id] = dt.datetime.fromtimestamp(EPOCH + offset + second, dt.UTC)
+
+    play(api, story)
+
+
+@pytest.mark.parametrize("seen_gone_by", ["its poll", "the listing"])
+def test_nothing_is_kept_of_a_job_that_is_gone_but_what_it_was_called(seen_gone_by: str) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["short"] = 3
+        await asyncio.sleep(90)
+        assert world.active("short") == 3
+        if seen_gone_by == "its poll":
+            del world.api.jobs["short"]
+        else:
+            world.api.hidden.add("short")
+        await asyncio.sleep(90)
+        state = world.store._accounts["acc"]
+        assert [job_id for job_id, _ in state.left] == ["short"]
+        assert state.new_jobs == set()
+        assert "short" not in world.poller._busy_at
+        assert [key for key in world.poller._failing_since if "short" in key] == []
+
+    api = Api(other=0)
+    api.created["short"] = dt.datetime.fromtimestamp(EPOCH + 61, dt.UTC)
+    play(api, story)

@@ -56,14 +56,15 @@ async def as_text(url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def prometheus_scraping(
-    program: Path, folder: Path, targets: dict[str, str]
+    program: Path, folder: Path, targets: dict[str, str], interval: str = "1s"
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Prometheus with a scrape job for each target; a client of its HTTP API."""
     jobs = [
         {"job_name": name, "static_configs": [{"targets": [target]}]}
         for name, target in targets.items()
     ]
-    settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": jobs}
+    times = {"scrape_interval": interval, "scrape_timeout": interval}
+    settings = {"global": times, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(json.dumps(settings))
     probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = probe.sockets[0].getsockname()[1]
@@ -94,9 +95,12 @@ async def _all_up(api: aiohttp.ClientSession, count: int) -> bool:
     return len(found) == count
 
 
-async def query(api: aiohttp.ClientSession, expression: str) -> list[tuple[dict[str, str], float]]:
-    """Labels and value of each series of an instant query."""
-    async with api.get("/api/v1/query", params={"query": expression}) as answer:
+async def query(
+    api: aiohttp.ClientSession, expression: str, at: float | None = None
+) -> list[tuple[dict[str, str], float]]:
+    """Labels and value of each series of an instant query, for now or a Unix time."""
+    moment = {} if at is None else {"time": f"{at:.3f}"}
+    async with api.get("/api/v1/query", params={"query": expression, **moment}) as answer:
         if answer.status == 503:
             return []
         body: Any = await answer.json()
