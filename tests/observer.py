@@ -2,13 +2,14 @@
 
 It looks into the simulator's own objects, remembers what it saw, and counts what was not there
 before; nothing of the exporter's folding is used. A look has parts, one for each job and collector:
-of the last look of a process that is killed only some may have been written down.
+of the last look of a process that is killed only some may have been written down. Who asks for
+changes alone sees those that the service's index has learnt of.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,6 +32,16 @@ ALL_CATEGORIES = (*CATEGORIES, "unknown")
 
 Run = tuple[int, str, str, int]
 """(number of the job, node, kind, start)."""
+
+OVERLAP = 120.0
+"""Seconds before the last look from which changes are asked for again."""
+
+
+class Marks(NamedTuple):
+    """When there was a look at a part, and when one at all of it, in Unix seconds."""
+
+    read_at: float
+    listed_at: float
 
 
 class SeenTask(NamedTuple):
@@ -63,6 +74,17 @@ class SeenRun(NamedTuple):
         return self.retries
 
 
+def times_of_task(task: Any) -> list[int | None]:
+    """When it came into its state; None: it runs, and may change without leaving that."""
+    return [None if task.state in ("preparing", "running") else task.state_changed]
+
+
+def times_of_runs(record: Any) -> list[int | None]:
+    """When what ran on a node started and ended; None: it still runs."""
+    runs = [run for run in (record.preparation, record.release) if run is not None]
+    return [time for run in runs for time in (run.started, run.ended)]
+
+
 @dataclass
 class Written:
     """What was written down of a look: readings by (job id, collector), and jobs let go."""
@@ -88,14 +110,16 @@ class Observer:
     """Looks at an account of which all jobs are in the group `all`.
 
     `series`: what the counters must be. `asked`: jobs that were selected at the last look.
-    `known`: jobs by collector that were seen before. `runs`: completed ones, with their result.
+    `marks`: of what was seen before, by job and collector. `runs`: completed ones, with their
+    result.
     """
 
     world: World
+    resync_interval: float
     series: Series = field(default_factory=Counter)
     first_look: int | None = None
     asked: dict[int, Any] = field(default_factory=dict)
-    known: set[tuple[int, str]] = field(default_factory=set)
+    marks: dict[tuple[int, str], Marks] = field(default_factory=dict)
     counts: dict[int, Counts] = field(default_factory=dict)
     runs: dict[Run, str] = field(default_factory=dict)
     preparations: dict[tuple[int, str], SeenRun] = field(default_factory=dict)
@@ -126,15 +150,42 @@ class Observer:
                 ("tasks", self._look_at_tasks),
             ):
                 if written is None or (job.id, collector) in written.readings:
+                    marks = self.marks.get((job.number, collector))
+                    since = self._mark(job, collector)
                     # Of a job that is older than the watch, only what comes after is counted.
-                    look_at(job, counts=is_new or (job.number, collector) in self.known)
-                    self.known.add((job.number, collector))
+                    look_at(job, since, counts=is_new or marks is not None)
                     self.asked[job.number] = job
         for number, job in left.items():
             if written is None or job.id in written.let_go:
                 del self.asked[number]
 
-    def _look_at_counts(self, job: Any, *, counts: bool) -> None:
+    def _mark(self, job: Any, collector: str) -> float | None:
+        """Note that this is looked at; gives since when changes are asked for, or None for all."""
+        now = self.world.now.timestamp()
+        before = self.marks.get((job.number, collector))
+        if before is None or now - before.listed_at >= self.resync_interval:
+            self.marks[job.number, collector] = Marks(now, now)
+            return None
+        self.marks[job.number, collector] = Marks(now, before.listed_at)
+        return before.read_at - OVERLAP
+
+    def _changed(
+        self,
+        entities: Iterable[Any],
+        times_of: Callable[[Any], list[int | None]],
+        since: float | None,
+    ) -> list[Any]:
+        """Those of which the index knows that they run or changed since; None: all."""
+        if since is None:
+            return list(entities)
+        return [
+            entity
+            for entity in entities
+            if (seen := self.world.index.seen(entity)) is not None
+            and any(tick is None or tick >= since * SECOND for tick in times_of(seen))
+        ]
+
+    def _look_at_counts(self, job: Any, _: float | None, *, counts: bool) -> None:
         now = job.reported_task_counts
         before = self.counts.get(job.number, Counts(0, 0, 0, 0)) if counts else now
         self.counts[job.number] = now
@@ -151,7 +202,7 @@ class Observer:
         self._count_job("tasks_added_total", max(0, added))
         self._count_job("task_count_regressions_total", int(fell))
 
-    def _look_at_nodes(self, job: Any, *, counts: bool) -> None:
+    def _look_at_nodes(self, job: Any, since: float | None, *, counts: bool) -> None:
         if job.preparation is None:
             return  # then it has no release either
         for pool_id in {job.pool.id, *(record.pool_id for record in job.records.values())}:
@@ -164,7 +215,7 @@ class Observer:
                 for category in ALL_CATEGORIES:
                     name = f"{kind}_tasks_failed_total"
                     self._count_job(name, 0, pool_id=pool_id, category=category)
-        for record in job.records.values():
+        for record in self._changed(job.records.values(), times_of_runs, since):
             run, place = record.preparation, (job.number, record.node_id)
             now = SeenRun(run.started, run.state, run.retry_count)
             retries = now.retries_since(self.preparations.get(place)) if counts else 0
@@ -191,14 +242,14 @@ class Observer:
             name = f"{kind}_task_failure_codes_total"
             self._count_job(name, 1, **pool, category=category, code=code)
 
-    def _look_at_tasks(self, job: Any, *, counts: bool) -> None:
+    def _look_at_tasks(self, job: Any, since: float | None, *, counts: bool) -> None:
         for category in ALL_CATEGORIES:
             self._count_job("tasks_failed_total", 0, category=category)
         self._count_job("task_retries_total", 0)
         self._count_job("task_requeues_total", 0)
         self._observe("task_run_seconds", None)
         self._observe("task_wait_seconds", None)
-        for task in job.tasks.values():
+        for task in self._changed(job.tasks.values(), times_of_task, since):
             key = (job.number, task.id)
             before = self.tasks.get(key, SeenTask(None, None, 0, 0))
             now = SeenTask(task.started, task.result, task.retry_count, task.requeue_count)
