@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -14,7 +16,22 @@ from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.simulator import Clock, Simulation
 from exporter.state_file import Changes, StateFile
+from exporter.totals import Journal
 from tests.truth import Series
+
+
+@dataclass
+class Dying:
+    """The journal of a process that is killed when it has written so many changes."""
+
+    journal: Journal
+    most: int
+    written: list[Changes] = field(default_factory=list)
+
+    def write(self, changes: Changes, done: Callable[[], None]) -> None:
+        if len(self.written) < self.most:
+            self.written.append(changes)
+            self.journal.write(changes, done)
 
 
 class Exporter:
@@ -64,9 +81,26 @@ accounts:
         self.service = None
 
     async def poll(self) -> None:
-        """Poll everything once, without waiting until it is written."""
+        """Poll everything once, without waiting until it is written.
+
+        Jobs are listed first: what is polled beside a listing may yet take a job that was made
+        again for the one before it.
+        """
         assert self.service is not None
+        for polled in self.service._accounts.values():
+            if polled.poller._scheduler.polls():
+                await polled.poller._poll_jobs()
         await self.service.run_once()
+
+    async def poll_and_die(self, writes: int) -> list[Changes]:
+        """Poll, and be killed when so many changes are written; gives those."""
+        assert self.service is not None
+        totals = self.service.store._totals
+        assert totals._journal is not None
+        totals._journal = dying = Dying(totals._journal, writes)
+        await self.poll()
+        await self.stop()
+        return dying.written
 
     async def round(self) -> Series:
         """Poll everything once, and give all counters that are exposed then."""

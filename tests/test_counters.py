@@ -259,6 +259,16 @@ def test_retries_are_the_growth_of_their_count_and_begin_anew_with_a_run() -> No
     assert nodes.read(record("a", 20, retries=1)) == {"preparation_task_retries": 1}
 
 
+@pytest.mark.parametrize(("end", "retries"), [(5, 1), (5, 2), (None, 1)])
+def test_a_run_that_cannot_be_the_one_before_it_counts_all_its_retries(
+    end: int | None, retries: int
+) -> None:
+    nodes = Nodes()
+    nodes.read(record("a", 0, end, retries=1))
+    # That one was over, or its count would have grown with its start.
+    assert nodes.read(record("a", 20, retries=retries)) == {"preparation_task_retries": retries}
+
+
 def test_release_is_counted_apart() -> None:
     nodes = Nodes()
     nodes.read(record("a", 0, member=RELEASE))

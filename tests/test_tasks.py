@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter import collectors
+from exporter import account, collectors
 from exporter.batch.models import Job, Task
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.task_records import record_of
@@ -16,6 +16,7 @@ from exporter.collectors.tasks import JobTasks, Reading
 from exporter.counters import Counters, Increments
 from exporter.errors import ServiceError
 from exporter.selection import WatchedJob
+from exporter.state_file import SavedState
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
 
@@ -81,11 +82,20 @@ class Watch:
         self.state: JobTasks | None = None
         self.counted: dict[str, float] = {}
         self.corrections = 0
+        self.saved = SavedState(b"")
+
+    def restart(self) -> Watch:
+        """Go on with what was saved."""
+        self.state = account.load("tasks", self.saved)
+        return self
 
     def read(self, *readings: Reading) -> Watch:
         for reading in readings:
             folded = tasks.fold(self.state, reading, 0.0, self.is_new)
             self.state = folded.state
+            new = account.saved(Job("j"), "tasks", folded, is_new=self.is_new).states["tasks"]
+            self.saved = SavedState(new.state, {**self.saved.records, **new.records})
+            assert account.load("tasks", self.saved) == self.state
             self.corrections += folded.corrections
             self._add(folded.increments)
             self._add(folded.observations)
@@ -317,6 +327,22 @@ def test_a_task_that_a_full_listing_lost_between_two_pages_is_not_counted_again(
     assert watch.counted == before
     assert watch.state is not None
     assert watch.state.tasks.missing == {}
+
+
+@pytest.mark.parametrize("lost", [listed([]), changed([])], ids=["all", "changes"])
+def test_a_task_that_was_lost_is_known_again_after_a_restart(lost: Reading) -> None:
+    watch = Watch().read(listed([running("r", retryCount=1), failed("f"), succeeded("s")]), lost)
+    before = dict(watch.counted)
+    watch.restart().read(listed([running("r", retryCount=1), failed("f"), succeeded("s")]))
+    assert watch.counted == before
+
+
+@pytest.mark.parametrize("lost", [listed([]), changed([])], ids=["all", "changes"])
+def test_a_task_that_came_back_is_saved_as_it_is_and_not_as_it_was_lost(lost: Reading) -> None:
+    watch = Watch().read(listed([running("r")]), lost, changed([failed("r")]), changed([]))
+    before = dict(watch.counted)
+    watch.restart().read(changed([failed("r")]))
+    assert watch.counted == before
 
 
 @pytest.mark.parametrize("first", [failed("t", retryCount=1), succeeded("t", retryCount=1)])

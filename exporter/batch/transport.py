@@ -209,8 +209,9 @@ class Transport:
             theirs = parsedate_to_datetime(headers["Date"]).timestamp()
         except (KeyError, TypeError, ValueError, OverflowError):
             return
-        # The header has whole seconds: what is below that is no difference.
-        offset = theirs - self._now()
+        # The header has whole seconds, cut off: half of one is what it lacks on average, and what
+        # is below a whole one is no difference.
+        offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
     def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> PollError:

@@ -128,9 +128,18 @@ class Change(NamedTuple):
 
     @property
     def retries(self) -> int:
-        """By how much retryCount grew; a run that began anew counts from 0."""
-        before = self.before.retries if self.before is not None else 0
-        return self.run.retries - before if self.run.retries >= before else self.run.retries
+        """How often it was retried that was not seen before.
+
+        A retry moves the start and is counted. So what follows a completed run, or has another
+        start and no higher count, is another run: its count began at 0.
+        """
+        before, run = self.before, self.run
+        if before is None:
+            return run.retries
+        goes_on = not before.is_completed and run.retries > before.retries
+        if goes_on or run.start == before.start:
+            return max(0, run.retries - before.retries)
+        return run.retries
 
 
 def _is_older(run: Run, known: Run) -> bool:

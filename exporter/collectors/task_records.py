@@ -159,7 +159,11 @@ class Tasks:
     oldest_running: float | None = None
 
     @classmethod
-    def of(cls, tasks: Iterable[tuple[str, Record | float]]) -> Tasks:
+    def of(
+        cls,
+        tasks: Iterable[tuple[str, Record | float]],
+        missing: Mapping[str, Record | float],
+    ) -> Tasks:
         """These tasks; of one that succeeded, when it did."""
         unsettled: dict[str, Record] = {}
         succeeded: dict[str, float] = {}
@@ -168,7 +172,7 @@ class Tasks:
                 unsettled[task_id] = known
             else:
                 succeeded[task_id] = known
-        return _summed(unsettled, succeeded, {})
+        return _summed(unsettled, succeeded, missing)
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self.unsettled or task_id in self.succeeded
@@ -198,7 +202,7 @@ class Tasks:
                 unsettled.pop(task_id, None)
             if latest is record and record != before:
                 changes.append(Change(task_id, _same_life(before, record), record))
-        missing: Mapping[str, Record | float] = self.missing
+        missing: dict[str, Record | float]
         if full:
             missing = {
                 task_id: last
@@ -213,8 +217,8 @@ class Tasks:
                 for task_id, record in self.unsettled.items()
                 if record.state in ("preparing", "running") and task_id not in ids
             ]
-            if gone:
-                missing = {**missing, **{task_id: unsettled.pop(task_id) for task_id in gone}}
+            missing = {key: last for key, last in self.missing.items() if key not in ids}
+            missing |= {task_id: unsettled.pop(task_id) for task_id in gone}
         return _summed(unsettled, succeeded, missing), changes
 
 

@@ -154,18 +154,31 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
         ),
         total(_events(counted)),
         corrections,
-        records=[
-            *(
-                ((task_id,), last if isinstance(last, float) else _kept(last))
-                for task_id, last in before.tasks.missing.items()
-                if task_id in tasks  # back again, and perhaps as it was
-            ),
-            *(((change.id,), _kept(change.now)) for change in changes),
-            *(((task_id,), None) for task_id in tasks.missing if task_id in before.tasks),
-        ],
+        records=_records(before.tasks, tasks, changes),
         observations=_observations(counted),
         failures=[each for each in reading.failures if each.task_id in failed],
     )
+
+
+MISSING = "missing"
+"""Stands behind the id in the key of the record of a task that is missing."""
+
+
+def _records(
+    before: Tasks, after: Tasks, changes: Iterable[Change]
+) -> list[tuple[tuple[str, ...], Record | float | None]]:
+    """What changes of the records. A task that is missing may also come back after a restart."""
+    records: list[tuple[tuple[str, ...], Record | float | None]] = []
+    for task_id, last in before.missing.items():
+        if task_id not in after.missing:
+            records.append(((task_id, MISSING), None))
+            if task_id in after:
+                records.append(((task_id,), last))
+    records += [((change.id,), _kept(change.now)) for change in changes]
+    for task_id, last in after.missing.items():
+        if task_id not in before.missing:
+            records += [((task_id,), None), ((task_id, MISSING), last)]
+    return records
 
 
 def _kept(record: Record) -> Record | float:
@@ -298,11 +311,12 @@ def dump(state: JobTasks) -> bytes:
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> JobTasks:
     """The state that was dumped."""
     known = msgspec.json.decode(saved, type=_Saved)
-    tasks = (
-        (task_id, msgspec.json.decode(record, type=Record | float))
-        for (task_id,), record in records.items()
-    )
-    return JobTasks(Tasks.of(tasks), known.read_at, known.listed_at)
+    tasks: dict[str, Record | float] = {}
+    missing: dict[str, Record | float] = {}
+    for (task_id, *is_missing), record in records.items():
+        place = missing if is_missing else tasks
+        place[task_id] = msgspec.json.decode(record, type=Record | float)
+    return JobTasks(Tasks.of(tasks.items(), missing), known.read_at, known.listed_at)
 
 
 COLLECTOR = JobCollector(

@@ -84,10 +84,12 @@ class Operations:
             behind = Place(-1, self._new_shuffle())
         else:
             behind = self.mint.place(scope, query.skip_token)
-        page, more = page_of(entities, behind, query.page_size, self._predicate(query))
+        scenario = self.world.scenario
+        size = min(query.page_size, scenario.page_size)
+        page, more = page_of(entities, behind, size, self._predicate(query))
         link = None
         if more:
-            following = place_behind(page, behind.shuffle, self.world.scenario.repeat_share)
+            following = place_behind(page, behind.shuffle, scenario.repeat_share)
             link = next_link(call.url, query.kept, self.mint.token(scope, following))
         return Answer(list_body(suffix, page, query.members, view, link))
 

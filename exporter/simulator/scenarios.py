@@ -164,6 +164,8 @@ class Scenario:
     """Each listing comes in an order of its own."""
     repeat_share: float = 0.0
     """Of a page's entities, those that stand on the next page once more."""
+    page_size: int = 1000
+    """The most entities of a page, where the operation's own limit is not lower."""
 
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(

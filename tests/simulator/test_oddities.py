@@ -305,6 +305,16 @@ async def test_entities_stand_on_two_pages(shuffled: bool) -> None:
     assert sorted(task for page in alone for task in page) == sorted(job.tasks)
 
 
+async def test_a_page_has_no_more_than_the_scenario_allows() -> None:
+    world = World(replace(STEADY, page_size=10), jobs=10, nodes=8)
+    job = largest(world)
+    async with served(world) as (client, _clock):
+        pages = await pages_of(client, job, 1000)
+        assert [task for page in pages for task in page] == list(job.tasks)
+        assert {len(page) for page in pages[:-1]} == {10}
+        assert {len(page) for page in (await pages_of(client, job, 7))[:-1]} == {7}
+
+
 def test_the_same_seed_gives_the_same_oddities() -> None:
     scenario = replace(
         STEADY,
