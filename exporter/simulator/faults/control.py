@@ -36,15 +36,14 @@ def fault_routes(faults: Faults) -> Sequence[web.RouteDef]:
             faults.clear()
         elif request.method != "GET":
             return _refusal(405, f"{request.method} is not possible: use GET, PUT or DELETE")
-        return _json({"active": _active(faults), "catalogue": _CATALOGUE})
+        else:
+            return _json({"active": _active(faults), "catalogue": _CATALOGUE})
+        return _json({"active": _active(faults)})
 
     return [web.route("*", "/simulator{rest:(/.*)?}", handle)]
 
 
-_CATALOGUE = [
-    {"name": fault.name, "summary": fault.summary, "operations": sorted(fault.operations)}
-    for fault in FAULTS.values()
-]
+_CATALOGUE = {fault.name: fault.summary for fault in FAULTS.values()}
 
 
 def _active(faults: Faults) -> list[dict[str, Any]]:
