@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from exporter.simulator.faults.bodies import change_body
@@ -20,6 +21,9 @@ from exporter.simulator.server import Interceptor
 
 LONG_ID = "x" * 100_000
 INJECTION = '"} 1\nfake_metric 1\n#'
+
+OWN_IDS = ("nodeId", "id", "poolId")
+"""Members that tell a record from others of its list, the most telling first."""
 
 _IDS = {"id", "poolId", "nodeId", "taskId"}
 _FREE_TEXTS = _IDS | {"displayName", "code", "category", "message", "name", "value"}
@@ -88,9 +92,9 @@ def _without_arrays(value: Any) -> Any:
 
 def _one_long_id(whole: dict[str, Any]) -> dict[str, Any]:
     records = whole.get("value", [whole])
-    name = next((name for name in ("nodeId", "id", "poolId") if name in records[0]), None)
-    if name is not None:
-        records[0][name] += LONG_ID
+    found = ((record, name) for record in records for name in OWN_IDS if name in record)
+    for record, name in islice(found, 1):
+        record[name] += LONG_ID
     return whole
 
 

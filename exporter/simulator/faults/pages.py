@@ -11,6 +11,7 @@ from aiohttp import web
 from exporter.simulator.errors import BatchError, invalid_parameter
 from exporter.simulator.faults.answers import body_of, elsewhere, url_of, with_body
 from exporter.simulator.faults.fault import LISTS, Fault, fault
+from exporter.simulator.faults.members import OWN_IDS
 from exporter.simulator.operations import Call
 from exporter.simulator.server import Interceptor, Proceed
 
@@ -100,8 +101,8 @@ def _growing(page: Page, request: web.Request, call: Call) -> Page:
 
 
 def _copy(record: dict[str, Any], number: int) -> dict[str, Any]:
-    name = next(name for name in ("nodeId", "id", "poolId") if name in record)
-    return {**record, name: f"{record[name]}-{number}"}
+    own = [name for name in OWN_IDS if name in record][:1]
+    return {**record, **{name: f"{record[name]}-{number}" for name in own}}
 
 
 def _fail_behind(error: Callable[[], BatchError]) -> Interceptor:
