@@ -40,11 +40,12 @@ async def simulated_account(
 ) -> AsyncIterator[simulator.Simulation]:
     """Serve a simulated account that starts now. OSError where the port cannot be had."""
     start = datetime.now(UTC)
-    faults = simulator.Faults(seed=settings.seed)
-    if settings.scenario in simulator.FAULT_SCENARIOS:
-        faults.set(simulator.Rule(settings.scenario))
+    faults, scenario = simulator.Faults(seed=settings.seed), settings.scenario
+    if scenario in simulator.FAULT_SCENARIOS:
+        faults.set(simulator.Rule(scenario))
+        scenario = "steady"
     world = simulator.World(
-        simulator.SCENARIOS.get(settings.scenario, simulator.SCENARIOS["steady"]),
+        simulator.SCENARIOS[scenario],
         seed=settings.seed,
         jobs=settings.jobs,
         nodes=settings.nodes,

@@ -165,7 +165,9 @@ async def test_a_fault_can_be_played_on_an_answer_with_little_in_it(
 ) -> None:
     faults.set(Rule(name))
     url = urls(simulation.world)["Job_List"]
-    for query in ("$select=state", "$filter=id%20eq%20'none'", "maxresults=1"):
+    nothing_own = "$select=state"
+    following = "timeout=100001"  # as in a link that a fault made up
+    for query in (nothing_own, f"{nothing_own}&{following}", "$filter=id%20eq%20'none'"):
         await fetch(simulation, f"{url}&{query}", patience=5)  # the fixture looks for mistakes
     assert faults.played.total() in (0, 3)
 
