@@ -282,6 +282,7 @@ async def _serve_demo(options: argparse.Namespace) -> int:
         anywhere = re.compile(r"//(0\.0\.0\.0|\[::\]):")
         for shown in dict.fromkeys(anywhere.sub("//localhost:", url) for url in urls):
             print(f"Metrics: {shown}{options.telemetry_path}   Page: {shown}/")
+        print(demo.fault_calls(simulation))
         print("All series are there within 10 seconds. Press Ctrl-C to stop.", flush=True)
 
     async with demo.simulated_account(settings) as simulation:

@@ -30,7 +30,8 @@ class Settings:
 
 def scenarios() -> dict[str, str]:
     """The scenarios there are: name and one line about each."""
-    return {name: scenario.summary for name, scenario in simulator.SCENARIOS.items()}
+    worlds = {name: scenario.summary for name, scenario in simulator.SCENARIOS.items()}
+    return worlds | {name: fault.summary for name, fault in simulator.FAULT_SCENARIOS.items()}
 
 
 @asynccontextmanager
@@ -39,16 +40,36 @@ async def simulated_account(
 ) -> AsyncIterator[simulator.Simulation]:
     """Serve a simulated account that starts now. OSError where the port cannot be had."""
     start = datetime.now(UTC)
+    faults, scenario = simulator.Faults(seed=settings.seed), settings.scenario
+    if scenario in simulator.FAULT_SCENARIOS:
+        faults.set(simulator.Rule(scenario))
+        scenario = "steady"
     world = simulator.World(
-        simulator.SCENARIOS[settings.scenario],
+        simulator.SCENARIOS[scenario],
         seed=settings.seed,
         jobs=settings.jobs,
         nodes=settings.nodes,
         start=start,
     )
     clock = simulator.Clock(start, speed=settings.speed)
-    async with simulator.serve(world, clock, host=host, port=port) as simulation:
+    async with simulator.serve(
+        world,
+        clock,
+        interceptors=(faults,),
+        routes=simulator.fault_routes(faults),
+        host=host,
+        port=port,
+    ) as simulation:
         yield simulation
+
+
+def fault_calls(simulation: simulator.Simulation) -> str:
+    """How to switch faults of a simulated account on and off, as shell commands."""
+    url = simulation.endpoint + simulator.FAULTS_PATH
+    return (
+        f"""Break it: curl -X PUT {url} -d '{{"faults": [{{"name": "outage"}}]}}'\n"""
+        f"All faults: curl {url}   Heal it: curl -X DELETE {url}"
+    )
 
 
 def demo_config(simulation: simulator.Simulation) -> Config:

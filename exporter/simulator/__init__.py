@@ -6,6 +6,14 @@ It shares no code with the exporter's client, so that each can prove the other.
 from exporter.simulator.auth import Account, TokenRegistry, make_account
 from exporter.simulator.clock import Clock
 from exporter.simulator.errors import BatchError
+from exporter.simulator.faults import (
+    CATALOGUE,
+    FAULT_SCENARIOS,
+    FAULTS_PATH,
+    Faults,
+    Rule,
+    fault_routes,
+)
 from exporter.simulator.identity import Identity, serve_identity
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
@@ -15,20 +23,26 @@ from exporter.simulator.server import Interceptor, Proceed, Simulation, build_ap
 from exporter.simulator.world import World
 
 __all__ = [
+    "CATALOGUE",
+    "FAULTS_PATH",
+    "FAULT_SCENARIOS",
     "SCENARIOS",
     "Account",
     "BatchError",
     "Call",
     "Clock",
+    "Faults",
     "Identity",
     "Interceptor",
     "Ledger",
     "Proceed",
+    "Rule",
     "Scenario",
     "Simulation",
     "TokenRegistry",
     "World",
     "build_app",
+    "fault_routes",
     "make_account",
     "many_records",
     "many_tasks",

@@ -215,6 +215,9 @@ _ANSWERS: Mapping[str, Callable[[Operations, Call], Answer]] = MappingProxyType(
     }
 )
 
+OPERATIONS = frozenset(_ANSWERS)
+"""All there are, by their names in the REST API's specification."""
+
 # The fixed segments of each path, with an empty one wherever an id stands.
 _PATHS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {

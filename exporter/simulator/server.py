@@ -67,11 +67,12 @@ def build_app(
     account: Account,
     tokens: TokenRegistry | None = None,
     interceptors: Sequence[Interceptor] = (),
+    routes: Sequence[web.RouteDef] = (),
 ) -> web.Application:
     """The account's application.
 
     `tokens` are the bearer tokens it takes beside SharedKey; the first of the `interceptors`
-    stands outermost.
+    stands outermost. Requests of the `routes` never reach the account.
     """
     operations = Operations(world, TokenMint(account.key.encode()), Random(f"orders {world.seed}"))
     authenticator = Authenticator(account, tokens or TokenRegistry(utc_now), utc_now)
@@ -103,6 +104,7 @@ def build_app(
 
     app = web.Application()
     app[REQUESTS] = requests
+    app.router.add_routes(routes)
     app.router.add_route("*", "/{path:.*}", handle)
     return app
 
@@ -202,7 +204,8 @@ def _add_common_headers(
 @asynccontextmanager
 async def serve_app(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
     """Serve an application while the context lasts; gives its URL. Port 0 takes any free one."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+    # Whoever hangs up is not answered any more: a fault that never answers would wait for ever.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -221,12 +224,13 @@ async def serve(
     account: Account | None = None,
     tokens: TokenRegistry | None = None,
     interceptors: Sequence[Interceptor] = (),
+    routes: Sequence[web.RouteDef] = (),
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncIterator[Simulation]:
     """Serve the account while the context lasts; its key follows from the world's seed."""
     account = account or make_account(world.seed)
     tokens = tokens or TokenRegistry(utc_now)
-    app = build_app(world, clock, account, tokens, interceptors)
+    app = build_app(world, clock, account, tokens, interceptors, routes)
     async with serve_app(app, host, port) as endpoint:
         yield Simulation(endpoint, account.name, account.key, world, clock, tokens, app[REQUESTS])

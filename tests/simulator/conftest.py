@@ -36,6 +36,19 @@ class Reply:
         return str(self.json["code"])
 
 
+def signed(
+    simulation: Simulation, url: str, headers: Mapping[str, str] = NOTHING, method: str = "GET"
+) -> dict[str, str]:
+    """The headers of a request, with a signature where they have no credentials."""
+    parts = urlsplit(url)
+    headers = {"ocp-date": formatdate(usegmt=True), **headers}
+    lowered = {name.lower(): value for name, value in headers.items()}
+    name = simulation.account_name
+    text = string_to_sign(name, SignedRequest(method, parts.path, parts.query, lowered))
+    key = make_account(simulation.world.seed)
+    return {"Authorization": f"SharedKey {name}:{signature(key, text)}", **headers}
+
+
 class BatchClient:
     """Signs each request with the account's key and sends URLs byte for byte."""
 
@@ -55,15 +68,7 @@ class BatchClient:
     ) -> Reply:
         """`path` with its query, or an absolute URL as next links are."""
         url = path if path.startswith("http") else self.simulation.endpoint + path
-        parts = urlsplit(url)
-        signed = {"ocp-date": formatdate(usegmt=True), **headers}
-        lowered = {name.lower(): value for name, value in signed.items()}
-        name = self.simulation.account_name
-        text = string_to_sign(name, SignedRequest(method, parts.path, parts.query, lowered))
-        key = make_account(self.simulation.world.seed)
-        return await self.send(
-            url, {**signed, "Authorization": f"SharedKey {name}:{signature(key, text)}"}, method
-        )
+        return await self.send(url, signed(self.simulation, url, headers, method), method)
 
     async def ask(
         self,

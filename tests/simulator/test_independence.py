@@ -8,7 +8,7 @@ import pytest
 
 import exporter.simulator
 
-SOURCES = sorted(Path(exporter.simulator.__file__).parent.glob("*.py"))
+SOURCES = sorted(Path(exporter.simulator.__file__).parent.rglob("*.py"))
 
 
 def imported(source: Path) -> set[str]:
