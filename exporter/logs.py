@@ -15,6 +15,9 @@ LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 LogFormat = Literal["logfmt", "json"]
 FORMATS: tuple[LogFormat, ...] = ("logfmt", "json")
 
+MAX_TEXT = 2000
+"""Characters of a message or a value that are logged: both may hold what a service answered."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 
@@ -25,9 +28,13 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "source": record.name,
-        "msg": record.getMessage(),
+        "msg": record.getMessage()[:MAX_TEXT],
     }
-    fields |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields |= {
+        name: value if isinstance(value, int | float) else str(value)[:MAX_TEXT]
+        for name, value in vars(record).items()
+        if name not in _STANDARD
+    }
     if record.exc_info:
         fields["traceback"] = logging.Formatter().formatException(record.exc_info)
     return fields

@@ -6,6 +6,7 @@ headers of a family differ. So lines are written once, when a value changes, and
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -135,18 +136,32 @@ def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
     )
 
 
-_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
+# A NUL is legal, and where it stands Prometheus takes the exposition to be over.
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"', "\0": "\ufffd"})
+
+MAX_LABEL = 512
+"""Characters of a label value. Ids of the service have 64 at most, display names 1,024."""
 
 
 def escape(value: str) -> str:
-    """A label value between its quotes. Any text is legal there but a lone surrogate."""
-    return value.translate(_ESCAPES).encode("utf-8", "replace").decode()
+    """A label value between its quotes. Any text is legal there but a lone surrogate.
+
+    One that is too long is cut, and ends in a digest of the whole: two stay two.
+    """
+    text = value.encode("utf-8", "replace")
+    if len(value) > MAX_LABEL:
+        digest = hashlib.sha256(text).hexdigest()[:16]
+        return escape(f"{value[: MAX_LABEL - 20]}... {digest}")
+    return text.decode().translate(_ESCAPES)
 
 
 def format_value(value: float) -> str:
     """A sample's value; whole numbers without a point."""
     if isinstance(value, int):
-        return str(int(value))
+        # What no double can hold is refused by Prometheus, and the whole exposition with it.
+        if abs(value) < 2**1023:
+            return str(int(value))
+        value = math.inf if value > 0 else -math.inf
     if math.isfinite(value):
         return repr(value)
     if math.isnan(value):

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.exposition import Exposition, Format, gzip_body
 from exporter.metric import (
+    MAX_LABEL,
     Identity,
     Metric,
     Sample,
@@ -121,7 +122,10 @@ def test_label_values_too_many_or_too_few_are_an_error() -> None:
             render(THINGS, account("a"), {values: 1})
 
 
-@given(st.dictionaries(st.tuples(st.text()), st.floats(), min_size=1), st.text())
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=99)
+
+
+@given(st.dictionaries(st.tuples(TEXT), st.floats(), min_size=1), TEXT)
 def test_any_text_and_any_number_survive_both_formats(values: Values, name: str) -> None:
     row = gauge("things", "kind")
     exposition = Exposition({"things": Table(("account",), (row,))})
@@ -142,15 +146,32 @@ def test_any_text_and_any_number_survive_both_formats(values: Values, name: str)
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("plain", "plain"), ('a"b', 'a\\"b'), ("a\nb", "a\\nb"), ("a\\n", "a\\\\n"), ("\ud800", "?")],
+    [
+        ("plain", "plain"),
+        ('a"b', 'a\\"b'),
+        ("a\nb", "a\\nb"),
+        ("a\\n", "a\\\\n"),
+        ("\ud800", "?"),
+        ("a\0b", "a\ufffdb"),
+    ],
 )
 def test_label_values_are_escaped(value: str, text: str) -> None:
     assert escape(value) == text
 
 
+def test_a_label_value_without_end_is_cut_and_stays_another_than_others() -> None:
+    one, other = escape("\n" * 100_000 + "1"), escape("\n" * 100_000 + "2")
+    assert one != other
+    assert len(one) == len(other) <= 2 * MAX_LABEL
+    assert escape("x" * MAX_LABEL) == "x" * MAX_LABEL
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (10**308, str(10**308) if 10**308 < 2**1023 else "+Inf"),
+        (10**400, "+Inf"),
+        (-(10**400), "-Inf"),
         (0, "0"),
         (True, "1"),
         (2**63, "9223372036854775808"),

@@ -9,12 +9,14 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from exporter.simulator import SCENARIOS, Clock, World, serve
+from tests.fake_batch import FakeBatch
 from tests.process import check_metrics, logged_address, process, program
 from tests.tools import find_tool
 from tests.truth import Series, Truth
@@ -52,6 +54,13 @@ async def as_text(url: str) -> AsyncIterator[str]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"127.0.0.1:{runner.addresses[0][1]}"
         await runner.cleanup()
+
+
+async def ready(url: str) -> None:
+    """Wait until each account has finished a first round."""
+    async with aiohttp.ClientSession() as session:
+        while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # another process: there is no event to wait for
 
 
 @asynccontextmanager
@@ -148,10 +157,7 @@ async def test_prometheus_holds_exactly_the_simulators_numbers_in_both_formats(
             asyncio.timeout(60),
         ):
             url = await logged_address(exporter)
-            async with aiohttp.ClientSession() as session:
-                ready = url.replace("/metrics", "/-/ready")
-                while (await session.get(ready)).status != 200:  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)  # another process: there is no event to wait for
+            await ready(url)
             target = url.removeprefix("http://").removesuffix("/metrics")
             async with (
                 as_text(url) as text_target,
@@ -187,6 +193,58 @@ async def test_prometheus_holds_exactly_the_simulators_numbers_in_both_formats(
                     if name == "azure_batch_job_tasks" and ("state", "running") in labels
                 )
                 assert busy > 0
+
+
+HOSTILE = (
+    'x"} 1\nazure_batch_up{account="forged"} 1\n# EOF\n\\',
+    "nul \0 in the middle",
+    "\u2028\x85\x1b[31m\r\ttext",
+    "ü" * 100_000,
+    "\ufeff\U0001f600",
+    " ",
+)
+
+
+async def test_prometheus_takes_whatever_the_service_calls_its_jobs(
+    prometheus: Path, tmp_path: Path, batch: FakeBatch
+) -> None:
+    jobs = [
+        {"id": f"{number}{name}", "displayName": name, "state": "active", "priority": 10**400}
+        for number, name in enumerate(HOSTILE)
+    ]
+    batch.json("/jobs", {"value": jobs})
+    for job in jobs:
+        batch.json(
+            f"/jobs/{quote(str(job['id']), safe='')}/taskcounts", {"taskCounts": {"active": 1}}
+        )
+    account = {
+        "name": "myaccount",
+        "endpoint": batch.endpoint,
+        "auth": {"method": "shared_key", "key_env": "BATCH_KEY"},
+        "requests_per_second": 500,
+        "pool_nodes": False,
+        "jobs": [{"id_regex": "(?s).*"}],
+    }
+    defaults = {"interval": "1s", "collect": ["task_counts"]}
+    config = {"defaults": defaults, "accounts": [account]}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    arguments = (f"--config.file={tmp_path}/config.yaml", "--web.listen-address=127.0.0.1:0")
+    async with program("run", *arguments) as exporter, asyncio.timeout(60):
+        url = await logged_address(exporter)
+        await ready(url)
+        target = url.removeprefix("http://").removesuffix("/metrics")
+        async with (
+            as_text(url) as text_target,
+            prometheus_scraping(
+                prometheus, tmp_path, {"openmetrics": target, "text": text_target}
+            ) as api,
+        ):
+            for job in ("openmetrics", "text"):
+                found = await query(api, f'azure_batch_job_info{{job="{job}"}}')
+                seen = {labels["job_id"][0] for labels, _ in found}
+                assert seen == {str(number) for number in range(len(HOSTILE))}
+                accounts = await query(api, f'count by (account) (azure_batch_up{{job="{job}"}})')
+                assert accounts == [({"account": "myaccount"}, 1.0)]
 
 
 async def test_promtool_has_nothing_to_say_about_the_demo(promtool: Path) -> None:
