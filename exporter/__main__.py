@@ -10,19 +10,20 @@ import platform
 import re
 import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import exporter
-from exporter import config, demo, logs
+from exporter import config, demo, healthcheck, logs
 from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import Service, open_service
-from exporter.web.app import build_app, listen
+from exporter.web.app import build_app
+from exporter.web.config_file import Settings, WebConfigFile
+from exporter.web.limits import Limits
+from exporter.web.listener import listen, raise_file_limit
 
 log = logging.getLogger("exporter")
 
@@ -185,6 +186,22 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
     )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="F",
+        help="web configuration file (YAML): TLS, basic auth, headers",
+    )
+    parser.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        type=_count,
+        default=Limits().max_requests,
+        metavar="N",
+        help="requests answered at once, past which they get 503; 0: no limit"
+        " (default: %(default)s)",
+    )
 
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
@@ -200,6 +217,12 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text}: write a whole number, 1 or more")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: write a whole number, 0 or more")
     return int(text)
 
 
@@ -269,10 +292,18 @@ def _stop_on_signals() -> asyncio.Event:
 async def serving(service: Service, options: argparse.Namespace) -> AsyncIterator[tuple[str, ...]]:
     """Serve a service's metrics over HTTP; yields the URLs."""
     addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
-    server = await listen(build_app(service, options.telemetry_path), addresses)
+    file = options.web_config_file
+    settings = WebConfigFile(file) if file is not None else Settings
+    limits = Limits(max_requests=options.max_requests)
+    raise_file_limit(limits.connections)
+    app = build_app(service, options.telemetry_path, settings, limits)
+    server = await listen(app, addresses, settings, limits)
     try:
+        auth = bool(settings().config.basic_auth_users)
         for url in server.urls:
-            log.info("listening", extra={"address": url + options.telemetry_path})
+            log.info(
+                "listening", extra={"address": url + options.telemetry_path, "basic_auth": auth}
+            )
         yield server.urls
     finally:
         await server.close()
@@ -353,13 +384,9 @@ async def _scrape_once(loaded: config.Config) -> int:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    try:
-        with urllib.request.urlopen(options.url, timeout=5) as response:
-            print(response.read(200).decode("utf-8", "replace").strip())
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        print(f"{options.url}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    is_alive, text = healthcheck.ask(options.url)
+    print(text, file=sys.stdout if is_alive else sys.stderr)
+    return 0 if is_alive else 1
 
 
 if __name__ == "__main__":

@@ -67,6 +67,8 @@ def _explain(root: type[BaseModel], document: Document, detail: dict[str, Any]) 
         text = "must not be empty"
     elif kind == "tuple_type":
         text = "must be a list"
+    elif kind in ("dict_type", "mapping_type", "model_type"):
+        text = "must be a mapping, lines of key: value"
     elif kind == "string_type" and given is not None:
         text = f"must be text: write it in quotes, '{given}'"
     elif kind == "literal_error":
