@@ -41,8 +41,8 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
-    if tls.prefer_server_cipher_suites:
-        context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
+    if not tls.prefer_server_cipher_suites:  # which Python does by itself
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if tls.tls12_suites:
         context.set_ciphers(":".join(map(_openssl_name, tls.tls12_suites)))
     elif tls.cipher_suites:
