@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument(
         "--url",
         default=f"http://127.0.0.1:{DEFAULT_PORT}/-/healthy",
-        help="what to ask (default: %(default)s)",
+        help="what to ask, http or https; tcp://host:port only connects (default: %(default)s)",
     )
     health.set_defaults(command=_healthcheck)
     return parser

@@ -11,11 +11,15 @@ import trustme
 class Authority:
     """A certificate authority of its own, with its certificates as files in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ca: trustme.CA | None = None) -> None:
         self._folder = folder
-        self._ca = trustme.CA()
+        self._ca = ca or trustme.CA()
         self.file = folder / "ca.crt"
         self._ca.cert_pem.write_to_path(self.file)
+
+    def intermediate(self, folder: Path) -> Authority:
+        """An authority whose own certificate is signed by this one."""
+        return Authority(folder, self._ca.create_child_ca())
 
     def server(self, name: str = "server") -> tuple[Path, Path]:
         """Files of a certificate for this machine, and of its key."""

@@ -99,10 +99,11 @@ class TlsServerConfig(_Model):
     """The certificate that is shown, and which clients may connect."""
 
     cert_file: PemFile | None = Field(
-        default=None, description="File (PEM) with the certificate and its chain."
+        default=None,
+        description="File (PEM) with the certificate and its chain; it or `cert` is needed.",
     )
     key_file: PemFile | None = Field(
-        default=None, description="File (PEM) with the key, not encrypted."
+        default=None, description="File (PEM) with the key, not encrypted; it or `key` is needed."
     )
     cert: Pem | None = Field(default=None, repr=False, description="The certificate itself.")
     key: Pem | None = Field(default=None, repr=False, description="The key itself.")
@@ -291,8 +292,7 @@ class WebConfig(_Model):
     )
     rate_limit: RateLimit = Field(
         default=RateLimit(),
-        description="A ceiling for all requests. Exporters and `promtool` of before 2025 do not"
-        " know this key.",
+        description="A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this key.",
     )
 
     @field_validator("basic_auth_users", mode="before")
