@@ -292,7 +292,8 @@ class WebConfig(_Model):
     )
     rate_limit: RateLimit = Field(
         default=RateLimit(),
-        description="A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this key.",
+        description="A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this"
+        " key.",
     )
 
     @field_validator("basic_auth_users", mode="before")

@@ -79,10 +79,11 @@ class Listening:
             try:
                 client, _ = await loop.sock_accept(listening)
             except OSError as error:
-                # A client that is gone again costs nothing; a lack of files passes.
-                if error.errno in _OUT_OF_FILES:
+                # A client may be gone again, and a lack of files passes.
+                is_lack = error.errno in _OUT_OF_FILES
+                if is_lack:
                     log.error("no connection can be accepted: %s", error.strerror)
-                    await asyncio.sleep(1.0)
+                await asyncio.sleep(1.0 if is_lack else 0)
                 continue
             if self._open >= self._limits.connections:
                 self._refuse(client)
