@@ -676,6 +676,18 @@ async def test_more_connections_than_allowed_are_refused_and_told_once(
         assert await status(server) == 200
 
 
+async def test_a_client_that_has_just_connected_when_the_server_stops_is_closed(
+    service: Service,
+) -> None:
+    for turns in range(6):
+        async with serving(service) as server:
+            reader, writer = await connect(server)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        assert await rest(reader) == b""
+        writer.close()
+
+
 @pytest.fixture
 def many_files() -> None:
     """Both ends of a thousand connections are in this process."""

@@ -233,6 +233,9 @@ def test_a_change_that_cannot_be_used_is_told_once_and_changes_nothing(
     def damage_the_file() -> None:
         write(tmp_path, good + "\nbasic_auth_usrs: {}")
 
+    def begin_to_write_the_file() -> None:
+        write(tmp_path, "")
+
     def remove_the_file() -> None:
         file.unlink()
 
@@ -240,7 +243,12 @@ def test_a_change_that_cannot_be_used_is_told_once_and_changes_nothing(
         write(tmp_path, good)
         certificate.write_text("hush")
 
-    for change in (damage_the_file, remove_the_file, damage_the_certificate):
+    for change in (
+        damage_the_file,
+        begin_to_write_the_file,
+        remove_the_file,
+        damage_the_certificate,
+    ):
         caplog.clear()
         change()
         for _ in range(3):
@@ -254,6 +262,14 @@ def test_a_change_that_cannot_be_used_is_told_once_and_changes_nothing(
     clock.now += 1
     assert settings() is not before
     assert settings().config == before.config
+
+
+def test_braces_switch_everything_off(tmp_path: Path) -> None:
+    clock = Clock()
+    settings = WebConfigFile(write(tmp_path, f"basic_auth_users: {{alice: {HASH}}}"), clock=clock)
+    write(tmp_path, "{}")
+    clock.now += 1
+    assert settings() == Settings()
 
 
 def test_tls_is_switched_on_and_off_by_a_restart_only_and_the_rest_at_once(

@@ -240,9 +240,9 @@ def configuration_page() -> str:
         " [`deploy/web-config.example.yaml`](../deploy/web-config.example.yaml) shows every key."
         " Relative paths are relative to the file. It and the files that it names are read again"
         " when they change, within a second; certificates and client CAs count from the next"
-        " connection on, all else from the next request. A change that cannot be used is told in"
-        " the log, and what was in force before stays so. Whatever is given here but cannot be"
-        " kept is refused at start, with line and cure.",
+        " connection on, all else from the next request. A change that cannot be used, an empty"
+        " file among them, is told in the log, and what was in force before stays so. Whatever"
+        " is given here but cannot be kept is refused at start, with line and cure.",
         "",
     ]
     for title, model in WEB_MODELS:

@@ -55,9 +55,13 @@ def load(file: Path) -> Settings:
     return _build(_parse(file))
 
 
-def _parse(file: Path) -> tuple[Document, WebConfig]:
+def _parse(file: Path, *, before: Settings | None = None) -> tuple[Document, WebConfig]:
+    """The file with its lines, and what it says. `before`: what is in force, where anything is."""
     document = parse_yaml(read_text(file), str(file))
-    if document.data is None:  # every line is a comment
+    if document.data is None:  # every line is a comment, if there is one
+        if before is not None and before.config != WebConfig():
+            # More likely somebody is about to write it than means to let everybody in.
+            raise ConfigError((f"{file}:1: the file is empty: write {{}} if you mean it",))
         document = replace(document, data={})
     if not isinstance(document.data, dict):
         raise ConfigError((f"{file}:1: the file must be a mapping, lines of key: value",))
@@ -117,7 +121,7 @@ class WebConfigFile:
         # Should the file be unreadable now: the others are those of before, as they are now.
         self._stamps = {file: _stamp(file) for file in self._stamps}
         try:
-            parsed = _parse(self._file)
+            parsed = _parse(self._file, before=self._settings)
             self._stamps = _stamps(parsed[1].tls_server_config)
             self._settings = self._as_listening(_build(parsed))
         except ConfigError as error:

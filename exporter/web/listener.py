@@ -56,8 +56,11 @@ class Listening:
             f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
             for host, port, *_ in names
         )
-        self._accepting = [asyncio.create_task(self._accept(each)) for each in sockets]
         self._connecting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        for each in sockets:
+            self._watch(each)
 
     @property
     def connections(self) -> int:
@@ -66,33 +69,39 @@ class Listening:
 
     async def close(self) -> None:
         """Let answers that are under way finish, then stop."""
-        for task in (*self._accepting, *self._connecting):
-            task.cancel()
-        await asyncio.gather(*self._accepting, *self._connecting, return_exceptions=True)
+        self._is_closed = True
         for each in self._sockets:
+            self._loop.remove_reader(each)
             each.close()
+        await asyncio.sleep(0)  # a task that never began would leave its socket open
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         await self._runner.cleanup()
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                client, _ = await loop.sock_accept(listening)
-            except OSError as error:
-                # A client may be gone again, and a lack of files passes.
-                is_lack = error.errno in _OUT_OF_FILES
-                if is_lack:
-                    log.error("no connection can be accepted: %s", error.strerror)
-                await asyncio.sleep(1.0 if is_lack else 0)
-                continue
-            if self._open >= self._limits.connections:
-                self._refuse(client)
-            else:
-                self._open += 1
-                task = loop.create_task(self._connect(client))
-                self._connecting.add(task)
-                task.add_done_callback(self._connecting.discard)
-            await asyncio.sleep(0)  # accepting may succeed at once, time and again
+    def _watch(self, listening: socket.socket) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take one connection: so others have their turns between two of them."""
+        try:
+            client, _ = listening.accept()
+        except OSError as error:
+            # A client may be gone again, and a lack of files passes.
+            if error.errno in _OUT_OF_FILES:
+                log.error("no connection can be accepted: %s", error.strerror)
+                self._loop.remove_reader(listening)
+                self._loop.call_later(1.0, self._watch, listening)
+            return
+        if self._open >= self._limits.connections:
+            self._refuse(client)
+            return
+        client.setblocking(False)
+        self._open += 1
+        task = self._loop.create_task(self._connect(client))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     def _refuse(self, client: socket.socket) -> None:
         client.close()
@@ -108,7 +117,7 @@ class Listening:
         connection = Connection(server(), self._limits, self._lost, settings.allowed_sans)
         timeout = self._limits.header_timeout if settings.context is not None else None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await self._loop.connect_accepted_socket(
                 lambda: connection,
                 client,
                 ssl=settings.context,
