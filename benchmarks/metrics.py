@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import collectors
 from exporter.collectors.health import Health
 from exporter.collectors.task_counts import TaskCounts
-from exporter.exposition import Exposition, Format, gzip_body
+from exporter.exposition import Exposition, Format, gzip_parts
 from exporter.telemetry import Telemetry
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
@@ -43,7 +43,7 @@ def main() -> None:
     def serve(format_: Format = Format.TEXT, *, gzip: bool = False) -> bytes:
         body = exposition.body(format_)
         own = telemetry.text(format_, body.series)
-        return gzip_body(body, own) if gzip else body.plain + own
+        return b"".join(gzip_parts(body, own)) if gzip else body.plain + own
 
     step = iter(range(1, 10**9))
 

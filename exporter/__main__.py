@@ -9,17 +9,17 @@ import os
 import platform
 import re
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import exporter
-from exporter import config, daemon, demo, logs
+from exporter import config, daemon, demo, healthcheck, logs
 from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import open_service
+from exporter.web.config_file import Settings, WebConfigFile
+from exporter.web.limits import Limits
 
 log = logging.getLogger("exporter")
 
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument(
         "--url",
         default=f"http://127.0.0.1:{DEFAULT_PORT}/-/healthy",
-        help="what to ask (default: %(default)s)",
+        help="what to ask, http or https; tcp://host:port only connects (default: %(default)s)",
     )
     health.set_defaults(command=_healthcheck)
     return parser
@@ -188,6 +188,22 @@ def _add_web_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let POST /-/reload reload the configuration, as SIGHUP does",
     )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="F",
+        help="web configuration file (YAML): TLS, basic auth, headers",
+    )
+    parser.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        type=_count,
+        default=Limits().max_requests,
+        metavar="N",
+        help="requests answered at once, past which they get 503; 0: no limit"
+        " (default: %(default)s)",
+    )
 
 
 def _add_scenario(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +219,12 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text}: write a whole number, 1 or more")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: write a whole number, 0 or more")
     return int(text)
 
 
@@ -265,7 +287,14 @@ async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
 
 def _listener(options: argparse.Namespace) -> daemon.Listener:
     addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
-    return daemon.Listener(addresses, options.telemetry_path, options.enable_lifecycle)
+    file = options.web_config_file
+    return daemon.Listener(
+        addresses,
+        options.telemetry_path,
+        WebConfigFile(file) if file is not None else Settings,
+        Limits(max_requests=options.max_requests),
+        enable_lifecycle=options.enable_lifecycle,
+    )
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -333,13 +362,9 @@ async def _scrape_once(loaded: config.Config) -> int:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    try:
-        with urllib.request.urlopen(options.url, timeout=5) as response:
-            print(response.read(200).decode("utf-8", "replace").strip())
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        print(f"{options.url}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    is_alive, text = healthcheck.ask(options.url)
+    print(text, file=sys.stdout if is_alive else sys.stderr)
+    return 0 if is_alive else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from exporter.config import Config
 from exporter.errors import ConfigError
 from exporter.service import Service
 from exporter.systemd import Notifier
-from exporter.web.app import Reload, build_app, listen
+from exporter.web.app import Reload, build_app
+from exporter.web.config_file import CurrentSettings
+from exporter.web.limits import Limits
+from exporter.web.listener import listen, raise_file_limit
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ class Listener:
 
     addresses: tuple[tuple[str | None, int], ...]
     telemetry_path: str
+    settings: CurrentSettings
+    limits: Limits
     enable_lifecycle: bool
 
 
@@ -86,11 +91,16 @@ async def serving(
     service: Service, listener: Listener, reload: Reload
 ) -> AsyncIterator[tuple[str, ...]]:
     """Serve a service's metrics over HTTP; yields the URLs."""
-    app = build_app(service, listener.telemetry_path, reload if listener.enable_lifecycle else None)
-    server = await listen(app, listener.addresses)
+    settings, limits = listener.settings, listener.limits
+    raise_file_limit(limits.connections)
+    reload_ = reload if listener.enable_lifecycle else None
+    app = build_app(service, listener.telemetry_path, settings, limits, reload_)
+    server = await listen(app, listener.addresses, settings, limits)
     try:
+        auth = bool(settings().config.basic_auth_users)
         for url in server.urls:
-            log.info("listening", extra={"address": url + listener.telemetry_path})
+            address = url + listener.telemetry_path
+            log.info("listening", extra={"address": address, "basic_auth": auth})
         yield server.urls
     finally:
         await server.close()

@@ -44,6 +44,15 @@ class Body:
         deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         return deflate.compress(self.plain) + deflate.flush(zlib.Z_FULL_FLUSH)
 
+    @property
+    def is_deflated(self) -> bool:
+        """Whether the work for `deflated` and `crc` is done."""
+        return "deflated" in vars(self) and "crc" in vars(self)
+
+    def deflate(self) -> None:
+        """Do the work for `deflated` and `crc` now; zlib lets other threads run meanwhile."""
+        _ = self.deflated, self.crc
+
     @cached_property
     def crc(self) -> int:
         """CRC-32 of `plain`."""
@@ -195,17 +204,19 @@ def _account(identity: Identity) -> str:
     return identity[0][1] if identity else ""
 
 
-def gzip_body(state: Body, rest: bytes) -> bytes:
-    """`state.plain + rest` as one gzip stream; only `rest` is compressed now."""
+def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
+    """`state.plain + rest` as one gzip stream, in parts; only `rest` is compressed now."""
     deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     size = len(state.plain) + len(rest)
-    return b"".join(
-        (
-            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
-            state.deflated,
-            deflate.compress(rest),
-            deflate.flush(),
-            zlib.crc32(rest, state.crc).to_bytes(4, "little"),
-            (size & 0xFFFFFFFF).to_bytes(4, "little"),
-        )
+    return (
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
+        state.deflated,
+        b"".join(
+            (
+                deflate.compress(rest),
+                deflate.flush(),
+                zlib.crc32(rest, state.crc).to_bytes(4, "little"),
+                (size & 0xFFFFFFFF).to_bytes(4, "little"),
+            )
+        ),
     )

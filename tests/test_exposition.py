@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition import Exposition, Format, gzip_body
+from exporter.exposition import Exposition, Format, gzip_parts
 from exporter.metric import (
     MAX_LABEL,
     Identity,
@@ -203,7 +203,7 @@ def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) 
         exposition.put("things", account(str(number)), {("x",): number})
     for format_ in Format:
         state = exposition.body(format_)
-        assert gzip.decompress(gzip_body(state, rest)) == state.plain + rest
+        assert gzip.decompress(b"".join(gzip_parts(state, rest))) == state.plain + rest
 
 
 def test_a_limit_keeps_out_what_is_new_and_lets_it_in_when_there_is_room() -> None:

@@ -26,7 +26,8 @@ from exporter.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted
 from exporter.state_file import Changes, StateFile
-from exporter.web.app import build_app, listen
+from exporter.web.app import build_app
+from exporter.web.listener import listen
 from tests.fake_batch import FakeBatch
 from tests.killable import Exporter
 from tests.test_collectors import nodes, run

@@ -312,7 +312,8 @@ async def test_reloading_by_request_must_be_allowed(
 @pytest.fixture
 def make_app() -> Callable[..., Any]:
     """Serves a service; gives a client of it."""
-    from exporter.web.app import build_app, listen
+    from exporter.web.app import build_app
+    from exporter.web.listener import listen
 
     @asynccontextmanager
     async def make(service: Service) -> AsyncIterator[aiohttp.ClientSession]:

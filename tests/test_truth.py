@@ -19,7 +19,8 @@ from exporter.config import loader
 from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
-from exporter.web.app import build_app, listen
+from exporter.web.app import build_app
+from exporter.web.listener import listen
 from tests.truth import Series, Truth
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)

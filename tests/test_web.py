@@ -18,7 +18,8 @@ from exporter import config
 from exporter.exposition import Format
 from exporter.service import Service, open_service
 from exporter.telemetry import ROWS, SERIES
-from exporter.web.app import build_app, listen
+from exporter.web.app import build_app
+from exporter.web.listener import listen
 from tests.fake_batch import FakeBatch
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from exporter.collectors import tables
-from exporter.config import Account, Auth, Config, Defaults, JobRule, secret, yaml_document
+from exporter.config import Auth, Config, secret, yaml_document
+from exporter.config.validation import read_text, validate
 from exporter.errors import ConfigError
 from exporter.telemetry import ROWS, SERIES
 
@@ -22,13 +18,7 @@ def load(file: Path) -> Config:
     ConfigError names every problem with file, line and path. Relative paths in the file are
     relative to its folder.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError((f"{file}: cannot be read: {error.strerror}",)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError((f"{file}: not UTF-8 text: {error.reason}",)) from error
-    return parse(text, str(file), file.parent)
+    return parse(read_text(file), str(file), file.parent)
 
 
 def parse(text: str, name: str, folder: Path) -> Config:
@@ -36,18 +26,7 @@ def parse(text: str, name: str, folder: Path) -> Config:
     document = yaml_document.parse_yaml(text, name)
     if not isinstance(document.data, dict):
         raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
-    try:
-        config = Config.model_validate(document.data)
-    except ValidationError as error:
-        details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
-        found = [
-            (document.line(detail["loc"]), _explain(document, detail))
-            for detail in details
-            # A list whose items are wrong counts as too short on top: one cause, one line.
-            if not (detail["type"] == "too_short" and _has_problem_below(detail["loc"], details))
-        ]
-        raise ConfigError(tuple(text for _, text in sorted(found))) from error
-    config = _resolve_paths(config, folder)
+    config = _resolve_paths(validate(Config, document), folder)
     known = {row.name for table in tables().values() for row in table.metrics}
     known |= {row.name for row in (*ROWS, SERIES)}
     for number, pattern in enumerate(config.exclude_metrics):
@@ -78,58 +57,3 @@ def _resolve_paths(config: Config, folder: Path) -> Config:
     )
     state_file = folder / config.state_file if config.state_file is not None else None
     return config.model_copy(update={"accounts": accounts, "state_file": state_file})
-
-
-def _has_problem_below(path: yaml_document.Path, details: list[dict[str, Any]]) -> bool:
-    return any(len(d["loc"]) > len(path) and d["loc"][: len(path)] == path for d in details)
-
-
-def _explain(document: yaml_document.Document, detail: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors, in the words of the file."""
-    path: yaml_document.Path = tuple(detail["loc"])
-    kind, given = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        text = "unknown key"
-        known = sorted(_model_around(path).model_fields)
-        near = difflib.get_close_matches(str(path[-1]), known, n=1)
-        text += f": did you mean {near[0]}?" if near else ""
-    elif kind == "missing":
-        text = "this key is required"
-    elif kind == "value_error":
-        text = str(detail["ctx"]["error"])
-    elif kind == "string_pattern_mismatch":
-        text = f"{given!r} cannot be right: write for example {_field_example(path)}"
-    elif kind == "too_short":
-        text = "must not be empty"
-    elif kind == "tuple_type":
-        text = "must be a list"
-    elif kind == "string_type" and given is not None:
-        text = f"must be text: write it in quotes, '{given}'"
-    elif kind == "literal_error":
-        text = f"{given!r} is not one of {detail['ctx']['expected']}"
-    else:
-        text = detail["msg"][:1].lower() + detail["msg"][1:]
-    return document.problem(path, text)
-
-
-def _model_around(path: yaml_document.Path) -> type[BaseModel]:
-    """The model of the mapping in which the last part of `path` stands."""
-    model: type[BaseModel] = Config
-    for part in path[:-1]:
-        if isinstance(part, str):
-            model = _BELOW[part]
-    return model
-
-
-def _field_example(path: yaml_document.Path) -> str:
-    examples = _model_around(path).model_fields[str(path[-1])].examples
-    assert examples, f"{path}: a field with a pattern has an example"
-    return str(examples[0])
-
-
-_BELOW: Mapping[str, type[BaseModel]] = {
-    "defaults": Defaults,
-    "accounts": Account,
-    "auth": Auth,
-    "jobs": JobRule,
-}

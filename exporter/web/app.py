@@ -6,21 +6,34 @@ Nothing here asks Azure anything: a scrape gets what the polls have left.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from html import escape
 from itertools import islice
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 import exporter
 from exporter.errors import ConfigError
-from exporter.exposition import gzip_body
+from exporter.exposition import gzip_parts
 from exporter.failures import LATEST
 from exporter.service import Service
+from exporter.web.auth import BasicAuth
+from exporter.web.config_file import CurrentSettings, Settings
+from exporter.web.connection import connection_of
+from exporter.web.limits import InFlight, Limits, RateLimiter
 from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.sending import InParts
 
 _SERVICE = web.AppKey("service", Service)
+_TURN = web.AppKey("turn", asyncio.Lock)
+"""Whose turn it is to make a body: one at a time, so that polls have their turns in between."""
+
+_LARGE = 1024 * 1024
+"""Bytes of a body from which on it is compressed in a thread; up to it that takes some 10 ms."""
 
 
 Reload = Callable[[], Awaitable[None]]
@@ -30,14 +43,24 @@ _RELOAD: web.AppKey[Reload | None] = web.AppKey("reload")
 
 
 def build_app(
-    service: Service, telemetry_path: str, reload: Reload | None = None
+    service: Service,
+    telemetry_path: str,
+    settings: CurrentSettings = Settings,
+    limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
+    reload: Reload | None = None,
 ) -> web.Application:
-    """The web application; metrics are at `telemetry_path`. `reload`: None: it is not offered."""
-    app = web.Application(middlewares=[_no_sniffing])
+    """The web application; metrics are at `telemetry_path`.
+
+    `settings`: who may see it. `reload`: None: it is not offered.
+    """
+    app = web.Application(middlewares=[_while_answering, _guard(settings)])
     app[_SERVICE] = service
     app[_RELOAD] = reload
-    app.router.add_get(telemetry_path, _metrics)
-    app.router.add_get("/api/v1/failures", _failures)
+    app[_TURN] = asyncio.Lock()
+    app.on_response_prepare.append(_headers_of(settings))
+    limited = _limited(limits)
+    app.router.add_get(telemetry_path, limited(_metrics))
+    app.router.add_get("/api/v1/failures", limited(_failures))
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     app.router.add_route("*", "/-/reload", _reload)
@@ -56,32 +79,81 @@ def build_app(
 
 
 @web.middleware
-async def _no_sniffing(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        error.headers["X-Content-Type-Options"] = "nosniff"
-        raise
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+async def _while_answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    connection = connection_of(request)
+    with connection.answering() if connection is not None else nullcontext():
+        return await handler(request)
 
 
-async def _metrics(request: web.Request) -> web.Response:
+def _guard(settings: CurrentSettings) -> Middleware:
+    """Lets in what is within the rate limit and has credentials, on every path."""
+    auth, rate = BasicAuth(), RateLimiter()
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        config = settings().config
+        if not rate.allow(config.rate_limit):
+            return web.Response(status=429, text="Too many requests.\n")
+        users = config.basic_auth_users
+        if users and not await auth.allows(users, request.headers.get("Authorization", "")):
+            return web.Response(
+                status=401, text="Unauthorized.\n", headers={"WWW-Authenticate": "Basic"}
+            )
+        return await handler(request)
+
+    return guard
+
+
+def _headers_of(
+    settings: CurrentSettings,
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def set_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(settings().config.http_server_config.headers.given)
+
+    return set_headers
+
+
+def _limited(limits: Limits) -> Callable[[Handler], Handler]:
+    """Makes a handler answer 503 while too many requests are answered; sends what it answers."""
+    in_flight = InFlight(limits.max_requests)
+
+    def limited(handler: Handler) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            with in_flight.one_more() as has_room:
+                if not has_room:
+                    text = "Too many requests are being answered.\n"
+                    return web.Response(status=503, text=text)
+                response = await handler(request)
+                if isinstance(response, InParts):
+                    await response.send(request, limits.write_timeout)
+                return response
+
+        return answer
+
+    return limited
+
+
+async def _metrics(request: web.Request) -> web.StreamResponse:
     service = request.app[_SERVICE]
     # A header may stand several times: together they are one list.
     format_, content_type = choose_format(",".join(request.headers.getall("Accept", [])))
-    state = service.exposition.body(format_)
-    own = service.telemetry.text(format_, state.series)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    if accepts_gzip(",".join(request.headers.getall("Accept-Encoding", []))):
+    gzip = accepts_gzip(",".join(request.headers.getall("Accept-Encoding", [])))
+    if gzip:
         headers["Content-Encoding"] = "gzip"
-        return web.Response(body=gzip_body(state, own), headers=headers)
-    return web.Response(body=state.plain + own, headers=headers)
+    async with request.app[_TURN]:
+        state = service.exposition.body(format_)
+        if gzip and not state.is_deflated and len(state.plain) > _LARGE:
+            await asyncio.to_thread(state.deflate)
+        else:
+            await asyncio.sleep(0)
+        own = service.telemetry.text(format_, state.series)
+        parts = gzip_parts(state, own) if gzip else (state.plain, own)
+    return InParts(parts, headers)
 
 
-async def _failures(request: web.Request) -> web.Response:
+async def _failures(request: web.Request) -> web.StreamResponse:
     """The latest failures; `account`, `job_id`, `kind` and `limit` narrow them down."""
     query = request.query
     if unknown := query.keys() - {*_FAILURE_FILTERS, "limit"}:
@@ -95,7 +167,8 @@ async def _failures(request: web.Request) -> web.Response:
         for each in request.app[_SERVICE].failures.latest()
         if (shown := each.shown).items() >= wanted.items()
     )
-    return web.json_response({"failures": list(islice(found, int(limit)))})
+    body = json.dumps({"failures": list(islice(found, int(limit)))}).encode()
+    return InParts((body,), {"Content-Type": "application/json; charset=utf-8"})
 
 
 _FAILURE_FILTERS = ("account", "job_id", "kind")
@@ -157,35 +230,3 @@ def _landing_page(telemetry_path: str) -> str:
 </body>
 </html>
 """
-
-
-class Listening:
-    """A server that listens. `urls`: where, one for each address."""
-
-    def __init__(self, runner: web.AppRunner) -> None:
-        self._runner = runner
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The base URL of each listening socket."""
-        return tuple(
-            f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-            for host, port, *_ in self._runner.addresses
-        )
-
-    async def close(self) -> None:
-        """Let answers that are under way finish, then stop."""
-        await self._runner.cleanup()
-
-
-async def listen(app: web.Application, addresses: tuple[tuple[str | None, int], ...]) -> Listening:
-    """Serve `app` on each (host, port); None: all interfaces. OSError where one cannot be had."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, handle_signals=False)
-    await runner.setup()
-    try:
-        for host, port in addresses:
-            await web.TCPSite(runner, host, port, reuse_address=True).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return Listening(runner)

@@ -67,11 +67,22 @@ async def ready(url: str) -> None:
 async def prometheus_scraping(
     program: Path, folder: Path, targets: dict[str, str], interval: str = "1s"
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Prometheus with a scrape job for each target; a client of its HTTP API."""
+    """Prometheus with a scrape job for each target, all of them up; a client of its HTTP API."""
     jobs = [
         {"job_name": name, "static_configs": [{"targets": [target]}]}
         for name, target in targets.items()
     ]
+    async with prometheus_api(program, folder, jobs, interval) as api:
+        while not await _all_up(api, len(targets)):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.2)
+        yield api
+
+
+@asynccontextmanager
+async def prometheus_api(
+    program: Path, folder: Path, jobs: list[dict[str, Any]], interval: str = "1s"
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Prometheus with these scrape jobs, for a minute at most; a client of its HTTP API."""
     times = {"scrape_interval": interval, "scrape_timeout": interval}
     settings = {"global": times, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(json.dumps(settings))
@@ -90,18 +101,21 @@ async def prometheus_scraping(
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api,
         asyncio.timeout(60),
     ):
-        while not await _all_up(api, len(targets)):
+        while not await _serves(api):
             assert started.returncode is None, "Prometheus ended"
             await asyncio.sleep(0.2)
         yield api
 
 
-async def _all_up(api: aiohttp.ClientSession, count: int) -> bool:
+async def _serves(api: aiohttp.ClientSession) -> bool:
     try:
-        found = await query(api, "up == 1")
+        return (await api.get("/-/ready")).status == 200
     except aiohttp.ClientConnectionError:
         return False
-    return len(found) == count
+
+
+async def _all_up(api: aiohttp.ClientSession, count: int) -> bool:
+    return len(await query(api, "up == 1")) == count
 
 
 async def query(
