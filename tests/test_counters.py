@@ -177,6 +177,7 @@ class Nodes:
         self.state: preparation_release.PreparationRelease | None = None
         self.sums = Counter[str]()
         self.corrections = 0
+        self.saved: dict[tuple[str, ...], bytes] = {}
 
     def read(self, *nodes: NodeTaskStatus, at: int = 0, changes: bool = False) -> dict[str, int]:
         """What this reading counted, by the last parts of the name and the labels."""
@@ -188,6 +189,13 @@ class Nodes:
         folded = preparation_release.fold(self.state, reading, 0.0, self.is_new)
         self.state = folded.state
         self.corrections += folded.corrections
+        for key, run in folded.records:
+            self.saved.pop(key, None)
+            if run is not None:
+                self.saved[key] = msgspec.json.encode(run)
+        loaded = preparation_release.load(preparation_release.dump(folded.state), self.saved)
+        is_the_same = loaded == folded.state
+        assert is_the_same
         got = {
             "_".join((name.removeprefix("azure_batch_job_").removesuffix("_total"), *labels[1:])): n
             for (name, labels), n in folded.increments.items()
@@ -204,6 +212,21 @@ FAILED_ONCE = {
     "preparation_task_failure_codes_usererror_DiskFull": 1,
 }
 DONE_ONCE = {"preparation_tasks_completed_success": 1}
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: bool) -> None:
+    nodes = Nodes(is_new=True)
+    assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5)) == {
+        **FAILED_ONCE,
+        **DONE_ONCE,
+    }
+    assert nodes.read(record("b", 0, 5)) == {}  # pages are no snapshot
+    assert nodes.state is not None
+    assert set(nodes.state.preparation.latest) == {("p", "b")}
+    assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
+    assert nodes.state.preparation.tally["p", "result", "failure"] == 1
+    assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
 
 
 def test_a_run_is_counted_once_however_often_it_is_read() -> None:

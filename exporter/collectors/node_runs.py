@@ -64,45 +64,52 @@ class Runs:
 
     `tally`: number of nodes by (pool id, what, values…), what being `state`, `result` or `failure`.
     `running`: start of what runs now, by node.
+    `missing`: nodes that the last full listing did not hold. Pages are no snapshot: one that comes
+    back has not run again.
     """
 
     latest: Mapping[Node, Run] = field(default_factory=dict)
     tally: Mapping[tuple[str, ...], int] = field(default_factory=dict)
     running: Mapping[Node, float | None] = field(default_factory=dict)
+    missing: Mapping[Node, Run] = field(default_factory=dict)
 
-    def merged(
-        self, seen: Iterable[tuple[Node, Run]], *, full: bool
-    ) -> tuple[Runs, list[Change], list[Node]]:
-        """These runs after a reading, what changed, and the nodes that are gone.
+    def merged(self, seen: Iterable[tuple[Node, Run]], *, full: bool) -> tuple[Runs, list[Change]]:
+        """These runs after a reading, and what changed.
 
         `full`: the reading holds every node, so one that it does not hold is gone. A record that
         is older than what is known of its node (pages are no snapshot) changes nothing.
         """
         latest = {} if full else dict(self.latest)
+        changes = []
+        touched = {}
+        for node, run in seen:
+            known = latest.get(node) or self.latest.get(node)
+            before = known or self.missing.get(node)
+            if before is not None and (run == before or _is_older(run, before)):
+                run = before
+            else:
+                changes.append(Change(node, before, run))
+            if run is not known:
+                touched[node] = run
+            if full or run is not known:
+                latest[node] = run
+        gone = [node for node in self.latest if node not in latest] if full else []
         tally = dict(self.tally)
         running = dict(self.running)
-        changes = []
-        for node, run in seen:
-            before = latest.get(node) or self.latest.get(node)
-            if before is not None and _is_older(run, before):
-                run = before
-            latest[node] = run
-            if run != before:
-                changes.append(Change(node, before, run))
-        gone = [node for node in self.latest if node not in latest] if full else []
-        for node in gone:
-            _count(tally, node, self.latest[node], -1)
+        for node in (*gone, *touched):
+            if node in self.latest:
+                _count(tally, node, self.latest[node], -1)
             running.pop(node, None)
-        for node, before, run in changes:
-            if before is not None:
-                _count(tally, node, before, -1)
+        for node, run in touched.items():
             _count(tally, node, run, +1)
             if run.state == "running":
                 running[node] = run.start
-            else:
-                running.pop(node, None)
         tally = {key: number for key, number in tally.items() if number}
-        return Runs(latest, tally, running), changes, gone
+        if full:
+            missing = {node: self.latest[node] for node in gone}
+        else:
+            missing = {node: run for node, run in self.missing.items() if node not in touched}
+        return Runs(latest, tally, running, missing), changes
 
 
 class Change(NamedTuple):

@@ -7,8 +7,8 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -18,7 +18,7 @@ from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_runs import RESULTS, STATES, Change, Run, Runs
+from exporter.collectors.node_runs import RESULTS, STATES, Change, Node, Run, Runs
 from exporter.collectors.special_tasks import (
     OPERATION,
     PREPARATION,
@@ -132,10 +132,9 @@ def fold(
     failures: list[Failure] = []
     corrections = 0
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
-        after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
+        after, changes = runs.merged(kind.runs(reading.nodes), full=full)
         merged.append(after)
-        records += [((kind.name, *change.node), change.run) for change in changes]
-        records += [((kind.name, *node), None) for node in gone]
+        records += _records(kind, runs, after, changes)
         counted = changes if state is not None or is_new else []
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         events += [event for change in counted for event in kind.events(change)]
@@ -159,6 +158,27 @@ def fold(
         observations,
         failures,
     )
+
+
+MISSING = "missing"
+"""Stands behind the node in the key of the record of one that is missing."""
+
+
+def _records(
+    kind: Kind, before: Runs, after: Runs, changes: Iterable[Change]
+) -> Iterator[tuple[tuple[str, ...], Run | None]]:
+    """What changes of the records. A node that is missing may also come back after a restart."""
+    for node in before.missing:
+        if node not in after.missing:
+            yield (kind.name, *node, MISSING), None
+            if node in after.latest:
+                yield (kind.name, *node), after.latest[node]
+    for change in changes:
+        yield (kind.name, *change.node), change.run
+    for node, run in after.missing.items():
+        if node not in before.missing:
+            yield (kind.name, *node), None
+            yield (kind.name, *node, MISSING), run
 
 
 def durations_by_pool(
@@ -276,12 +296,13 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
     known = msgspec.json.decode(saved, type=_Saved)
 
     def runs(kind: Kind) -> Runs:
-        found = (
-            ((pool_id, node_id), msgspec.json.decode(record, type=Run))
-            for (name, pool_id, node_id), record in records.items()
-            if name == kind.name
-        )
-        return Runs().merged(found, full=True)[0]
+        found: dict[Node, Run] = {}
+        missing: dict[Node, Run] = {}
+        for (name, pool_id, node_id, *is_missing), record in records.items():
+            if name == kind.name:
+                place = missing if is_missing else found
+                place[pool_id, node_id] = msgspec.json.decode(record, type=Run)
+        return replace(Runs().merged(found.items(), full=True)[0], missing=missing)
 
     return PreparationRelease(
         known.configured,
