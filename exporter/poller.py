@@ -19,7 +19,7 @@ from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.collectors.collector import Folded, JobCollector
 from exporter.errors import JobGone, PollError, UnexpectedError
 from exporter.scheduler import Poll, PollObserver, Scheduler
-from exporter.selection import Rule
+from exporter.selection import Rule, watch
 from exporter.store import Store
 
 log = logging.getLogger(__name__)
@@ -186,8 +186,14 @@ class AccountPoller:
             async def read() -> None:
                 # Counts do not say whose they are: by now the id may be another job's.
                 api = self._until(watched.rule.interval)
-                if not is_same_job(await api.get_job(job_id), job):
+                current = await api.get_job(job_id)
+                if not is_same_job(current, job):
                     raise JobGone(404)
+                if watched.rule.matches(current, self._now()) and self._has_room():
+                    # It was only missing: pages of a listing are no snapshot.
+                    self._store.take_back(account, watch(current, watched.rule))
+                    self._add_polls()
+                    return
                 for name in watched.rule.collect:
                     kind = JOB_COLLECTORS[name]
                     state = self._store.leaving_state(account, job_id, name)
@@ -208,6 +214,9 @@ class AccountPoller:
                 self._observer.internal_error()
             self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
         self._scheduler.remove((LAST, job_id))
+
+    def _has_room(self) -> bool:
+        return len(self._store.jobs(self._plan.account)) < self._plan.max_jobs
 
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:

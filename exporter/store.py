@@ -172,6 +172,16 @@ class Store:
         else:
             state.new_jobs.discard(job.id)
 
+    def take_back(self, account: str, watched: WatchedJob) -> None:
+        """A job that left the selection is in it after all: it goes on where it was."""
+        state = self._accounts[account]
+        if watched.job.id in state.jobs:
+            return
+        self._welcome(account, watched, is_first_listing=False)
+        state.jobs = dict(sorted({**state.jobs, watched.job.id: watched}.items()))
+        self._display.job(account, watched, collectors.JOB, watched)
+        self._show_selected(account)
+
     def remove_job(self, account: str, job_id: str) -> None:
         """The job is gone: its series go at once, before the next listing says so."""
         state = self._accounts[account]
@@ -179,9 +189,12 @@ class Store:
             return
         self._drop_job(account, job_id, is_gone=True)
         state.jobs = {name: watched for name, watched in state.jobs.items() if name != job_id}
+        self._show_selected(account)
+
+    def _show_selected(self, account: str) -> None:
         before = self.outcome(account, JOBS).shown
         if before is not None:
-            selected = replace(before, jobs=tuple(state.jobs.values()))
+            selected = replace(before, jobs=tuple(self._accounts[account].jobs.values()))
             self._display.of_account(account, collectors.SELECTED_JOBS, selected)
 
     def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:

@@ -59,6 +59,7 @@ class Api:
         self.preparation: dict[str, Any] = {}
         self.delay = 0.0
         self.hidden: set[str] = set()
+        self.missing: set[str] = set()
         self.clock_offset = 0.0
         self.refused: set[str] = set()
         self.asked: list[tuple[str, float]] = []
@@ -77,7 +78,7 @@ class Api:
                 creation_time=self.created.get(job_id, CREATED),
             )
             for job_id in self.jobs
-            if job_id not in self.hidden
+            if job_id not in self.hidden | self.missing
         )
 
     def is_filter_refused(self, operation: str) -> bool:
@@ -89,7 +90,8 @@ class Api:
     async def get_job(self, job_id: str) -> Job:
         if job_id not in self.jobs:
             raise JobGone(404)
-        return Job(job_id, creation_time=self.created.get(job_id, CREATED))
+        state = "active" if job_id in self.missing else None
+        return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED))
 
     def until(self, _: float) -> Api:
         return self
@@ -615,3 +617,23 @@ def test_nothing_is_kept_of_a_job_that_is_gone_but_what_it_was_called(seen_gone_
     api = Api(other=0)
     api.created["short"] = dt.datetime.fromtimestamp(EPOCH + 61, dt.UTC)
     play(api, story)
+
+
+def test_a_job_that_one_listing_does_not_hold_is_not_lost() -> None:
+    async def story(world: World) -> None:
+        def done() -> float | None:
+            return world.value("azure_batch_account_tasks_completed_total", result="success")
+
+        await asyncio.sleep(150)
+        world.api.missing.add("a")
+        for tasks in range(4, 10):
+            world.api.jobs["a"] = tasks
+            await asyncio.sleep(20)
+        world.api.missing.clear()
+        await asyncio.sleep(150)
+        assert world.active("a") == 9
+        assert done() == 6  # from three, that it had at first, to nine: none was missed
+        assert world.value("azure_batch_jobs", state="active") == 2
+        assert world.observer.errors == 0
+
+    play(Api(a=3, b=1), story)
