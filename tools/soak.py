@@ -1,4 +1,4 @@
-"""Lets the exporter run against a service that answers garbage, and looks for what it leaves behind.
+"""Lets the exporter run against a service that answers garbage, and looks what it leaves behind.
 
 python -m tools.soak --minutes=30
 
@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -126,7 +127,7 @@ def config(simulations: list[Simulation], number: int) -> str:
     ]
     collect = ["task_counts", "preparation_release", "tasks"]
     defaults = {"interval": "2s", "idle_interval": "0s", "collect": collect}
-    data = {"state_file": "state.db", "defaults": defaults, "accounts": accounts}
+    data: dict[str, Any] = {"state_file": "state.db", "defaults": defaults, "accounts": accounts}
     if number % 5 == 4:
         data["no_such_key"] = True
     return json.dumps(data)
@@ -167,7 +168,7 @@ async def reload(process: Process, file: Path, simulations: list[Simulation]) ->
     while True:
         await asyncio.sleep(10)
         number += 1
-        file.write_text(config(simulations, number))
+        await asyncio.to_thread(file.write_text, config(simulations, number))
         process.process.send_signal(signal.SIGHUP)
 
 
@@ -247,9 +248,8 @@ async def soak(minutes: float, scrapers: int, share: float, folder: Path) -> boo
     }
     half = len(memory) // 2
     report(shown, latencies, memory, files, process, faults, counted)
-    growth = statistics.mean(memory[half + half // 2 :]) - statistics.mean(
-        memory[half : half + half // 2]
-    )
+    third, fourth = memory[half : half + half // 2], memory[half + half // 2 :]
+    growth = statistics.mean(fourth) - statistics.mean(third)
     checks: dict[str, Any] = {
         "counters other than the ledger": wrong,
         "error lines": process.errors[:5],
@@ -297,18 +297,14 @@ def report(
     counted: list[Counter[str]],
 ) -> None:
     """Print what was measured."""
-    requests = sum(
-        v for k, v in shown.items() if k.startswith("azure_batch_exporter_requests_total")
-    )
+    requests = sum(v for k, v in shown.items() if "exporter_requests_total" in k)
     print(f"faults played: {faults.played.total()} of {len(faults.played)} kinds")
     print(f"requests to the service: {requests:.0f}")
     print(f"scrapes: {len(latencies)}, median {statistics.median(latencies) * 1000:.0f} ms,"
           f" longest {max(latencies) * 1000:.0f} ms")  # fmt: skip
-    tenths = [
-        statistics.mean(memory[i * len(memory) // 10 : (i + 1) * len(memory) // 10 or None])
-        for i in range(10)
-    ]
-    print("memory by tenths of the time, MB:", *(f"{each / 1e6:.0f}" for each in tenths))
+    bounds = [len(memory) * tenth // 10 for tenth in range(11)]
+    tenths = [memory[first:last] for first, last in pairwise(bounds) if last > first]
+    print("memory by tenths, MB:", *(f"{statistics.mean(each) / 1e6:.0f}" for each in tenths))
     print(f"open files: {files[0]} at first, {max(files)} at most, {files[-1]} at the end")
     print(f"log lines: {dict(process.lines)}")
     print(f"events counted: {sum(each.total() for each in counted)}")
