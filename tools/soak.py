@@ -319,6 +319,8 @@ def main() -> int:
         "--share", type=float, default=0.1, help="of requests, for each of 3 faults"
     )
     options = parser.parse_args()
+    if options.minutes < 1:
+        parser.error("--minutes must be 1 or more, for memory to be judged")
     with tempfile.TemporaryDirectory() as folder:
         good = asyncio.run(soak(options.minutes, options.scrapers, options.share, Path(folder)))
     return 0 if good else 1
