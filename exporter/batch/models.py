@@ -256,8 +256,11 @@ class BatchError(Record, frozen=True):
 
 
 def unix_time(moment: dt.datetime | None) -> float | None:
-    """Seconds since 1970 of a time from the wire; a time without zone is UTC."""
-    if moment is None:
+    """Seconds since 1970 of a time from the wire; a time without zone is UTC.
+
+    None where it cannot be one of this service: .NET's smallest and largest mean that none was set.
+    """
+    if moment is None or not 1970 <= moment.year < 2200:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
