@@ -441,7 +441,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ("2025-09-03T22:41:21Z", 1756939281.0),
         ("2025-09-03T22:41:21", 1756939281.0),
         ("0001-01-01T00:00:00Z", None),  # .NET's way to say that there is none
-        ("9999-12-31T23:59:59.9999999Z", None),
+        ("9999-12-31T23:59:59Z", None),
     ],
 )
 async def test_times_are_read_with_trimmed_fractions(
