@@ -293,9 +293,9 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
     runs = nodes.state.preparation
-    states = Counter((pool, "state", run.state) for (pool, _), run in runs.latest.items())
+    states = Counter((node.pool_id, "state", run.state) for node, run in runs.latest.items())
     results = Counter(
-        (pool, "result", run.result) for (pool, _), run in runs.latest.items() if run.result
+        (node.pool_id, "result", run.result) for node, run in runs.latest.items() if run.result
     )
     assert runs.tally == states + results
     assert runs.running == {

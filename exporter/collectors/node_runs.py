@@ -18,8 +18,16 @@ from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_tim
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
 
-Node = tuple[str, str]
-"""(pool id, node id)"""
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """Which node. Unlike a tuple nothing that the garbage collector looks through.
+
+    A dictionary of these and of runs is none, either: a poll by changes makes one of a hundred
+    thousand, and looking through that costs more than what the poll is for.
+    """
+
+    pool_id: str
+    id: str
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -84,11 +92,11 @@ class Runs:
         changes = []
         for node, run in seen:
             before = latest.get(node) or self.latest.get(node)
-            if before is not None and _is_older(run, before):
-                run = before
-            latest[node] = run
-            if run != before:
+            if before is None or (run != before and not _is_older(run, before)):
+                latest[node] = run
                 changes.append(Change(node, before, run))
+            elif full:
+                latest[node] = before
         gone = [node for node in self.latest if node not in latest] if full else []
         for node in gone:
             _count(tally, node, self.latest[node], -1)
@@ -137,7 +145,7 @@ def _is_older(run: Run, known: Run) -> bool:
 
 
 def _count(tally: dict[tuple[str, ...], int], node: Node, run: Run, by: int) -> None:
-    for key in _keys(node[0], run):
+    for key in _keys(node.pool_id, run):
         tally[key] = tally.get(key, 0) + by
 
 

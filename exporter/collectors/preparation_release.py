@@ -7,6 +7,7 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -134,8 +135,8 @@ def fold(
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
         after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
         merged.append(after)
-        records += [((kind.name, *change.node), change.run) for change in changes]
-        records += [((kind.name, *node), None) for node in gone]
+        records += [(kind.record_key(change.node), change.run) for change in changes]
+        records += [(kind.record_key(node), None) for node in gone]
         counted = changes if state is not None or is_new else []
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         events += [event for change in counted for event in kind.events(change)]
@@ -165,7 +166,7 @@ def durations_by_pool(
     """How long the runs took that completed; every pool is there."""
     durations: dict[tuple[str, ...], list[float]] = {(pool_id,): [] for pool_id in pools}
     for change in changes:
-        (pool_id, _), run = change.node, change.run
+        pool_id, run = change.node.pool_id, change.run
         if change.completes and run.start is not None and run.end is not None:
             durations[pool_id,].append(run.end - run.start)
     return durations
@@ -196,7 +197,12 @@ class Kind:
         for node in nodes:
             info = self.info(node)
             if info is not None:
-                yield (node.pool_id or "", node.node_id or ""), run_of(info)
+                # Interned: most nodes are of one pool.
+                yield Node(sys.intern(node.pool_id or ""), node.node_id or ""), run_of(info)
+
+    def record_key(self, node: Node) -> tuple[str, ...]:
+        """By what the run on a node is found among the records of the state."""
+        return (self.name, node.pool_id, node.id)
 
     def zeros(self, pool_id: str) -> Iterator[Key]:
         """Counters that are there as soon as their pool is."""
@@ -209,8 +215,8 @@ class Kind:
 
     def events(self, change: Change) -> Iterator[tuple[Key, float]]:
         """What a change of a node's run counts."""
-        pool_id, run = change.node[0], change.run
-        if self.retries is not None:
+        pool_id, run = change.node.pool_id, change.run
+        if self.retries is not None and change.retries:
             yield (self.retries.name, (pool_id,)), change.retries
         if not change.completes:
             return
@@ -316,9 +322,9 @@ def _rows(
 
     def oldest(state: PreparationRelease) -> Iterable[Sample]:
         starts: dict[str, float] = {}
-        for (pool_id, _), start in runs_of(state).running.items():
+        for node, start in runs_of(state).running.items():
             if start is not None:
-                starts[pool_id] = min(start, starts.get(pool_id, start))
+                starts[node.pool_id] = min(start, starts.get(node.pool_id, start))
         return [((pool_id,), start) for pool_id, start in sorted(starts.items())]
 
     return (
@@ -382,7 +388,7 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
 
     def runs(kind: Kind) -> Runs:
         found = (
-            ((pool_id, node_id), msgspec.json.decode(record, type=Run))
+            (Node(sys.intern(pool_id), node_id), msgspec.json.decode(record, type=Run))
             for (name, pool_id, node_id), record in records.items()
             if name == kind.name
         )
