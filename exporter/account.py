@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,7 +84,7 @@ class AccountState:
 def saved(job: Job, collector: str, folded: Folded[Any], *, is_new: bool) -> SavedJob:
     """A job and the state of one of its collectors, as the state file keeps them."""
     records = {
-        json.dumps(key): None if record is None else msgspec.json.encode(record)
+        msgspec.json.encode(key).decode(): None if record is None else msgspec.json.encode(record)
         for key, record in folded.records
     }
     state = SavedState(collectors.JOB_COLLECTORS[collector].dump(folded.state), records)
@@ -95,7 +94,7 @@ def saved(job: Job, collector: str, folded: Folded[Any], *, is_new: bool) -> Sav
 def load(collector: str, known: SavedState) -> Any:
     """A collector's state from what was saved of it."""
     records = {
-        tuple(json.loads(key)): record
+        msgspec.json.decode(key, type=tuple[str, ...]): record
         for key, record in known.records.items()
         if record is not None
     }

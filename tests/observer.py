@@ -33,7 +33,7 @@ ALL_CATEGORIES = (*CATEGORIES, "unknown")
 Run = tuple[int, str, str, int]
 """(number of the job, node, kind, start)."""
 
-OVERLAP = 120.0
+OVERLAP = 60.0
 """Seconds before the last look from which changes are asked for again."""
 
 

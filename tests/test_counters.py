@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import incremental, preparation_release, tables, task_counts
 from exporter.collectors.jobs import SelectedJobs
+from exporter.collectors.node_runs import Node
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, Reading, changes_since
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
@@ -223,7 +224,7 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     }
     assert nodes.read(record("b", 0, 5)) == {}  # pages are no snapshot
     assert nodes.state is not None
-    assert set(nodes.state.preparation.latest) == {("p", "b")}
+    assert set(nodes.state.preparation.latest) == {Node("p", "b")}
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
     assert nodes.state.preparation.tally["p", "result", "failure"] == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
@@ -327,9 +328,9 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
     runs = nodes.state.preparation
-    states = Counter((pool, "state", run.state) for (pool, _), run in runs.latest.items())
+    states = Counter((node.pool_id, "state", run.state) for node, run in runs.latest.items())
     results = Counter(
-        (pool, "result", run.result) for (pool, _), run in runs.latest.items() if run.result
+        (node.pool_id, "result", run.result) for node, run in runs.latest.items() if run.result
     )
     assert runs.tally == states + results
     assert runs.running == {

@@ -404,7 +404,7 @@ class Api:
 WATCHED = WatchedJob(Job("job-1"), rule(id="job-1"))
 FIVE_PAST_SIX = 1_767_247_500.0
 SINCE = (
-    "(stateTransitionTime ge DateTime'2026-01-01T06:03:00.000000Z')"
+    "(stateTransitionTime ge DateTime'2026-01-01T06:04:00.000000Z')"
     " or (state eq 'running') or (state eq 'preparing')"
 )
 

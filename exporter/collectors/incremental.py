@@ -12,9 +12,13 @@ from exporter.errors import ServiceError
 
 T = TypeVar("T")
 
-OVERLAP = 120.0
-"""Seconds before the last reading from which changes are read again: clocks differ, and the
-service's index may show an update late."""
+OVERLAP = 60.0
+"""Seconds before the last reading from which changes are read again.
+
+The service's index may show an update late, and clocks differ: by a second or two, for readings
+are timed by the service's own. What comes later still, the next full listing finds and counts as
+a correction. Not longer: each poll reads again, and compares, all that changed in this time.
+"""
 
 
 class Api(Protocol):

@@ -18,8 +18,16 @@ from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_tim
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
 
-Node = tuple[str, str]
-"""(pool id, node id)"""
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """Which node. Unlike a tuple nothing that the garbage collector looks through.
+
+    A dictionary of these and of runs is none, either: a poll by changes makes one of a hundred
+    thousand, and looking through that costs more than what the poll is for.
+    """
+
+    pool_id: str
+    id: str
 
 
 class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -158,7 +166,7 @@ def _is_older(run: Run, known: Run) -> bool:
 
 
 def _count(tally: dict[tuple[str, ...], int], node: Node, run: Run, by: int) -> None:
-    for key in _keys(node[0], run):
+    for key in _keys(node.pool_id, run):
         tally[key] = tally.get(key, 0) + by
 
 

@@ -7,6 +7,7 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -170,15 +171,15 @@ def _records(
     """What changes of the records. A node that is missing may also come back after a restart."""
     for node in before.missing:
         if node not in after.missing:
-            yield (kind.name, *node, MISSING), None
+            yield (*kind.record_key(node), MISSING), None
             if node in after.latest:
-                yield (kind.name, *node), after.latest[node]
+                yield kind.record_key(node), after.latest[node]
     for change in changes:
-        yield (kind.name, *change.node), change.run
+        yield kind.record_key(change.node), change.run
     for node, run in after.missing.items():
         if node not in before.missing:
-            yield (kind.name, *node), None
-            yield (kind.name, *node, MISSING), run
+            yield kind.record_key(node), None
+            yield (*kind.record_key(node), MISSING), run
 
 
 def durations_by_pool(
@@ -187,7 +188,7 @@ def durations_by_pool(
     """How long the runs took that completed; every pool is there."""
     durations: dict[tuple[str, ...], list[float]] = {(pool_id,): [] for pool_id in pools}
     for change in changes:
-        (pool_id, _), run = change.node, change.run
+        pool_id, run = change.node.pool_id, change.run
         if change.completes and run.start is not None and run.end is not None:
             durations[pool_id,].append(run.end - run.start)
     return durations
@@ -231,9 +232,9 @@ def _rows(
 
     def oldest(state: PreparationRelease) -> Iterable[Sample]:
         starts: dict[str, float] = {}
-        for (pool_id, _), start in runs_of(state).running.items():
+        for node, start in runs_of(state).running.items():
             if start is not None:
-                starts[pool_id] = min(start, starts.get(pool_id, start))
+                starts[node.pool_id] = min(start, starts.get(node.pool_id, start))
         return [((pool_id,), start) for pool_id, start in sorted(starts.items())]
 
     return (
@@ -301,7 +302,8 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
         for (name, pool_id, node_id, *is_missing), record in records.items():
             if name == kind.name:
                 place = missing if is_missing else found
-                place[pool_id, node_id] = msgspec.json.decode(record, type=Run)
+                node = Node(sys.intern(pool_id), node_id)
+                place[node] = msgspec.json.decode(record, type=Run)
         return replace(Runs().merged(found.items(), full=True)[0], missing=missing)
 
     return PreparationRelease(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -41,7 +42,12 @@ class Kind:
         for node in nodes:
             info = self.info(node)
             if info is not None:
-                yield (node.pool_id or "", node.node_id or ""), run_of(info)
+                # Interned: most nodes are of one pool.
+                yield Node(sys.intern(node.pool_id or ""), node.node_id or ""), run_of(info)
+
+    def record_key(self, node: Node) -> tuple[str, ...]:
+        """By what the run on a node is found among the records of the state."""
+        return (self.name, node.pool_id, node.id)
 
     def zeros(self, pool_id: str) -> Iterator[Key]:
         """Counters that are there as soon as their pool is."""
@@ -54,8 +60,8 @@ class Kind:
 
     def events(self, change: Change) -> Iterator[tuple[Key, float]]:
         """What a change of a node's run counts."""
-        pool_id, run = change.node[0], change.run
-        if self.retries is not None:
+        pool_id, run = change.node.pool_id, change.run
+        if self.retries is not None and change.retries:
             yield (self.retries.name, (pool_id,)), change.retries
         if not change.completes:
             return
@@ -72,7 +78,7 @@ class Kind:
         failed = {change.node: change.run for change in changes if change.fails}
         for node in nodes if failed else ():
             info = self.info(node)
-            where = (node.pool_id or "", node.node_id or "")
+            where = Node(node.pool_id or "", node.node_id or "")
             if info is None or where not in failed or run_of(info) != failed[where]:
                 continue  # no failure, not of this kind, or an older page's
             del failed[where]
