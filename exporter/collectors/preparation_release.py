@@ -135,8 +135,8 @@ def fold(
     for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
         after, changes, gone = runs.merged(kind.runs(reading.nodes), full=full)
         merged.append(after)
-        records += [(kind.record_key(change.node), change.run) for change in changes]
-        records += [(kind.record_key(node), None) for node in gone]
+        records += [((kind.name, node.pool_id, node.id), run) for node, _, run in changes]
+        records += [((kind.name, node.pool_id, node.id), None) for node in gone]
         counted = changes if state is not None or is_new else []
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         events += [event for change in counted for event in kind.events(change)]
@@ -199,10 +199,6 @@ class Kind:
             if info is not None:
                 # Interned: most nodes are of one pool.
                 yield Node(sys.intern(node.pool_id or ""), node.node_id or ""), run_of(info)
-
-    def record_key(self, node: Node) -> tuple[str, ...]:
-        """By what the run on a node is found among the records of the state."""
-        return (self.name, node.pool_id, node.id)
 
     def zeros(self, pool_id: str) -> Iterator[Key]:
         """Counters that are there as soon as their pool is."""
