@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import base64
 import gc
+import logging
 import statistics
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=100_000)
     parser.add_argument("--serve", choices=WORLDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # tasks that fail are told there
     if options.serve:
         asyncio.run(simulate(options.serve, options.records))
         return
