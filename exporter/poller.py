@@ -330,12 +330,13 @@ class AccountPoller:
     ) -> None:
         """One line when something goes down; an account's trouble is one line, not one a job."""
         context = self._context(job.id if job else None, collector)
-        if error.account_wide:
-            if self._account_error != error.reason:
-                self._account_error = error.reason
-                log.warning("account cannot be polled: %s", error, extra=context)
-        elif before is None or before.reason != error.reason:
+        if before is not None and before.reason == error.reason:
+            pass  # Said before. Of one job it may go on while the account itself is well.
+        elif not error.account_wide:
             log.warning("poll failed: %s", error, extra=context)
+        elif self._account_error != error.reason:
+            self._account_error = error.reason
+            log.warning("account cannot be polled: %s", error, extra=context)
         log.debug("poll failed: %s", error, extra=context)
 
     def _log_recovery(self, collector: str, job: Job | None, before: PollError | None) -> None:

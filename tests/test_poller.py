@@ -413,6 +413,23 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
     ]
 
 
+def test_a_job_that_fails_as_if_the_account_did_is_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["a"] = ConnectionFailed("connection reset")
+        await asyncio.sleep(600)
+
+    play(Api(a=1, b=2), story)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "account cannot be polled: connection reset"),
+        ("INFO", "account can be polled again"),
+    ]
+
+
 def test_a_slow_poll_skips_turns_and_its_late_answer_for_a_job_that_left_is_ignored() -> None:
     async def story(world: World) -> None:
         world.api.delay = 100.0
