@@ -311,11 +311,12 @@ class AccountPoller:
             await read()
         except PollError as problem:
             error = problem
+            # It is kept, and with it would be what it came through: whole answers, above all.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         except Exception as problem:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
             self._observer.internal_error()
             error = UnexpectedError(f"{type(problem).__name__}: {problem}")
-            error.__cause__ = problem
         else:
             self._failing_since.pop(key, None)
             self._log_recovery(collector, job, before.error)
@@ -339,12 +340,13 @@ class AccountPoller:
     ) -> None:
         """One line when something goes down; an account's trouble is one line, not one a job."""
         context = self._context(job.id if job else None, collector)
-        if error.account_wide:
-            if self._account_error != error.reason:
-                self._account_error = error.reason
-                log.warning("account cannot be polled: %s", error, extra=context)
-        elif before is None or before.reason != error.reason:
+        if before is not None and before.reason == error.reason:
+            pass  # Said before. Of one job it may go on while the account itself is well.
+        elif not error.account_wide:
             log.warning("poll failed: %s", error, extra=context)
+        elif self._account_error != error.reason:
+            self._account_error = error.reason
+            log.warning("account cannot be polled: %s", error, extra=context)
         log.debug("poll failed: %s", error, extra=context)
 
     def _log_recovery(self, collector: str, job: Job | None, before: PollError | None) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from exporter import errors
 from exporter.batch import models, odata
 from exporter.batch.auth import string_to_sign
-from exporter.batch.client import BatchClient
+from exporter.batch.client import MAX_EMPTY_PAGES, BatchClient
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import FailureInfo, duration_seconds, unix_time
 from tests.conftest import Observed
@@ -129,6 +129,26 @@ async def test_next_links_that_go_round_in_a_circle_come_to_an_end(
     with pytest.raises(errors.InvalidResponse, match="in a circle"):
         await collect(client.list_jobs())
     assert len(batch.requests) == 3
+
+
+async def test_pages_without_records_come_to_an_end(batch: FakeBatch, client: BatchClient) -> None:
+    links = [f"{batch.endpoint}/jobs?$skiptoken={number}" for number in range(1000)]
+    batch.json("/jobs", *({"value": [], "odata.nextLink": link} for link in links))
+    with pytest.raises(errors.InvalidResponse, match="without records"):
+        await collect(client.list_jobs())
+    assert len(batch.requests) == MAX_EMPTY_PAGES + 1
+
+
+@pytest.mark.parametrize("count", [-1, 2**31, 10**400])
+async def test_a_count_that_cannot_be_one_is_no_answer(
+    batch: FakeBatch, client: BatchClient, count: int
+) -> None:
+    batch.json("/jobs/a/taskcounts", {"taskCounts": {"active": count}})
+    batch.json("/nodecounts", {"value": [{"poolId": "p", "dedicated": {"idle": count}}]})
+    with pytest.raises(errors.InvalidResponse):
+        await client.get_task_counts("a")
+    with pytest.raises(errors.InvalidResponse):
+        await collect(client.list_pool_node_counts())
 
 
 async def test_node_counts_are_asked_for_without_maxresults(

@@ -13,7 +13,13 @@ from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCount
 from exporter.collectors import jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease, Reading
 from exporter.counters import Counters
-from exporter.errors import AuthenticationFailed, JobGone, ServiceError, TaskNotConfigured
+from exporter.errors import (
+    AuthenticationFailed,
+    InvalidResponse,
+    JobGone,
+    ServiceError,
+    TaskNotConfigured,
+)
 from exporter.exposition import Exposition, Format
 from exporter.metric import Identity
 from exporter.selection import Rule, WatchedJob
@@ -201,6 +207,12 @@ async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again
     assert snapshot == PreparationRelease(configured=False)
     assert text("preparation_release", JOB, snapshot) == ""
     assert preparation_release.COLLECTOR.is_settled(snapshot)
+
+
+async def test_a_job_that_had_either_task_is_not_believed_to_have_neither() -> None:
+    api = NodesApi(error=TaskNotConfigured(409))
+    with pytest.raises(InvalidResponse):
+        await preparation_release.read(api, WATCHED, PreparationRelease(configured=True), 0.0)
 
 
 # Jobs

@@ -385,7 +385,8 @@ def test_a_defect_costs_one_poll_and_is_logged_with_its_traceback(
         await asyncio.sleep(30)
         assert world.active("a") == 4
 
-    play(Api(a=1, b=2), story)
+    world = play(Api(a=1, b=2), story)
+    assert world.observer.errors > 0
     assert any(record.exc_info and "a defect" in caplog.text for record in caplog.records)
 
 
@@ -411,6 +412,23 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
     play(Api(**{f"job-{number}": 1 for number in range(20)}), story)
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", "account cannot be polled: connection refused"),
+        ("INFO", "account can be polled again"),
+    ]
+
+
+def test_a_job_that_fails_as_if_the_account_did_is_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        world.api.jobs["a"] = ConnectionFailed("connection reset")
+        await asyncio.sleep(600)
+
+    play(Api(a=1, b=2), story)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "account cannot be polled: connection reset"),
         ("INFO", "account can be polled again"),
     ]
 
@@ -637,3 +655,14 @@ def test_a_job_that_one_listing_does_not_hold_is_not_lost() -> None:
         assert world.observer.errors == 0
 
     play(Api(a=3, b=1), story)
+
+
+@pytest.mark.parametrize("error", [ConnectionFailed("no"), RuntimeError("a defect")])
+def test_of_an_error_that_is_kept_nothing_hangs_on_to_what_was_read(error: Exception) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        kept = world.store.outcome("acc", "task_counts", "a").error
+        assert kept is not None
+        assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+
+    play(Api(a=error), story)

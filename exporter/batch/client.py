@@ -20,6 +20,9 @@ T = TypeVar("T")
 MAX_PAGES = 10_000
 """Pages of one listing. No listing is that long; a service that repeats itself is."""
 
+MAX_EMPTY_PAGES = 200
+"""In a row. A filter may leave a page without records, but not one after the other."""
+
 
 class BatchClient:
     """The operations of one account.
@@ -146,8 +149,10 @@ class BatchClient:
         given = {name: value for name, value in parameters.items() if value}
         page = await self._get(operation, path, decoder, given)
         seen: set[str] = set()
+        empty = 0
         while True:
             yield page.value
+            empty = 0 if page.value else empty + 1
             link = page.next_link
             if not link:
                 return
@@ -155,6 +160,8 @@ class BatchClient:
                 raise InvalidResponse(f"{operation}: odata.nextLink leads to another origin")
             if link in seen or len(seen) >= MAX_PAGES:
                 raise InvalidResponse(f"{operation}: odata.nextLink goes round in a circle")
+            if empty > MAX_EMPTY_PAGES:
+                raise InvalidResponse(f"{operation}: pages without records, and no end of them")
             seen.add(link)
             page = await self._transport.get(operation, link, decoder, until=self._until)
 

@@ -12,11 +12,14 @@ import datetime as dt
 import math
 import re
 import sys
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+"""How many there are of something, an int32 of the API. What else is said to be one is nonsense."""
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -98,11 +101,11 @@ JOB_FIELDS = (
 class Counts(Record, frozen=True):
     """Tasks, or task slots, by state. `running` includes preparing; completed by result."""
 
-    active: int | None = None
-    running: int | None = None
-    completed: int | None = None
-    succeeded: int | None = None
-    failed: int | None = None
+    active: Count | None = None
+    running: Count | None = None
+    completed: Count | None = None
+    succeeded: Count | None = None
+    failed: Count | None = None
 
 
 class TaskCountsResult(Counts, frozen=True):
@@ -131,7 +134,7 @@ class SpecialTaskExecutionInfo(Record, frozen=True):
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
     result: str | None = None
-    retry_count: int | None = None
+    retry_count: Count | None = None
     last_retry_time: dt.datetime | None = None
 
 
@@ -165,8 +168,8 @@ class TaskExecutionInfo(Record, frozen=True):
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
     result: str | None = None
-    retry_count: int | None = None
-    requeue_count: int | None = None
+    retry_count: Count | None = None
+    requeue_count: Count | None = None
 
 
 class NodeInfo(Record, frozen=True):
@@ -199,7 +202,7 @@ class Task(Record, frozen=True):
     creation_time: dt.datetime | None = None
     last_modified: dt.datetime | None = None
     e_tag: str | None = None
-    required_slots: int | None = None
+    required_slots: Count | None = None
     execution_info: TaskExecutionInfo | None = None
     node_info: NodeInfo | None = None
     stats: TaskStatistics | None = None
@@ -224,8 +227,8 @@ class PoolNodeCounts(Record, frozen=True):
     """Nodes of one pool by state (camel case, with `total`), from Account_ListPoolNodeCounts."""
 
     pool_id: str | None = None
-    dedicated: dict[str, int | None] | None = None
-    low_priority: dict[str, int | None] | None = None
+    dedicated: dict[str, Count | None] | None = None
+    low_priority: dict[str, Count | None] | None = None
 
 
 class BatchErrorMessage(Record, frozen=True):

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
-MAX_BODY = 64 * 1024 * 1024
+MAX_BODY = 16 * 1024 * 1024
 """Bytes of one answer, decompressed. A page of 1,000 records is about 1.3 MB."""
 
 FIRST_DELAY = 1.0
@@ -214,7 +214,7 @@ class Transport:
         offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
-    def _failure(self, response: aiohttp.ClientResponse, body: bytes) -> PollError:
+    def _failure(self, response: aiohttp.ClientResponse, body: bytearray) -> PollError:
         """The error for an answer that is not 200; a request for a pause is passed on."""
         status = response.status
         code, message = "", response.reason or ""
@@ -250,15 +250,13 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceErr
     return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
+async def _read(response: aiohttp.ClientResponse) -> bytearray:
+    body = bytearray()  # pieces that are joined in the end would be there twice
     async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY:
+        if len(body) + len(chunk) > MAX_BODY:
             raise ValueError(f"the answer is longer than {MAX_BODY} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        body += chunk
+    return body
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -29,7 +29,7 @@ from exporter.collectors.special_tasks import (
     Kind,
 )
 from exporter.counters import Key, total
-from exporter.errors import TaskNotConfigured
+from exporter.errors import InvalidResponse, TaskNotConfigured
 from exporter.failures import Failure
 from exporter.metric import Merge, Metric, Sample
 from exporter.selection import WatchedJob
@@ -84,6 +84,9 @@ async def read(
     nodes, extent = await read_changes(
         api, OPERATION, state, resync_interval, now, lambda since: _nodes(api, job.id, since)
     )
+    if nodes is None and state is not None and state.configured:
+        # That never changes; to believe it would be to ask no more.
+        raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
     return Reading(job.pool_id, nodes, extent.started, extent.since)
 
 
