@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import queue
 import sqlite3
@@ -299,8 +300,8 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
                 collector,
                 name,
                 json.dumps(labels),
-                counters.totals[name, labels],
-                counters.exposed.get((name, labels)),
+                _real(counters.totals[name, labels]),
+                _real(counters.exposed.get((name, labels))),
             )
             for name, labels in keys
         )
@@ -309,6 +310,15 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
         _write_job(connection, account, job_id, job)
     if changes.failures:
         _write_failures(connection, account, changes.failures)
+
+
+def _real(value: float | None) -> float | None:
+    """As the column has it: SQLite takes no whole number beyond 64 bits, and raises no error of
+    its own for one."""
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _write_failures(
