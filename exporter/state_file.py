@@ -342,7 +342,8 @@ def _write_job(
     of_job = (account, job_id)
     if job is None or job.left_at is not None:
         for table in ("job", "state", "record"):
-            connection.execute(f"DELETE FROM {table} WHERE account = ? AND job_id = ?", of_job)
+            # Names of tables are ours, here and in _load.
+            connection.execute(f"DELETE FROM {table} WHERE account = ? AND job_id = ?", of_job)  # noqa: S608
     if job is None:
         return
     row = (*of_job, job.job, job.is_new, job.left_at)
@@ -362,7 +363,7 @@ def _write_job(
 
 def _load(connection: sqlite3.Connection, account: str) -> Saved:
     def rows(columns: str, table: str) -> Iterable[tuple[object, ...]]:
-        query = f"SELECT {columns} FROM {table} WHERE account = ?"
+        query = f"SELECT {columns} FROM {table} WHERE account = ?"  # noqa: S608
         return connection.execute(query, (account,))
 
     since = connection.execute("SELECT watched_since FROM account WHERE name=?", (account,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from exporter.config import Account, Auth, Config, Defaults, JobRule, secret, ya
 from exporter.errors import ConfigError
 from exporter.telemetry import ROWS, SERIES
 
+log = logging.getLogger(__name__)
+
 
 def load(file: Path) -> Config:
     """Read and check a configuration file, secrets included.
 
     ConfigError names every problem with file, line and path. Relative paths in the file are
-    relative to its folder.
+    relative to its folder. A file with a secret that everybody may read is a warning in the log.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -28,7 +31,10 @@ def load(file: Path) -> Config:
         raise ConfigError((f"{file}: cannot be read: {error.strerror}",)) from error
     except UnicodeDecodeError as error:
         raise ConfigError((f"{file}: not UTF-8 text: {error.reason}",)) from error
-    return parse(text, str(file), file.parent)
+    config = parse(text, str(file), file.parent)
+    for exposed in secret.open_to_all(account.auth for account in config.accounts):
+        log.warning("every user of this machine can read the secret in %s: chmod 600 it", exposed)
+    return config
 
 
 def parse(text: str, name: str, folder: Path) -> Config:
