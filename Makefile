@@ -67,6 +67,15 @@ docs-check: $(VENV) ## check that docs/ is what the code generates
 bench: $(VENV) ## run the benchmarks
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
+# Guided by coverage where the extra `fuzz` can be had, else by chance. It is locked nowhere: no test
+# needs it, and it is not made for every Python.
+FUZZ_SECONDS ?= 600
+.PHONY: fuzz
+fuzz: $(VENV) ## feed garbage to all that parses, for FUZZ_SECONDS=600; crashes stay in tests/fuzz/corpus
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(PIP_INSTALL) --no-build-isolation -e '.[fuzz]' || echo 'no atheris here: by chance'
+	@$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS) $(ARGS)
+
 .PHONY: test-all-pythons
 test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.13 that is found
 	@$(BIN)/python tools/install_test_tools.py

@@ -24,6 +24,7 @@ from exporter.web.limits import Limits
 log = logging.getLogger("exporter")
 
 DEFAULT_PORT = 10225
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
 REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
 
@@ -331,7 +332,7 @@ async def _serve_simulation(options: argparse.Namespace) -> int:
         options.scenario, options.seed, options.jobs, options.nodes, options.speed
     )
     host, port = options.listen_address
-    async with demo.simulated_account(settings, host or "0.0.0.0", port) as simulation:
+    async with demo.simulated_account(settings, host or _ANYWHERE, port) as simulation:
         print(f"endpoint: {simulation.endpoint}")
         print(f"account: {simulation.account_name}")
         print(f"key: {simulation.account_key}", flush=True)

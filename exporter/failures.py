@@ -210,6 +210,9 @@ def _cut(text: str | None) -> str | None:
     return text[:MAX_TEXT] + "…"
 
 
-def _iso(moment: float) -> str:
-    found = dt.datetime.fromtimestamp(moment, dt.UTC)
+def _iso(moment: float) -> str | None:
+    try:
+        found = dt.datetime.fromtimestamp(moment, dt.UTC)
+    except (ValueError, OverflowError):
+        return None  # the first year and the last, in another zone: no time that anything ended
     return found.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import queue
 import sqlite3
@@ -299,8 +300,8 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
                 collector,
                 name,
                 json.dumps(labels),
-                counters.totals[name, labels],
-                counters.exposed.get((name, labels)),
+                _real(counters.totals[name, labels]),
+                _real(counters.exposed.get((name, labels))),
             )
             for name, labels in keys
         )
@@ -309,6 +310,15 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
         _write_job(connection, account, job_id, job)
     if changes.failures:
         _write_failures(connection, account, changes.failures)
+
+
+def _real(value: float | None) -> float | None:
+    """As the column has it: SQLite takes no whole number beyond 64 bits, and raises no error of
+    its own for one."""
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _write_failures(
@@ -332,7 +342,8 @@ def _write_job(
     of_job = (account, job_id)
     if job is None or job.left_at is not None:
         for table in ("job", "state", "record"):
-            connection.execute(f"DELETE FROM {table} WHERE account = ? AND job_id = ?", of_job)
+            # Names of tables are ours, here and in _load.
+            connection.execute(f"DELETE FROM {table} WHERE account = ? AND job_id = ?", of_job)  # noqa: S608
     if job is None:
         return
     row = (*of_job, job.job, job.is_new, job.left_at)
@@ -352,7 +363,7 @@ def _write_job(
 
 def _load(connection: sqlite3.Connection, account: str) -> Saved:
     def rows(columns: str, table: str) -> Iterable[tuple[object, ...]]:
-        query = f"SELECT {columns} FROM {table} WHERE account = ?"
+        query = f"SELECT {columns} FROM {table} WHERE account = ?"  # noqa: S608
         return connection.execute(query, (account,))
 
     since = connection.execute("SELECT watched_since FROM account WHERE name=?", (account,))

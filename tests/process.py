@@ -53,7 +53,7 @@ async def logged_address(started: asyncio.subprocess.Process) -> str:
     """The URL of the metrics, from the log of a program that starts to listen."""
     assert started.stderr is not None
     async for line in started.stderr:
-        if match := re.search(r'address="?(https?://[^"\s]+)"?', line.decode()):
+        if match := re.search(r'address(?:="?|": ")(https?://[^"\s]+)', line.decode()):
             return match[1]
     raise AssertionError("the program ended without listening")
 

@@ -229,7 +229,9 @@ def configuration_page() -> str:
         " names every mistake with its line. Unknown keys and keys that stand twice are mistakes."
         " Durations are Prometheus durations (`30s`, `5m`, `1h30m`). Secrets never stand in the"
         " file: only the path of a file (relative to the configuration) or the name of an"
-        " environment variable. [`config.example.yaml`](../config.example.yaml) shows every key;"
+        " environment variable. A file with a secret that every user of the machine can read is a"
+        " warning in the log; [`SECURITY.md`](../SECURITY.md) says how to mount one in Kubernetes."
+        " [`config.example.yaml`](../config.example.yaml) shows every key;"
         " editors read [`config.schema.json`](config.schema.json).",
         "",
     ]

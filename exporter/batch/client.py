@@ -169,9 +169,11 @@ class BatchClient:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     try:
         parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        port = parts.port
     except ValueError:
         return ("", None, None)
+    if port is None:  # 0 is a port, and another one
+        port = {"http": 80, "https": 443}.get(parts.scheme)
     return (parts.scheme, parts.hostname, port)
 
 

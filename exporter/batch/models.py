@@ -301,9 +301,9 @@ def duration_seconds(text: str) -> float:
     sign, days, hours, minutes, seconds = match.groups()
     total = math.fsum(
         (
-            int(days or 0) * 86400,
-            int(hours or 0) * 3600,
-            int(minutes or 0) * 60,
+            float(days or 0) * 86400,
+            float(hours or 0) * 3600,
+            float(minutes or 0) * 60,
             float(seconds or 0),
         )
     )

@@ -55,6 +55,9 @@ MAX_DELAY = 30.0
 MAX_SKEW = 300.0
 """Seconds by which clocks may differ before that is named as the likely cause of a refusal."""
 
+END_OF_TIME = 2.0**37
+"""Unix time, in the year 6325. No Date is taken that is past it."""
+
 NOT_CONFIGURED_CODES = frozenset(
     {
         # Documented is the second; the service answers with the first.
@@ -209,6 +212,8 @@ class Transport:
             theirs = parsedate_to_datetime(headers["Date"]).timestamp()
         except (KeyError, TypeError, ValueError, OverflowError):
             return
+        if not 0 <= theirs < END_OF_TIME:
+            return  # nobody's clock, and what is reckoned with it may be no date
         # The header has whole seconds, cut off: half of one is what it lacks on average, and what
         # is below a whole one is no difference.
         offset = theirs + 0.5 - self._now()

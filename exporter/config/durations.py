@@ -18,6 +18,9 @@ _UNITS = (
 PATTERN = "^(0|(?=.)" + "".join(rf"([0-9]+{unit})?" for unit, _ in _UNITS) + ")$"
 """A regular expression for the whole text, also valid in JSON Schema."""
 
+MAX_DURATION = 290 * 365 * 86400.0
+"""Seconds. Prometheus, too, ends there: nanoseconds in 64 bits."""
+
 _REGEX = re.compile(PATTERN)
 
 
@@ -27,11 +30,14 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a duration: write for example 30s, 5m or 1h30m")
     parts = match.groups()[1:]
-    return math.fsum(
-        int(part.removesuffix(unit)) * seconds
+    total = math.fsum(
+        float(part.removesuffix(unit)) * seconds
         for part, (unit, seconds) in zip(parts, _UNITS, strict=True)
         if part
     )
+    if total > MAX_DURATION:
+        raise ValueError(f"{text[:20]} is too long: at most {format_duration(MAX_DURATION)}")
+    return total
 
 
 def format_duration(seconds: float) -> str:

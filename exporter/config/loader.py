@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
 from pathlib import Path
 
 from exporter.collectors import tables
@@ -11,14 +12,19 @@ from exporter.config.validation import read_text, validate
 from exporter.errors import ConfigError
 from exporter.telemetry import ROWS, SERIES
 
+log = logging.getLogger(__name__)
+
 
 def load(file: Path) -> Config:
     """Read and check a configuration file, secrets included.
 
     ConfigError names every problem with file, line and path. Relative paths in the file are
-    relative to its folder.
+    relative to its folder. A file with a secret that everybody may read is a warning in the log.
     """
-    return parse(read_text(file), str(file), file.parent)
+    config = parse(read_text(file), str(file), file.parent)
+    for exposed in secret.open_to_all(account.auth for account in config.accounts):
+        log.warning("every user of this machine can read the secret in %s: chmod 600 it", exposed)
+    return config
 
 
 def parse(text: str, name: str, folder: Path) -> Config:

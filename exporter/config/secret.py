@@ -6,6 +6,8 @@ import base64
 import binascii
 import hashlib
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from exporter.config.auth import Auth
@@ -36,6 +38,27 @@ def read_account_key(auth: Auth) -> bytes:
     except binascii.Error:
         raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
     return key
+
+
+def open_to_all(auths: Iterable[Auth]) -> list[Path]:
+    """The files with secrets that every user of the machine may read.
+
+    What a link leads to decides, as for who opens it: Kubernetes mounts secrets as links.
+    """
+    files = {
+        file
+        for auth in auths
+        for file in (auth.key_file, auth.client_secret_file, auth.certificate_file)
+        if file is not None
+    }
+    return sorted(file for file in files if _mode(file) & stat.S_IROTH)
+
+
+def _mode(file: Path) -> int:
+    try:
+        return file.stat().st_mode
+    except OSError:
+        return 0  # it went since it was read: the next load says so
 
 
 def digest(auth: Auth) -> bytes:

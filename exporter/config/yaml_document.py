@@ -42,9 +42,20 @@ def format_path(path: Path) -> str:
     return text
 
 
+_OF_SCALARS = (ValueError, LookupError, AttributeError, TypeError)
+"""What yaml lets out of its constructors where a value does not fit its tag, as in `!!int x`."""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def parse_yaml(text: str, name: str) -> Document:
     """Parse one document. ConfigError where it is no YAML or a key stands twice in a mapping."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError((f"{name}:1: not valid YAML: {_line(error)}",)) from error
     try:
         root = loader.get_single_node()
         lines: dict[Path, int] = {}
@@ -56,8 +67,8 @@ def parse_yaml(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError((f"{name}:{line}: not valid YAML: {error.problem}",)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError((f"{name}:1: not valid YAML: {error}",)) from error
+    except (yaml.YAMLError, *_OF_SCALARS, RecursionError) as error:
+        raise ConfigError((f"{name}:1: not valid YAML: {_line(error)}",)) from error
     finally:
         loader.dispose()
     if duplicates:

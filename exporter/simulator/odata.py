@@ -25,6 +25,10 @@ EVERYTHING = ORDERED | {"startswith"}
 EQ_ONLY = frozenset({"eq"})
 
 
+MAX_TOKENS = 200
+"""Parts of a filter: it may nest, and recursion ends somewhere."""
+
+
 class FilterError(Exception):
     """The filter is not one that the operation understands."""
 
@@ -63,7 +67,10 @@ class _Token:
 
 def parse_filter(text: str, properties: Mapping[str, Property]) -> Predicate:
     """The predicate that the filter states over the entities of these properties."""
-    parser = _Parser(_tokens(text), properties)
+    tokens = _tokens(text)
+    if len(tokens) > MAX_TOKENS:
+        raise FilterError(f"The expression has more than {MAX_TOKENS} parts")
+    parser = _Parser(tokens, properties)
     predicate = parser.alternatives()
     if parser.left:
         raise FilterError(f"Unexpected '{parser.left.text}' after the end of the expression")
@@ -195,7 +202,7 @@ def _literal(name: str, wanted: Property, token: _Token) -> Value:
         if wanted.kind == "name" and value not in wanted.names:
             raise FilterError(f"'{_unquoted(token.text)}' is not a value of property '{name}'")
         return value
-    if wanted.kind == "number" and token.kind == "number":
+    if wanted.kind == "number" and token.kind == "number" and len(token.text) <= 20:
         return int(token.text)
     if wanted.kind == "truth" and token.kind == "word" and token.text in {"true", "false"}:
         return token.text == "true"
@@ -219,7 +226,7 @@ def _instant(text: str) -> int:
         offset = "+00:00" if zone is None or zone in "Zz" else zone
         moment = datetime.fromisoformat(whole + offset)
         return ticks.from_datetime(moment) + int((fraction or "").ljust(7, "0"))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise FilterError(f"'{text}' is not a valid date and time") from None
 
 

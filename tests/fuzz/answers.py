@@ -1,0 +1,171 @@
+"""Answers of the service: decoded, folded, shown, saved, shown in the formats that are served.
+
+An input is one answer a line; each kind of answer gets them in turn, as poll after poll does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+
+import msgspec
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter import collectors
+from exporter.batch import models
+from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
+from exporter.config import Defaults, JobRule
+from exporter.exposition import Exposition, Format
+from exporter.failures import Failures
+from exporter.selection import WATCHED_TASKS, resolve
+from exporter.state_file import _SCHEMA, Changes, Saved, _load, _write
+from exporter.store import Store
+from exporter.totals import Totals
+
+T = TypeVar("T")
+
+ACCOUNT = "acc"
+NOW = 1_750_000_000.0
+MAX_ANSWERS = 3
+
+_TABLES = collectors.tables()
+_JOB = models.Job("job", pool_info=models.PoolInfo("pool"))
+_RULES = tuple(
+    resolve(JobRule(**{"id_regex": "(?s).*", "tasks": ("t",), **more}), Defaults())
+    for more in ({}, {"group": "${pool_id}"})
+)
+_DECODERS = {
+    name: msgspec.json.Decoder(kind, strict=False)
+    for name, kind in {
+        "jobs": models.Page[models.Job],
+        "pool_nodes": models.Page[models.PoolNodeCounts],
+        "task_counts": models.TaskCountsResult,
+        "preparation_release": models.Page[models.NodeTaskStatus],
+        "tasks": models.Page[models.Task],
+        WATCHED_TASKS: models.Task,
+    }.items()
+}
+_ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
+
+
+def target(data: bytes) -> None:
+    """Read each line as an answer of each kind; render, parse, save, load."""
+    answers = data.split(b"\n")[:MAX_ANSWERS]
+    for answer in answers:
+        with contextlib.suppress(ValueError, RecursionError):  # as transport.py has it
+            assert isinstance(_ERROR.decode(answer).text, str)
+    for name, decoder in _DECODERS.items():
+        decoded: list[Any] = []
+        for answer in answers:
+            with contextlib.suppress(ValueError, RecursionError):
+                decoded.append(decoder.decode(answer))
+        if decoded:
+            for rule in _RULES:
+                _live(name, decoded, rule)
+
+
+def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
+    """The life of an account that gets these answers of one kind."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        exposition = Exposition(_TABLES)
+        failures = Failures()
+        store = Store(exposition, Totals(exposition, _Journal(connection)), failures)
+        store.add_account(ACCOUNT, Saved(), [rule])
+        _poll_jobs(store, (_JOB,), rule, NOW - 1)
+        for number, answer in enumerate(answers):
+            _poll(store, name, answer, rule, NOW + number)
+            store.flush()
+            _check(exposition)
+        json.dumps([each.shown for each in failures.latest()])
+        again = Exposition(_TABLES)
+        restarted = Store(again, Totals(again), Failures())
+        restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), [rule])
+        _check(again)
+
+
+def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
+    api = _Api(answer)
+    if name == "jobs":
+        _poll_jobs(store, answer.value, rule, now)
+    elif name == "pool_nodes":
+        store.put_pool_nodes(ACCOUNT, _result(pool_nodes.read(cast("Any", api))), now)
+    else:
+        kind = JOB_COLLECTORS[name]
+        watched = store.jobs(ACCOUNT)[_JOB.id]
+        state = store.outcome(ACCOUNT, name, _JOB.id).state
+        reading = _result(cast("Any", kind.read(api, watched, state, now)))
+        folded = store.put_reading(ACCOUNT, watched.job, name, reading, now)
+        assert folded is not None
+        assert isinstance(kind.is_settled(folded.state) or kind.is_busy(folded.state), bool)
+
+
+def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:
+    any_state = replace(rule, states=None)
+    selected = _result(jobs.read(cast("Any", _Api(models.Page(found))), (any_state,), {}, now, 50))
+    store.select(ACCOUNT, selected, now, now)
+
+
+def _check(exposition: Exposition) -> None:
+    """Both formats parse, and say the same; no series stands twice."""
+    text = exposition.body(Format.TEXT).plain.decode()
+    openmetrics = exposition.body(Format.OPENMETRICS).plain.decode() + "# EOF\n"
+    seen = set()
+    for family in parse_text(text):
+        for sample in family.samples:
+            series = (sample.name, frozenset(sample.labels.items()))
+            assert series not in seen, series
+            seen.add(series)
+            assert isinstance(float(sample.value), float)
+    assert len(seen) == exposition.body(Format.TEXT).series
+    assert sum(len(family.samples) for family in parse_openmetrics(openmetrics)) == len(seen)
+
+
+def _result(reading: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives that never waits."""
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    raise AssertionError("it waits")
+
+
+@dataclass
+class _Journal:
+    """Saves in the same turn."""
+
+    connection: sqlite3.Connection
+
+    def write(self, changes: Changes, done: Callable[[], None]) -> None:
+        with self.connection:
+            _write(self.connection, changes)
+        done()
+
+
+class _Api:
+    """Answers every operation with the same."""
+
+    clock_offset = 0.0
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def is_filter_refused(self, _: str) -> bool:
+        return False
+
+    async def get_task_counts(self, _: str) -> Any:
+        return self._answer
+
+    async def get_task(self, *_: Any) -> Any:
+        return self._answer
+
+    async def _pages(self, *_: Any) -> AsyncIterator[Any]:
+        yield self._answer.value
+
+    list_jobs = list_tasks = list_pool_node_counts = _pages
+    list_preparation_and_release_task_status = _pages
