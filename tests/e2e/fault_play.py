@@ -134,11 +134,13 @@ class Account:
         self._simulation.world.advance(self._simulation.clock.now())
 
     def victim(self) -> str:
-        """A job that has something to show in each collector."""
-        jobs = self._simulation.world.jobs.values()
-        return next(
-            str(job.id) for job in jobs if job.preparation and job.records and job.state == "active"
-        )
+        """A job that has something to show in each collector; time passes until there is one."""
+        for _ in range(100):
+            for job in self._simulation.world.jobs.values():
+                if job.preparation and job.records and job.state == "active":
+                    return str(job.id)
+            self.pass_time()
+        raise AssertionError("no job of the account is prepared")
 
     def is_right(self) -> bool:
         """Whether what is shown of jobs and nodes is the simulator's truth."""

@@ -86,7 +86,8 @@ async def test_prometheus_scrapes_over_tls_with_certificate_and_password_and_not
             errors = await last_errors(api)
             assert errors["right"] == ""
             assert errors["wrong password"] == "server returned HTTP status 401 Unauthorized"
-            assert errors["no certificate"].endswith("EOF")
+            # The handshake is broken off; which of the two sees it depends on who is faster.
+            assert errors["no certificate"].endswith(("EOF", "connection reset by peer"))
 
 
 async def last_errors(api: aiohttp.ClientSession) -> dict[str, str]:
