@@ -9,7 +9,7 @@ before its first sample.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.metric import Metric, Sample
@@ -23,7 +23,10 @@ Increments = Mapping[Key, float]
 
 @dataclass(frozen=True)
 class Counters:
-    """Running totals. `exposed`: what is shown of them, which is behind where they are new."""
+    """Running totals. `exposed`: what is shown of them, which is behind where they are new.
+
+    Both are in the order of their keys, and the same object where they are equal.
+    """
 
     totals: Mapping[Key, float] = field(default_factory=dict)
     exposed: Mapping[Key, float] = field(default_factory=dict)
@@ -38,20 +41,28 @@ class Counters:
             if amount < 0:
                 raise ValueError(f"{key}: a counter does not fall")
             totals[key] = totals.get(key, 0) + amount
+        if len(totals) > len(self.totals):
+            totals = dict(sorted(totals.items()))
         exposed = {
             key: self.exposed.get(key, 0) if key in held or key not in self.exposed else total
             for key, total in totals.items()
         }
-        return Counters(totals, exposed)
+        return Counters(totals, totals if exposed == totals else exposed)
+
+    @classmethod
+    def restored(cls, totals: Mapping[Key, float], exposed: Mapping[Key, float]) -> Counters:
+        """Counters as they were once, in whatever order."""
+        totals, exposed = dict(sorted(totals.items())), dict(sorted(exposed.items()))
+        return cls(totals, totals if exposed == totals else exposed)
 
     @property
     def is_behind(self) -> bool:
         """Whether some of the totals are not exposed yet."""
-        return self.totals != self.exposed
+        return self.totals is not self.exposed and self.totals != self.exposed
 
-    def samples(self, name: str) -> Iterator[Sample]:
+    def samples(self, name: str) -> list[Sample]:
         """The exposed samples of one name."""
-        return ((key[1], value) for key, value in sorted(self.exposed.items()) if key[0] == name)
+        return [(labels, value) for (known, labels), value in self.exposed.items() if known == name]
 
 
 CounterRow = Metric[Counters]

@@ -1,6 +1,6 @@
 """The state as bytes: text format 0.0.4 and OpenMetrics 1.0, rendered once per change.
 
-Each snapshot is rendered when it is put here; a scrape joins what lies ready. What a scrape of
+Each snapshot is rendered when it is put here; a scrape gets what lies ready. What a scrape of
 unchanged state costs is a dictionary look-up.
 """
 
@@ -10,12 +10,13 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from exporter.metric import Identity, Table, render, render_group
+from exporter.blocks import Blocks, Piece, deflate
+from exporter.metric import Identity, Table
+from exporter.rendering import Renderer
 
 log = logging.getLogger(__name__)
 
@@ -27,79 +28,65 @@ class Format(Enum):
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-@dataclass(frozen=True)
 class Body:
-    """One exposition of the state. `series`: number of its samples."""
+    """One exposition of the state, in pieces. `series`: number of its samples."""
 
-    plain: bytes
-    series: int
+    def __init__(self, pieces: tuple[Piece, ...], series: int) -> None:
+        self.pieces = pieces
+        self.series = series
+        self.size = sum(len(piece.text) for piece in pieces)
 
-    @cached_property
-    def deflated(self) -> bytes:
-        """`plain` as raw deflate blocks that end on a byte and do not end the stream.
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """The text in parts."""
+        return tuple([piece.text for piece in self.pieces])
 
-        So a gzip body can go on behind them.
-        """
-        # Level 1: a fifth larger than level 9 and twenty times faster.
-        deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
-        return deflate.compress(self.plain) + deflate.flush(zlib.Z_FULL_FLUSH)
+    @property
+    def plain(self) -> bytes:
+        """The whole text."""
+        return b"".join(self.parts)
 
     @property
     def is_deflated(self) -> bool:
-        """Whether the work for `deflated` and `crc` is done."""
-        return "deflated" in vars(self) and "crc" in vars(self)
+        """Whether the work for a gzip body is done."""
+        return "crc" in vars(self)
 
     def deflate(self) -> None:
-        """Do the work for `deflated` and `crc` now; zlib lets other threads run meanwhile."""
-        _ = self.deflated, self.crc
+        """Do that work now; zlib lets other threads run meanwhile."""
+        deflate(self.pieces)
+        _ = self.crc
 
     @cached_property
     def crc(self) -> int:
-        """CRC-32 of `plain`."""
-        return zlib.crc32(self.plain)
+        """CRC-32 of the whole text."""
+        crc = 0
+        for piece in self.pieces:
+            crc = zlib.crc32(piece.text, crc)
+        return crc
 
 
-class _Blocks:
-    """The rendered snapshots of one table, by identity."""
+class _Shown:
+    """What is shown of one table."""
 
     def __init__(self, table: Table[Any]) -> None:
         self.table = table
-        self.texts: dict[Identity, tuple[bytes, ...]] = {}
-        self._ordered: list[Identity] | None = None
-        self._joined: tuple[bytes, ...] | None = None
-        self._series = 0
+        self.renderer = Renderer(table)
+        self.blocks = Blocks(len(table.metrics))
+        self._headers = {
+            format_: [
+                Piece(metric.header(openmetrics=format_ is Format.OPENMETRICS).encode())
+                for metric in table.metrics
+            ]
+            for format_ in Format
+        }
 
-    def put(self, identity: Identity, lines: tuple[str, ...]) -> bool:
-        texts = tuple(text.encode() for text in lines)
-        before = self.texts.get(identity)
-        if texts == before:
-            return False
-        if before is None:
-            self._ordered = None
-        self.texts[identity] = texts
-        self._joined = None
-        return True
-
-    def remove(self, identity: Identity) -> bool:
-        if self.texts.pop(identity, None) is None:
-            return False
-        self._ordered = None
-        self._joined = None
-        return True
-
-    def series(self, identity: Identity) -> int:
-        """Number of the lines of one identity."""
-        return sum(lines.count(b"\n") for lines in self.texts.get(identity, ()))
-
-    def joined(self) -> tuple[tuple[bytes, ...], int]:
-        """The lines of each family, in the order of the identities, and their number."""
-        if self._joined is None:
-            if self._ordered is None:
-                self._ordered = sorted(self.texts)
-            rows = [self.texts[identity] for identity in self._ordered]
-            self._joined = tuple(map(b"".join, zip(*rows, strict=True))) if rows else ()
-            self._series = sum(lines.count(b"\n") for lines in self._joined)
-        return self._joined, self._series
+    def pieces(self, format_: Format) -> Iterable[Piece]:
+        """Each family with a header before its lines; none of one that has no lines."""
+        for number, header in enumerate(self._headers[format_]):
+            lines = self.blocks.pieces(number)
+            if lines:
+                yield header
+                yield from lines
 
 
 class Exposition:
@@ -127,7 +114,7 @@ class Exposition:
         `limits`: most series of each account; `on_drop(account, count)`: so many are not shown. A
         limit keeps out what is new; what is shown already goes on being shown.
         """
-        self._blocks = {name: _Blocks(table) for name, table in tables.items()}
+        self._shown = {name: _Shown(table) for name, table in tables.items()}
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
@@ -137,23 +124,23 @@ class Exposition:
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        self._put(table, identity, render(self._blocks[table].table, identity, snapshot))
+        self._put(table, identity, self._shown[table].renderer.lines(identity, snapshot))
 
     def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
-        self._put(table, identity, render_group(self._blocks[table].table, identity, snapshots))
+        self._put(table, identity, self._shown[table].renderer.group_lines(identity, snapshots))
 
-    def _put(self, table: str, identity: Identity, lines: tuple[str, ...]) -> None:
-        blocks, account = self._blocks[table], _account(identity)
+    def _put(self, table: str, identity: Identity, lines: tuple[bytes, ...]) -> None:
+        blocks, account = self._shown[table].blocks, _account(identity)
         before = blocks.series(identity)
-        more = sum(text.count("\n") for text in lines) - before
+        series = sum([text.count(b"\n") for text in lines])
         limit = self._limits.get(account)
-        if not before and limit is not None and self._series[account] + more > limit:
-            self._drop(table, identity, account, more)
+        if not before and limit is not None and self._series[account] + series > limit:
+            self._drop(table, identity, account, series)
             return
         self._dropped.discard((table, identity))
-        self._series[account] += more
-        self.generation += blocks.put(identity, lines)
+        self._series[account] += series - before
+        self.generation += blocks.put(identity, lines, series)
 
     def _drop(self, table: str, identity: Identity, account: str, count: int) -> None:
         if (table, identity) in self._dropped:
@@ -168,36 +155,25 @@ class Exposition:
 
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""
-        blocks = self._blocks[table]
+        blocks = self._shown[table].blocks
         self._dropped.discard((table, identity))
         self._series[_account(identity)] -= blocks.series(identity)
         self.generation += blocks.remove(identity)
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""
-        for name, blocks in self._blocks.items():
-            for identity in [each for each in blocks.texts if _account(each) == account]:
+        for name, shown in self._shown.items():
+            for identity in [each for each in shown.blocks if _account(each) == account]:
                 self.remove(name, identity)
 
     def body(self, format_: Format) -> Body:
         """The whole state, without the end mark of OpenMetrics."""
         generation, body = self._bodies.get(format_, (-1, None))
         if body is None or generation != self.generation:
-            body = self._render(format_)
+            pieces = (piece for shown in self._shown.values() for piece in shown.pieces(format_))
+            body = Body(tuple(pieces), self._series.total())
             self._bodies[format_] = (self.generation, body)
         return body
-
-    def _render(self, format_: Format) -> Body:
-        parts: list[bytes] = []
-        series = 0
-        for blocks in self._blocks.values():
-            families, count = blocks.joined()
-            series += count
-            for metric, lines in zip(blocks.table.metrics, families, strict=False):
-                if lines:
-                    header = metric.header(openmetrics=format_ is Format.OPENMETRICS)
-                    parts += (header.encode(), lines)
-        return Body(b"".join(parts), series)
 
 
 def _account(identity: Identity) -> str:
@@ -205,18 +181,18 @@ def _account(identity: Identity) -> str:
 
 
 def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
-    """`state.plain + rest` as one gzip stream, in parts; only `rest` is compressed now."""
-    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
-    size = len(state.plain) + len(rest)
+    """The text of `state` and then `rest` as one gzip stream, in parts.
+
+    Of the state only what is new is compressed now.
+    """
+    state.deflate()
+    stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    size = state.size + len(rest)
     return (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
-        state.deflated,
-        b"".join(
-            (
-                deflate.compress(rest),
-                deflate.flush(),
-                zlib.crc32(rest, state.crc).to_bytes(4, "little"),
-                (size & 0xFFFFFFFF).to_bytes(4, "little"),
-            )
-        ),
+        *[piece.deflated or b"" for piece in state.pieces],
+        stream.compress(rest),
+        stream.flush(),
+        zlib.crc32(rest, state.crc).to_bytes(4, "little"),
+        (size & 0xFFFFFFFF).to_bytes(4, "little"),
     )

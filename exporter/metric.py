@@ -1,13 +1,7 @@
-"""One row of a metric table, and how its samples become text.
-
-The text of a sample line is the same in the text format 0.0.4 and in OpenMetrics 1.0; only the
-headers of a family differ. So lines are written once, when a value changes, and serve both.
-"""
+"""One row of a metric table, and what samples it gives."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -78,20 +72,6 @@ class Excluded:
         return any(fnmatchcase(str(name), pattern) for pattern in self._patterns)
 
 
-def render(table: Table[T], identity: Identity, snapshot: T) -> tuple[str, ...]:
-    """The sample lines of one snapshot, a text for each row of the table ("" where none)."""
-    return tuple(_lines(metric, identity, metric.samples(snapshot)) for metric in table.metrics)
-
-
-def render_group(table: Table[T], identity: Identity, snapshots: Iterable[T]) -> tuple[str, ...]:
-    """The sample lines of many snapshots merged into one, a text for each row of the table."""
-    members = list(snapshots)
-    return tuple(
-        _lines(metric, identity, merged(metric, members) if metric.merge else ())
-        for metric in table.metrics
-    )
-
-
 def merged(metric: Metric[T], snapshots: Iterable[T]) -> Iterable[Sample]:
     """One sample for each set of label values that any of the snapshots has."""
     values: dict[tuple[str, ...], list[float]] = {}
@@ -100,73 +80,6 @@ def merged(metric: Metric[T], snapshots: Iterable[T]) -> Iterable[Sample]:
             values.setdefault(labels, []).append(value)
     assert metric.merge is not None
     return [(labels, metric.merge(values[labels])) for labels in sorted(values)]
-
-
-def _lines(metric: Metric[T], identity: Identity, samples: Iterable[Sample]) -> str:
-    prefix = ",".join([f'{name}="{escape(value)}"' for name, value in identity])
-    if metric.type == "histogram":
-        return "".join([_histogram_line(metric, prefix, *sample) for sample in samples])
-    return "".join(
-        [
-            _line(metric.name, prefix, _labels(metric.labels, values), value)
-            for values, value in samples
-        ]
-    )
-
-
-def _histogram_line(metric: Metric[T], identity: str, values: tuple[str, ...], value: float) -> str:
-    *own, suffix, bound = values
-    names, given = metric.labels, tuple(own)
-    if bound:
-        names, given = (*names, "le"), (*given, bound)
-    return _line(metric.name + suffix, identity, _labels(names, given), value)
-
-
-def _line(name: str, identity: str, labels: str, value: float) -> str:
-    both = f"{identity},{labels}" if identity and labels else identity or labels
-    return (
-        f"{name}{{{both}}} {format_value(value)}\n" if both else f"{name} {format_value(value)}\n"
-    )
-
-
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    # Strict: a value too many or too few would silently make another series.
-    return ",".join(
-        [f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True)]
-    )
-
-
-# A NUL is legal, and where it stands Prometheus takes the exposition to be over.
-_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"', "\0": "\ufffd"})
-
-MAX_LABEL = 512
-"""Characters of a label value. Ids of the service have 64 at most, display names 1,024."""
-
-
-def escape(value: str) -> str:
-    """A label value between its quotes. Any text is legal there but a lone surrogate.
-
-    One that is too long is cut, and ends in a digest of the whole: two stay two.
-    """
-    text = value.encode("utf-8", "replace")
-    if len(value) > MAX_LABEL:
-        digest = hashlib.sha256(text).hexdigest()[:16]
-        return escape(f"{value[: MAX_LABEL - 20]}... {digest}")
-    return text.decode().translate(_ESCAPES)
-
-
-def format_value(value: float) -> str:
-    """A sample's value; whole numbers without a point."""
-    if isinstance(value, int):
-        # What no double can hold is refused by Prometheus, and the whole exposition with it.
-        if abs(value) < 2**1023:
-            return str(int(value))
-        value = math.inf if value > 0 else -math.inf
-    if math.isfinite(value):
-        return repr(value)
-    if math.isnan(value):
-        return "NaN"
-    return "+Inf" if value > 0 else "-Inf"
 
 
 def state_set(known: tuple[str, ...], current: str | None) -> Iterable[Sample]:

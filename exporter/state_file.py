@@ -33,7 +33,7 @@ from exporter.failures import LATEST, JobFailure
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 REMEMBERED = 30 * 86400.0
 """Seconds for which a job that left is remembered, so that it is not new when it comes back."""
 
@@ -389,7 +389,7 @@ def _load(connection: sqlite3.Connection, account: str) -> Saved:
         states.setdefault(str(job_id), {})[str(collector)] = saved
     return Saved(
         found[0] if found else None,
-        {place: Counters(of, exposed.get(place, {})) for place, of in totals.items()},
+        {place: Counters.restored(of, exposed.get(place, {})) for place, of in totals.items()},
         {
             str(job_id): SavedJob(
                 _bytes(job),

@@ -11,7 +11,7 @@ import pytest
 
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import jobs, preparation_release, tables, task_counts
-from exporter.collectors.preparation_release import PreparationRelease, Reading
+from exporter.collectors.preparation_release import PreparationRelease
 from exporter.counters import Counters
 from exporter.errors import (
     AuthenticationFailed,
@@ -24,6 +24,7 @@ from exporter.exposition import Exposition, Format
 from exporter.metric import Identity
 from exporter.selection import Rule, WatchedJob
 from tests.test_selection import NOW, rule
+from tools.sample_job import nodes_read
 
 Golden = Callable[[str, str], None]
 ACCOUNT = (("account", "myaccount"),)
@@ -123,7 +124,8 @@ RELEASE = "jobReleaseTaskExecutionInfo"
 
 
 def test_preparation_and_release(golden: Golden) -> None:
-    reading = Reading(
+    reading = nodes_read(
+        None,
         "pool-1",
         nodes(
             {PREPARATION: SUCCESS, RELEASE: SUCCESS},
@@ -156,7 +158,7 @@ def test_every_family_has_a_golden_exposition() -> None:
 
 
 def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
-    snapshot = preparation_release.fold(None, Reading("pool-1", ()), 0.0, False).state
+    snapshot = preparation_release.fold(None, nodes_read(None, "pool-1", ()), 0.0, False).state
     shown = text("preparation_release", JOB, snapshot)
     samples = [line for line in shown.splitlines() if line[0] != "#"]
     assert len(samples) == 8
@@ -195,9 +197,9 @@ async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
     (late,) = nodes({PREPARATION: SUCCESS})
     api = NodesApi((early,), (late,))
     reading = await preparation_release.read(api, WATCHED, None, 0.0)
-    assert reading.nodes == (early, late)
-    running = preparation_release.fold(None, reading, 0.0, False).state.preparation.latest
-    assert [run.state for run in running.values()] == ["completed"]
+    runs = preparation_release.fold(None, reading, 0.0, False).state.preparation
+    assert runs.tally["state"] == {("pool-1", "completed"): 1}
+    assert runs.running == {}
 
 
 async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import incremental, preparation_release, tables, task_counts
 from exporter.collectors.jobs import SelectedJobs
-from exporter.collectors.node_runs import Node
-from exporter.collectors.preparation_release import PREPARATION, RELEASE, Reading, changes_since
+from exporter.collectors.packed_runs import Run, pack, unpack
+from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
 from exporter.failures import Failures
@@ -25,6 +26,7 @@ from exporter.state_file import Saved
 from exporter.store import Store
 from exporter.totals import Totals
 from tests.test_selection import rule
+from tools.sample_job import nodes_read
 
 # Totals
 
@@ -186,7 +188,7 @@ class Nodes:
         if changes:
             assert self.state is not None
             since = self.state.read_at - incremental.OVERLAP
-        reading = Reading("p", nodes, at + EPOCH, since)
+        reading = nodes_read(self.state, "p", nodes, at + EPOCH, since)
         folded = preparation_release.fold(self.state, reading, 0.0, self.is_new)
         self.state = folded.state
         self.corrections += folded.corrections
@@ -224,9 +226,9 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     }
     assert nodes.read(record("b", 0, 5)) == {}  # pages are no snapshot
     assert nodes.state is not None
-    assert set(nodes.state.preparation.latest) == {Node("p", "b")}
+    assert list(nodes.state.preparation.latest["p"]) == ["b"]
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
-    assert nodes.state.preparation.tally["p", "result", "failure"] == 1
+    assert nodes.state.preparation.tally["result"]["p", "failure"] == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
 
 
@@ -269,7 +271,7 @@ def test_a_record_that_is_older_than_what_is_known_changes_nothing() -> None:
     assert nodes.read(record("a", 10)) == {}  # a page from before it completed
     assert nodes.read(record("a", 10, 15)) == {}
     assert nodes.state is not None
-    assert [run.start for run in nodes.state.preparation.latest.values()] == [EPOCH + 10]
+    assert unpack(nodes.state.preparation.latest["p"]["a"]).start == EPOCH + 10
 
 
 def test_retries_are_the_growth_of_their_count_and_begin_anew_with_a_run() -> None:
@@ -328,15 +330,43 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
     runs = nodes.state.preparation
-    states = Counter((node.pool_id, "state", run.state) for node, run in runs.latest.items())
-    results = Counter(
-        (node.pool_id, "result", run.result) for node, run in runs.latest.items() if run.result
-    )
-    assert runs.tally == states + results
-    assert runs.running == {
-        node: run.start for node, run in runs.latest.items() if run.state == "running"
+    latest = {node_id: unpack(run) for node_id, run in runs.latest.get("p", {}).items()}
+    tally = {
+        "state": Counter(("p", run.state) for run in latest.values()),
+        "result": Counter(("p", run.result) for run in latest.values() if run.result),
     }
-    assert nodes.sums["preparation_tasks_completed_success"] >= results["p", "result", "success"]
+    assert runs.tally == {what: counts for what, counts in tally.items() if counts}
+    running = {node_id: run.start for node_id, run in latest.items() if run.state == "running"}
+    assert runs.running == ({"p": running} if running else {})
+    completed = tally["result"]["p", "success"]
+    assert nodes.sums["preparation_tasks_completed_success"] >= completed
+
+
+MICROSECONDS = st.integers(1_420_070_400_000_000, 4_000_000_000_000_000)  # until 2096
+
+
+@given(
+    st.none() | MICROSECONDS,
+    st.integers(0, 2**31 - 1),
+    st.sampled_from([("running", None, None, None), ("completed", "success", None, None)])
+    | st.tuples(
+        st.just("completed"),
+        st.just("failure"),
+        st.sampled_from([*CATEGORIES, UNKNOWN]),
+        st.sampled_from([*sorted(CODES), OTHER]),
+    ),
+)
+def test_a_run_that_is_packed_is_the_same_when_it_is_unpacked(
+    start: int | None, retries: int, outcome: tuple[str, str | None, str | None, str | None]
+) -> None:
+    run = Run(None if start is None else start / 1_000_000, *outcome, retries)
+    assert unpack(pack(run)) == run
+
+
+def test_a_run_of_these_years_takes_the_room_of_a_small_number() -> None:
+    last = dt.datetime(2049, 12, 31, tzinfo=dt.UTC).timestamp()
+    failed = Run(last, "completed", "failure", "servererror", "Unknown", 0)
+    assert pack(failed) < 2**60
 
 
 def test_the_filter_asks_for_what_started_ended_or_runs() -> None:

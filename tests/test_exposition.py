@@ -15,17 +15,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition import Exposition, Format, gzip_parts
-from exporter.metric import (
-    MAX_LABEL,
-    Identity,
-    Metric,
-    Sample,
-    Table,
-    escape,
-    format_value,
-    render,
-    state_set,
-)
+from exporter.metric import Identity, Metric, Sample, Table, state_set
+from exporter.rendering import MAX_LABEL, Renderer, escape, format_value
 
 Values = dict[tuple[str, ...], float]
 
@@ -119,7 +110,7 @@ def test_only_what_changed_is_rendered_again() -> None:
 def test_label_values_too_many_or_too_few_are_an_error() -> None:
     for values in ((), ("a", "b")):
         with pytest.raises(ValueError, match="zip"):
-            render(THINGS, account("a"), {values: 1})
+            Renderer(THINGS).lines(account("a"), {values: 1})
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=99)

@@ -19,7 +19,7 @@ from exporter import config, logs
 from exporter.batch.client import BatchClient
 from exporter.batch.models import FailureInfo
 from exporter.collectors import preparation_release, tasks
-from exporter.collectors.preparation_release import PreparationRelease, Reading
+from exporter.collectors.preparation_release import PreparationRelease
 from exporter.collectors.tasks import JobTasks
 from exporter.failures import LATEST, Failure, Failures, JobFailure, latest
 from exporter.service import Service, open_service
@@ -34,6 +34,7 @@ from tests.test_collectors import nodes, run
 from tests.test_selection import job, rule
 from tests.test_tasks import failed, succeeded
 from tests.truth import seconds
+from tools.sample_job import nodes_read
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -63,7 +64,8 @@ def failure(number: int, *, node: str | None = None, time: float | None = None) 
 
 
 def folded(state: PreparationRelease | None, *entries: dict[str, Any]) -> Any:
-    return preparation_release.fold(state, Reading("pool-1", nodes(*entries), 0.0, 0.0), 0.0, False)
+    reading = nodes_read(state, "pool-1", nodes(*entries), 0.0, 0.0)
+    return preparation_release.fold(state, reading, 0.0, False)
 
 
 def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
@@ -87,13 +89,13 @@ def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
     released = folded(again.state, {**entry, "jobReleaseTaskExecutionInfo": FAILED})
     assert [(each.kind, each.node_id) for each in released.failures] == [("release", "tvm-0")]
     rerun = {**FAILED, "startTime": "2026-01-01T11:00:00Z", "exitCode": 4}
-    # Of two records of one node, which pages may hold, the later is told.
+    # Two records of one node, which pages may hold: it failed twice, and both are told.
     both = folded(
         released.state,
         {"nodeId": "n", **entry},
         {"nodeId": "n", "jobPreparationTaskExecutionInfo": rerun},
     )
-    assert [(each.node_id, each.exit_code) for each in both.failures] == [("n", 4)]
+    assert [(each.node_id, each.exit_code) for each in both.failures] == [("n", 3), ("n", 4)]
 
 
 async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchClient) -> None:

@@ -32,6 +32,7 @@ from exporter.totals import Totals
 from tests.process import check_metrics
 from tests.test_collectors import PREPARATION, RELEASE, SUCCESS, nodes
 from tests.test_tasks import changed, listed, running, succeeded
+from tools.sample_job import nodes_read
 
 DURATION = histogram(
     "things_seconds", "How long", "Some_Operation field", ("kind",), (0.5, 2.0, 10.0)
@@ -79,7 +80,14 @@ def test_a_duration_below_0_counts_as_0() -> None:
 
 @given(
     st.lists(
-        st.dictionaries(st.text(), st.lists(st.floats(0, 1e6)), max_size=3), min_size=1, max_size=4
+        # A NUL is shown as another character.
+        st.dictionaries(
+            st.text(st.characters(codec="utf-8", exclude_characters="\0")),
+            st.lists(st.floats(0, 1e6)),
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=4,
     )
 )
 def test_both_parsers_read_what_was_observed(rounds: list[dict[str, list[float]]]) -> None:
@@ -135,9 +143,8 @@ def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_
     state = None
     counters = Counters()
     for page in pages:
-        folded = preparation_release.fold(
-            state, preparation_release.Reading("pool-1", page), 0.0, False
-        )
+        reading = nodes_read(state, "pool-1", page)
+        folded = preparation_release.fold(state, reading, 0.0, False)
         state, counters = folded.state, counters.add(folded.observations)
     observed = {
         (name.removeprefix("azure_batch_"), *labels[:2]): value

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from exporter import config, healthcheck
+from exporter.blocks import Piece
 from exporter.exposition import Body, Exposition, Format
 from exporter.service import Service, open_service
 from exporter.web import auth as auth_module
@@ -522,7 +523,8 @@ class LargeExposition:
     """Stands for a state whose body is `size` bytes."""
 
     def __init__(self, size: int) -> None:
-        self.state = Body(random.Random(1).randbytes(size // 2).hex().encode(), 1)
+        text = random.Random(1).randbytes(size // 2).hex().encode()
+        self.state = Body((Piece(text),), 1)
 
     def body(self, _: Format) -> Body:
         """The body, always the same."""

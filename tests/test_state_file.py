@@ -151,7 +151,7 @@ async def test_a_file_of_another_version_is_put_aside(
     connection.close()
     await StateFile(path, health).close()
     assert health.told == [False]
-    assert "it is of version 99, this program's is 2" in caplog.text
+    assert "it is of version 99, this program's is 3" in caplog.text
     assert list(tmp_path.glob("s.db.aside-*"))
 
 

@@ -19,6 +19,7 @@ from exporter.selection import WatchedJob
 from exporter.state_file import SavedState
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
+from tools.sample_job import nodes_read
 
 Golden = Callable[[str, str], None]
 
@@ -166,8 +167,10 @@ def test_counters(golden: Golden) -> None:
 
 
 def test_histograms(golden: Golden) -> None:
-    reading = preparation_release.Reading(
-        "pool-1", nodes({PREPARATION: SUCCESS}, {PREPARATION: FAILED}, {PREPARATION: DISK_FULL})
+    reading = nodes_read(
+        None,
+        "pool-1",
+        nodes({PREPARATION: SUCCESS}, {PREPARATION: FAILED}, {PREPARATION: DISK_FULL}),
     )
     counters = Counters()
     for folded in (

@@ -19,6 +19,7 @@ from exporter import collectors, config, metric
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
+from exporter.rendering import Renderer
 from exporter.simulator.faults import CATALOGUE
 from exporter.telemetry import ROWS, SERIES
 from exporter.web import config as web
@@ -194,10 +195,9 @@ def _labels(names: Iterable[str]) -> str:
 def _cost(name: str) -> list[int]:
     """Series of each row of a table for a sample job, counted in its text."""
     table = TABLES[name]
-    texts = metric.render(
-        table, tuple((name, "x") for name in table.identity), SAMPLE_SNAPSHOTS[name]
-    )
-    return [text.count("\n") for text in texts]
+    identity = tuple((name, "x") for name in table.identity)
+    texts = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
+    return [text.count(b"\n") for text in texts]
 
 
 # Configuration

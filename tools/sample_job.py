@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from exporter import collectors
@@ -41,11 +41,24 @@ JOB = Job(
 _TASK_COUNTS = task_counts.fold(
     None, TaskCountsResult(task_counts=_COUNTS, task_slot_counts=_COUNTS), 0.0, True
 )
+
+
+def nodes_read(
+    state: preparation_release.PreparationRelease | None,
+    pool_id: str,
+    nodes: Sequence[NodeTaskStatus],
+    started: float = 0.0,
+    since: float | None = None,
+) -> preparation_release.Reading:
+    """What a reading of these nodes is, on one page."""
+    pages = preparation_release.Pages(state)
+    pages.add(nodes)
+    return pages.reading(pool_id, started, since)
+
+
 _NODES = preparation_release.fold(
     None,
-    preparation_release.Reading(
-        "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)
-    ),
+    nodes_read(None, "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
     0.0,
     True,
 )

@@ -22,8 +22,12 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """How many there are of something, an int32 of the API. What else is said to be one is nonsense."""
 
 
-class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Base of all models: frozen, camel case on the wire."""
+class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """Base of all models: frozen, camel case on the wire.
+
+    None can be part of a circle of references, so the garbage collector need not look for one in
+    the thousands that a page brings.
+    """
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

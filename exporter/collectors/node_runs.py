@@ -6,126 +6,29 @@ counted when it is first seen completed, however often and in whatever order its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
+from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
+from exporter.collectors.packed_runs import Run, pack_given, unpack
 
-STATES = ("running", "completed")
-RESULTS = ("success", "failure")
+ByNode = Mapping[str, Mapping[str, int]]
+"""Runs, packed, by pool and node."""
+
+InfoOf = Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
+"""One of the two tasks of a record."""
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
-    """Which node. Unlike a tuple nothing that the garbage collector looks through.
-
-    A dictionary of these and of runs is none, either: a poll by changes makes one of a hundred
-    thousand, and looking through that costs more than what the poll is for.
-    """
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """A node's run, as it was known and as it is. `end`: Unix time at which it ended."""
 
     pool_id: str
-    id: str
-
-
-class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One run on a node, as last seen. Times are Unix seconds.
-
-    A job may have a hundred thousand: small, and nothing that the garbage collector looks through.
-    """
-
-    start: float | None
-    end: float | None
-    state: str | None
-    result: str | None
-    category: str | None
-    code: str | None
-    retries: int
-
-    @property
-    def is_completed(self) -> bool:
-        """Whether it is over."""
-        return self.state == "completed"
-
-
-def run_of(info: SpecialTaskExecutionInfo) -> Run:
-    """What is kept of a run that the service shows."""
-    state = enum_value(info.state, STATES)
-    result = enum_value(info.result, RESULTS) if state == "completed" else None
-    failed = result == "failure"
-    return Run(
-        unix_time(info.start_time),
-        unix_time(info.end_time),
-        state,
-        result,
-        category(info.failure_info) if failed else None,
-        code(info.failure_info) if failed else None,
-        info.retry_count or 0,
-    )
-
-
-@dataclass(frozen=True)
-class Runs:
-    """All nodes' latest runs of one kind of task.
-
-    `tally`: number of nodes by (pool id, what, values…), what being `state`, `result` or `failure`.
-    `running`: start of what runs now, by node.
-    `missing`: nodes that the last full listing did not hold. Pages are no snapshot: one that comes
-    back has not run again.
-    """
-
-    latest: Mapping[Node, Run] = field(default_factory=dict)
-    tally: Mapping[tuple[str, ...], int] = field(default_factory=dict)
-    running: Mapping[Node, float | None] = field(default_factory=dict)
-    missing: Mapping[Node, Run] = field(default_factory=dict)
-
-    def merged(self, seen: Iterable[tuple[Node, Run]], *, full: bool) -> tuple[Runs, list[Change]]:
-        """These runs after a reading, and what changed.
-
-        `full`: the reading holds every node, so one that it does not hold is gone. A record that
-        is older than what is known of its node (pages are no snapshot) changes nothing.
-        """
-        latest = {} if full else dict(self.latest)
-        changes = []
-        touched = {}
-        for node, run in seen:
-            known = latest.get(node) or self.latest.get(node)
-            before = known or self.missing.get(node)
-            if before is not None and (run == before or _is_older(run, before)):
-                run = before
-            else:
-                changes.append(Change(node, before, run))
-            if run is not known:
-                touched[node] = run
-            if full or run is not known:
-                latest[node] = run
-        gone = [node for node in self.latest if node not in latest] if full else []
-        tally = dict(self.tally)
-        running = dict(self.running)
-        for node in (*gone, *touched):
-            if node in self.latest:
-                _count(tally, node, self.latest[node], -1)
-            running.pop(node, None)
-        for node, run in touched.items():
-            _count(tally, node, run, +1)
-            if run.state == "running":
-                running[node] = run.start
-        tally = {key: number for key, number in tally.items() if number}
-        if full:
-            missing = {node: self.latest[node] for node in gone}
-        else:
-            missing = {node: run for node, run in self.missing.items() if node not in touched}
-        return Runs(latest, tally, running, missing), changes
-
-
-class Change(NamedTuple):
-    """A node's run, as it was known and as it is."""
-
-    node: Node
+    node_id: str
     before: Run | None
     run: Run
+    end: float | None
 
     @property
     def completes(self) -> bool:
@@ -157,6 +60,170 @@ class Change(NamedTuple):
         return run.retries
 
 
+News = tuple[Change, SpecialTaskExecutionInfo]
+"""A change, and what the service says of the run."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """All nodes' latest runs of one kind of task.
+
+    `tally`: number of nodes by what (`state`, `result` or `failure`) and (pool id, values…).
+    `running`: start of what runs now, by pool and node.
+    `missing`: nodes that the last full listing did not hold. Pages are no snapshot: one that comes
+    back has not run again.
+    """
+
+    latest: ByNode = field(default_factory=dict)
+    tally: Mapping[str, Mapping[tuple[str, ...], int]] = field(default_factory=dict)
+    running: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    missing: ByNode = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, latest: ByNode, missing: ByNode) -> Runs:
+        """Runs with all that follows from them."""
+        totals = _Totals(cls())
+        for pool_id, nodes in latest.items():
+            for node_id, run in nodes.items():
+                totals.move(pool_id, node_id, None, unpack(run))
+        return cls(latest, totals.tally, totals.running, missing)
+
+    def merged(self, seen: Seen, *, full: bool) -> Runs:
+        """These runs after a reading. `full`: it holds every node; those that it lacks are gone."""
+        gone = dict(self._not_in(seen)) if full else {}
+        totals = _Totals(self)
+        for (pool_id, node_id), run in gone.items():
+            totals.move(pool_id, node_id, run, None)
+        for (pool_id, node_id), run in seen.returned.items():
+            totals.move(pool_id, node_id, None, run)
+        for change in seen.changes:
+            totals.move(change.pool_id, change.node_id, change.before, change.run)
+        if full:
+            latest: ByNode = seen.runs
+            missing = _nested((*where, self.latest[where[0]][where[1]]) for where in gone)
+        else:
+            latest = _updated(self.latest, seen)
+            missing = _nested(
+                (pool_id, node_id, run)
+                for pool_id, nodes in self.missing.items()
+                for node_id, run in nodes.items()
+                if (pool_id, node_id) not in seen.returned
+            )
+        return Runs(latest, totals.tally, totals.running, missing)
+
+    def _not_in(self, seen: Seen) -> Iterator[tuple[tuple[str, str], Run]]:
+        for pool_id, nodes in self.latest.items():
+            for node_id in nodes.keys() - seen.runs.get(pool_id, {}).keys():
+                yield (pool_id, node_id), unpack(nodes[node_id])
+
+
+class Seen:
+    """The runs of one kind that a reading brings, and what of them is new against `known`.
+
+    `returned`: nodes that were missing and are here again, as they were known.
+    """
+
+    def __init__(self, known: Runs) -> None:
+        self.runs: dict[str, dict[str, int]] = {}
+        self.changes: list[Change] = []
+        self.returned: dict[tuple[str, str], Run] = {}
+        self._latest = known.latest
+        self._missed = known.missing
+
+    def add(self, page: Iterable[NodeTaskStatus], info_of: InfoOf) -> list[News]:
+        """Take in the records of a page; gives what has changed, each with what the service says.
+
+        A record that is older than what is known of its node (pages are no snapshot) changes
+        nothing.
+        """
+        news: list[News] = []
+        # There may be a hundred thousand, nearly all of which are as they were.
+        for record in page:
+            info = info_of(record)
+            if info is None:
+                continue
+            pool_id, node_id = record.pool_id or "", record.node_id or ""
+            run = pack_given(info)
+            if pool_id not in self.runs:
+                self.runs[pool_id] = {}
+            runs = self.runs[pool_id]
+            before = runs.get(node_id)
+            if before is None and pool_id in self._latest:
+                before = self._latest[pool_id].get(node_id)
+            if run == before:
+                runs[node_id] = run
+                continue
+            change = self._change(pool_id, node_id, before, run, info)
+            if change is not None:
+                news.append((change, info))
+        return news
+
+    def _change(
+        self,
+        pool_id: str,
+        node_id: str,
+        before: int | None,
+        run: int,
+        info: SpecialTaskExecutionInfo,
+    ) -> Change | None:
+        if before is None:
+            before = self._missing(pool_id, node_id)
+        known, after = None if before is None else unpack(before), unpack(run)
+        if before is not None and known is not None and (run == before or _is_older(after, known)):
+            self.runs[pool_id][node_id] = before
+            return None
+        self.runs[pool_id][node_id] = run
+        change = Change(pool_id, node_id, known, after, unix_time(info.end_time))
+        self.changes.append(change)
+        return change
+
+    def _missing(self, pool_id: str, node_id: str) -> int | None:
+        run = self._missed.get(pool_id, {}).get(node_id)
+        if run is not None:
+            self.returned[pool_id, node_id] = unpack(run)
+        return run
+
+
+class _Totals:
+    """What is kept of all nodes together, while some change."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.tally = {what: dict(counts) for what, counts in runs.tally.items()}
+        self.running = {pool_id: dict(nodes) for pool_id, nodes in runs.running.items()}
+
+    def move(self, pool_id: str, node_id: str, before: Run | None, run: Run | None) -> None:
+        """A node has another run than before; None: it is not here."""
+        if before is not None:
+            self._count(pool_id, before, -1)
+            if before.state == "running":
+                self.running[pool_id].pop(node_id, None)
+        if run is not None:
+            self._count(pool_id, run, +1)
+            if run.state == "running":
+                self.running.setdefault(pool_id, {})[node_id] = run.start
+        if not self.running.get(pool_id, True):
+            del self.running[pool_id]
+
+    def _count(self, pool_id: str, run: Run, by: int) -> None:
+        for what, values in _tallied(run):
+            counts = self.tally.setdefault(what, {})
+            key = (pool_id, *values)
+            counts[key] = counts.get(key, 0) + by
+            if not counts[key]:
+                del counts[key]
+                if not counts:
+                    del self.tally[what]
+
+
+def _tallied(run: Run) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if run.state is not None:
+        yield "state", (run.state,)
+    if run.result is not None:
+        yield "result", (run.result,)
+    if run.category is not None and run.code is not None:
+        yield "failure", (run.category, run.code)
+
+
 def _is_older(run: Run, known: Run) -> bool:
     if run.start is None or known.start is None:
         return False
@@ -165,15 +232,19 @@ def _is_older(run: Run, known: Run) -> bool:
     return known.is_completed and not run.is_completed
 
 
-def _count(tally: dict[tuple[str, ...], int], node: Node, run: Run, by: int) -> None:
-    for key in _keys(node.pool_id, run):
-        tally[key] = tally.get(key, 0) + by
+def _updated(latest: ByNode, seen: Seen) -> ByNode:
+    """What is known, with what is new; pools of which nothing has changed are not copied."""
+    after = dict(latest)
+    touched = {change.pool_id for change in seen.changes}
+    for pool_id in touched | {pool_id for pool_id, _ in seen.returned}:
+        nodes = dict(latest.get(pool_id, {}))  # a copy made at once is several times faster
+        nodes.update(seen.runs[pool_id])
+        after[pool_id] = nodes
+    return after
 
 
-def _keys(pool_id: str, run: Run) -> Iterator[tuple[str, ...]]:
-    if run.state is not None:
-        yield (pool_id, "state", run.state)
-    if run.result is not None:
-        yield (pool_id, "result", run.result)
-    if run.category is not None and run.code is not None:
-        yield (pool_id, "failure", run.category, run.code)
+def _nested(runs: Iterable[tuple[str, str, int]]) -> ByNode:
+    nested: dict[str, dict[str, int]] = {}
+    for pool_id, node_id, run in runs:
+        nested.setdefault(pool_id, {})[node_id] = run
+    return nested

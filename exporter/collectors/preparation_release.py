@@ -7,9 +7,8 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
@@ -19,8 +18,10 @@ from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_runs import RESULTS, STATES, Change, Node, Run, Runs
+from exporter.collectors.node_runs import Change, Runs, Seen
+from exporter.collectors.packed_runs import RESULTS, STATES, Run, pack, unpack
 from exporter.collectors.special_tasks import (
+    KINDS,
     OPERATION,
     PREPARATION,
     PREPARED,
@@ -30,7 +31,7 @@ from exporter.collectors.special_tasks import (
 )
 from exporter.counters import Key, total
 from exporter.errors import InvalidResponse, TaskNotConfigured
-from exporter.failures import Failure
+from exporter.failures import LATEST, Failure, latest
 from exporter.metric import Merge, Metric, Sample
 from exporter.selection import WatchedJob
 
@@ -41,21 +42,6 @@ class Api(incremental.Api, Protocol):
     def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Nodes as read, or None where the job has neither task.
-
-    `pool_id`: the pool that the job runs on now, "" where it has none.
-    `started`: when the reading began, in Unix seconds of the service.
-    `since`: changes from then on were asked for; None: all nodes were.
-    """
-
-    pool_id: str
-    nodes: tuple[NodeTaskStatus, ...] | None
-    started: float = 0.0
-    since: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,29 +62,70 @@ class PreparationRelease:
     listed_at: float = 0.0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What was read of the nodes, or None where the job has neither task.
+
+    `pool_id`: the pool that the job runs on now, "" where it has none.
+    `seen`: runs of preparation and release tasks. `failures`: the latest that were not known.
+    `started`: when the reading began, in Unix seconds of the service.
+    `since`: changes from then on were asked for; None: all nodes were.
+    """
+
+    pool_id: str
+    seen: tuple[Seen, Seen] | None
+    failures: Sequence[Failure] = ()
+    started: float = 0.0
+    since: float | None = None
+
+
+class Pages:
+    """Takes in the pages of a listing: of each record only what is kept, and what has changed."""
+
+    def __init__(self, state: PreparationRelease | None) -> None:
+        known = state or PreparationRelease(configured=True)
+        self.seen = (Seen(known.preparation), Seen(known.release))
+        self.failures: list[Failure] = []
+
+    def add(self, page: Sequence[NodeTaskStatus]) -> None:
+        """Take in one page."""
+        for kind, seen in zip(KINDS, self.seen, strict=True):
+            self.failures += [
+                kind.failure(change, info)
+                for change, info in seen.add(page, kind.info)
+                if change.fails
+            ]
+        if len(self.failures) > 2 * LATEST:
+            self.failures = latest(self.failures)
+
+    def reading(self, pool_id: str, started: float, since: float | None) -> Reading:
+        """What was taken in."""
+        return Reading(pool_id, self.seen, self.failures, started, since)
+
+
 async def read(
     api: Api, watched: WatchedJob, state: PreparationRelease | None, now: float
 ) -> Reading:
     """Ask for what changed on the nodes of one job, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
-    nodes, extent = await read_changes(
-        api, OPERATION, state, resync_interval, now, lambda since: _nodes(api, job.id, since)
-    )
-    if nodes is None and state is not None and state.configured:
-        # That never changes; to believe it would be to ask no more.
-        raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-    return Reading(job.pool_id, nodes, extent.started, extent.since)
 
+    async def listing(since: float | None) -> Pages | None:
+        filter_ = None if since is None else changes_since(since)
+        pages = Pages(state)
+        try:
+            async for page in api.list_preparation_and_release_task_status(job.id, filter_):
+                pages.add(page)
+        except TaskNotConfigured:
+            return None
+        return pages
 
-async def _nodes(api: Api, job_id: str, since: float | None) -> tuple[NodeTaskStatus, ...] | None:
-    filter_ = None if since is None else changes_since(since)
-    nodes: list[NodeTaskStatus] = []
-    try:
-        async for page in api.list_preparation_and_release_task_status(job_id, filter_):
-            nodes += page
-    except TaskNotConfigured:
-        return None
-    return tuple(nodes)
+    pages, extent = await read_changes(api, OPERATION, state, resync_interval, now, listing)
+    if pages is None:
+        if state is not None and state.configured:
+            # That never changes; to believe it would be to ask no more.
+            raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
+        return Reading(job.pool_id, None, (), *extent)
+    return pages.reading(job.pool_id, *extent)
 
 
 def changes_since(since: float) -> str:
@@ -123,30 +150,29 @@ def fold(
     The job's own pool is there from the start, with zeros. Of a job that is older than our watch,
     what its first listing holds is where counting begins.
     """
-    if reading.nodes is None:
+    if reading.seen is None:
         return Folded(PreparationRelease(configured=False))
     before = state or PreparationRelease(configured=True)
     full = reading.since is None
     pools = {*before.pools, *filter(None, [reading.pool_id])}
-    pools |= {node.pool_id or "" for node in reading.nodes}
+    pools.update(*(seen.runs for seen in reading.seen))
     events: list[tuple[Key, float]] = []
     merged: list[Runs] = []
     records: list[tuple[tuple[str, ...], Run | None]] = []
     observations: dict[Key, float] = {}
-    failures: list[Failure] = []
     corrections = 0
-    for kind, runs in ((PREPARED, before.preparation), (RELEASED, before.release)):
-        after, changes = runs.merged(kind.runs(reading.nodes), full=full)
+    known = (before.preparation, before.release)
+    for kind, runs, seen in zip(KINDS, known, reading.seen, strict=True):
+        after = runs.merged(seen, full=full)
         merged.append(after)
-        records += _records(kind, runs, after, changes)
-        counted = changes if state is not None or is_new else []
+        records += _records(kind, runs, after, seen)
+        counted = seen.changes if state is not None or is_new else []
         events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
         events += [event for change in counted for event in kind.events(change)]
         observations |= kind.durations.observed(durations_by_pool(pools, counted))
-        failures += kind.failures(reading.nodes, changes)
         if state is not None and full:
             since = missed_before(before)
-            corrections += sum(_is_correction(change.run, since) for change in changes)
+            corrections += sum(_is_correction(change, since) for change in seen.changes)
     return Folded(
         PreparationRelease(
             configured=True,
@@ -160,7 +186,7 @@ def fold(
         corrections,
         records,
         observations,
-        failures,
+        reading.failures,
     )
 
 
@@ -169,20 +195,22 @@ MISSING = "missing"
 
 
 def _records(
-    kind: Kind, before: Runs, after: Runs, changes: Iterable[Change]
+    kind: Kind, before: Runs, after: Runs, seen: Seen
 ) -> Iterator[tuple[tuple[str, ...], Run | None]]:
     """What changes of the records. A node that is missing may also come back after a restart."""
-    for node in before.missing:
-        if node not in after.missing:
-            yield (*kind.record_key(node), MISSING), None
-            if node in after.latest:
-                yield kind.record_key(node), after.latest[node]
-    for change in changes:
-        yield kind.record_key(change.node), change.run
-    for node, run in after.missing.items():
-        if node not in before.missing:
-            yield kind.record_key(node), None
-            yield (*kind.record_key(node), MISSING), run
+    for pool_id, nodes in before.missing.items():
+        for node_id in nodes:
+            if node_id not in after.missing.get(pool_id, {}):
+                yield (*kind.record_key(pool_id, node_id), MISSING), None
+    for (pool_id, node_id), run in seen.returned.items():
+        yield kind.record_key(pool_id, node_id), run
+    for change in seen.changes:
+        yield kind.record_key(change.pool_id, change.node_id), change.run
+    for pool_id, nodes in after.missing.items():
+        for node_id, packed in nodes.items():
+            if node_id not in before.missing.get(pool_id, {}):
+                yield kind.record_key(pool_id, node_id), None
+                yield (*kind.record_key(pool_id, node_id), MISSING), unpack(packed)
 
 
 def durations_by_pool(
@@ -191,16 +219,16 @@ def durations_by_pool(
     """How long the runs took that completed; every pool is there."""
     durations: dict[tuple[str, ...], list[float]] = {(pool_id,): [] for pool_id in pools}
     for change in changes:
-        pool_id, run = change.node.pool_id, change.run
-        if change.completes and run.start is not None and run.end is not None:
-            durations[pool_id,].append(run.end - run.start)
+        start, end = change.run.start, change.end
+        if change.completes and start is not None and end is not None:
+            durations[change.pool_id,].append(end - start)
     return durations
 
 
-def _is_correction(run: Run, since: float) -> bool:
+def _is_correction(change: Change, since: float) -> bool:
     """Whether reading by changes should have brought this, and did not."""
-    times = [time for time in (run.start, run.end) if time is not None]
-    return run.state != "running" and (not times or max(times) < since)
+    times = [time for time in (change.run.start, change.end) if time is not None]
+    return change.run.state != "running" and (not times or max(times) < since)
 
 
 Samples = Callable[[PreparationRelease], Iterable[Sample]]
@@ -225,20 +253,19 @@ def _rows(
 
     def tallied(what: str, known: tuple[str, ...] = ()) -> Samples:
         def samples(state: PreparationRelease) -> Iterable[Sample]:
-            counts = {(pool_id, value): 0 for pool_id in state.pools for value in known}
-            for (pool_id, key, *values), number in runs_of(state).tally.items():
-                if key == what:
-                    counts[pool_id, *values] = number  # type: ignore[index]
+            counts: dict[tuple[str, ...], float] = {
+                (pool_id, value): 0 for pool_id in state.pools for value in known
+            }
+            counts.update(runs_of(state).tally.get(what, {}))
             return sorted(counts.items())
 
         return samples
 
     def oldest(state: PreparationRelease) -> Iterable[Sample]:
-        starts: dict[str, float] = {}
-        for node, start in runs_of(state).running.items():
-            if start is not None:
-                starts[node.pool_id] = min(start, starts.get(node.pool_id, start))
-        return [((pool_id,), start) for pool_id, start in sorted(starts.items())]
+        for pool_id, starts in sorted(runs_of(state).running.items()):
+            known = [start for start in starts.values() if start is not None]
+            if known:
+                yield (pool_id,), min(known)
 
     return (
         row(
@@ -300,14 +327,14 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
     known = msgspec.json.decode(saved, type=_Saved)
 
     def runs(kind: Kind) -> Runs:
-        found: dict[Node, Run] = {}
-        missing: dict[Node, Run] = {}
+        found: dict[str, dict[str, int]] = {}
+        missing: dict[str, dict[str, int]] = {}
         for (name, pool_id, node_id, *is_missing), record in records.items():
             if name == kind.name:
                 place = missing if is_missing else found
-                node = Node(sys.intern(pool_id), node_id)
-                place[node] = msgspec.json.decode(record, type=Run)
-        return replace(Runs().merged(found.items(), full=True)[0], missing=missing)
+                run = pack(msgspec.json.decode(record, type=Run))
+                place.setdefault(pool_id, {})[node_id] = run
+        return Runs.of(found, missing)
 
     return PreparationRelease(
         known.configured,

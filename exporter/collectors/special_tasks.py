@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
-from exporter.collectors.node_runs import RESULTS, Change, Node, Run, run_of
+from exporter.batch.models import SpecialTaskExecutionInfo, unix_time
+from exporter.collectors.node_runs import Change, InfoOf
+from exporter.collectors.packed_runs import RESULTS
 from exporter.counters import CounterRow, Key, counter
 from exporter.failures import Failure
 from exporter.histogram import Histogram, histogram
@@ -29,7 +31,7 @@ class Kind:
 
     name: Literal["preparation", "release"]
     member: str
-    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
+    info: InfoOf
     completed: CounterRow
     failed: CounterRow
     codes: CounterRow
@@ -37,30 +39,17 @@ class Kind:
     durations: Histogram
     retries: CounterRow | None
 
-    def runs(self, nodes: Iterable[NodeTaskStatus]) -> Iterator[tuple[Node, Run]]:
-        """The latest run on each node that had one."""
-        for node in nodes:
-            info = self.info(node)
-            if info is not None:
-                # Interned: most nodes are of one pool.
-                yield Node(sys.intern(node.pool_id or ""), node.node_id or ""), run_of(info)
-
-    def record_key(self, node: Node) -> tuple[str, ...]:
+    def record_key(self, pool_id: str, node_id: str) -> tuple[str, ...]:
         """By what the run on a node is found among the records of the state."""
-        return (self.name, node.pool_id, node.id)
+        return (self.name, pool_id, node_id)
 
-    def zeros(self, pool_id: str) -> Iterator[Key]:
+    def zeros(self, pool_id: str) -> tuple[Key, ...]:
         """Counters that are there as soon as their pool is."""
-        for result in RESULTS:
-            yield self.completed.name, (pool_id, result)
-        for category in (*CATEGORIES, UNKNOWN):
-            yield self.failed.name, (pool_id, category)
-        if self.retries is not None:
-            yield self.retries.name, (pool_id,)
+        return _zeros(self.name, pool_id)
 
     def events(self, change: Change) -> Iterator[tuple[Key, float]]:
         """What a change of a node's run counts."""
-        pool_id, run = change.node.pool_id, change.run
+        pool_id, run = change.pool_id, change.run
         if self.retries is not None and change.retries:
             yield (self.retries.name, (pool_id,)), change.retries
         if not change.completes:
@@ -71,25 +60,16 @@ class Kind:
             yield (self.failed.name, (pool_id, run.category)), 1
             yield (self.codes.name, (pool_id, run.category, run.code)), 1
 
-    def failures(
-        self, nodes: Iterable[NodeTaskStatus], changes: Iterable[Change]
-    ) -> Iterator[Failure]:
-        """What the service says of runs that were seen to fail; a run does not hold it."""
-        failed = {change.node: change.run for change in changes if change.fails}
-        for node in nodes if failed else ():
-            info = self.info(node)
-            where = Node(node.pool_id or "", node.node_id or "")
-            if info is None or where not in failed or run_of(info) != failed[where]:
-                continue  # no failure, not of this kind, or an older page's
-            del failed[where]
-            yield Failure.of(
-                self.name,
-                info.failure_info,
-                ended=unix_time(info.end_time or info.start_time),
-                pool_id=node.pool_id,
-                node_id=node.node_id,
-                exit_code=info.exit_code,
-            )
+    def failure(self, change: Change, info: SpecialTaskExecutionInfo) -> Failure:
+        """What the service says of a run that failed; a run does not hold it."""
+        return Failure.of(
+            self.name,
+            info.failure_info,
+            ended=unix_time(info.end_time or info.start_time),
+            pool_id=change.pool_id,
+            node_id=change.node_id,
+            exit_code=info.exit_code,
+        )
 
     @property
     def counters(self) -> tuple[CounterRow, ...]:
@@ -101,7 +81,7 @@ class Kind:
 def _kind(
     name: Literal["preparation", "release"],
     member: str,
-    info: Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None],
+    info: InfoOf,
 ) -> Kind:
     source = f"{OPERATION} {member}"
     prefix = f"azure_batch_job_{name}"
@@ -153,5 +133,16 @@ def _kind(
     )
 
 
-PREPARED = _kind("preparation", PREPARATION, lambda node: node.preparation)
-RELEASED = _kind("release", RELEASE, lambda node: node.release)
+PREPARED = _kind("preparation", PREPARATION, attrgetter("preparation"))
+RELEASED = _kind("release", RELEASE, attrgetter("release"))
+KINDS = (PREPARED, RELEASED)
+
+
+@lru_cache(maxsize=1000)  # of all jobs on a pool they are the same, and need be there only once
+def _zeros(name: str, pool_id: str) -> tuple[Key, ...]:
+    kind = PREPARED if name == PREPARED.name else RELEASED
+    zeros: list[Key] = [(kind.completed.name, (pool_id, result)) for result in RESULTS]
+    zeros += [(kind.failed.name, (pool_id, category)) for category in (*CATEGORIES, UNKNOWN)]
+    if kind.retries is not None:
+        zeros.append((kind.retries.name, (pool_id,)))
+    return tuple(zeros)

@@ -144,12 +144,12 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
         headers["Content-Encoding"] = "gzip"
     async with request.app[_TURN]:
         state = service.exposition.body(format_)
-        if gzip and not state.is_deflated and len(state.plain) > _LARGE:
+        if gzip and not state.is_deflated and state.size > _LARGE:
             await asyncio.to_thread(state.deflate)
         else:
             await asyncio.sleep(0)
         own = service.telemetry.text(format_, state.series)
-        parts = gzip_parts(state, own) if gzip else (state.plain, own)
+        parts = gzip_parts(state, own) if gzip else (*state.parts, own)
     return InParts(parts, headers)
 
 

@@ -37,8 +37,19 @@ class InParts(web.StreamResponse):
         except ConnectionError:
             pass  # the client is gone; aiohttp finds out by itself
 
-    def _pieces(self) -> Iterator[memoryview]:
+    def _pieces(self) -> Iterator[bytes | memoryview]:
+        """The body in pieces of about the same size: small parts together, large ones cut."""
+        small: list[bytes] = []
+        size = 0
         for part in self._parts:
-            view = memoryview(part)
-            for start in range(0, len(part), PIECE):
-                yield view[start : start + PIECE]
+            if small and size + len(part) > PIECE:
+                yield b"".join(small)
+                small, size = [], 0
+            if len(part) <= PIECE:
+                small.append(part)
+                size += len(part)
+            else:
+                view = memoryview(part)
+                yield from (view[start : start + PIECE] for start in range(0, len(part), PIECE))
+        if small:
+            yield b"".join(small)
