@@ -355,6 +355,7 @@ def _scrape(options: argparse.Namespace) -> int:
 async def _scrape_once(loaded: config.Config) -> int:
     async with open_service(loaded, revision=_revision()) as service:
         await service.run_once()
+        await service.settle()
         state = service.exposition.body(Format.TEXT)
         own = service.telemetry.text(Format.TEXT, state.series)
         sys.stdout.buffer.write(state.plain + own)

@@ -8,8 +8,7 @@ before its first sample.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from exporter.metric import Metric, Sample
@@ -31,7 +30,7 @@ class Counters:
     totals: Mapping[Key, float] = field(default_factory=dict)
     exposed: Mapping[Key, float] = field(default_factory=dict)
 
-    def add(self, increments: Increments, held: Container[Key] = ()) -> Counters:
+    def add(self, increments: Increments, held: Collection[Key] = ()) -> Counters:
         """The totals after these increments; series that were there before show all of theirs.
 
         Those that are `held` show what they did.
@@ -41,8 +40,9 @@ class Counters:
             if amount < 0:
                 raise ValueError(f"{key}: a counter does not fall")
             totals[key] = totals.get(key, 0) + amount
-        if len(totals) > len(self.totals):
-            totals = dict(sorted(totals.items()))
+        if len(totals) == len(self.exposed) and not held:
+            return Counters(totals, totals)
+        totals = dict(sorted(totals.items()))
         exposed = {
             key: self.exposed.get(key, 0) if key in held or key not in self.exposed else total
             for key, total in totals.items()
@@ -75,7 +75,7 @@ def counter(name: str, help_: str, source: str, labels: tuple[str, ...]) -> Coun
 
 def total(increments: Iterable[tuple[Key, float]]) -> Increments:
     """Increments added up by series."""
-    sums: Counter[Key] = Counter()
+    sums: dict[Key, float] = {}
     for key, amount in increments:
-        sums[key] += amount  # type: ignore[assignment]
+        sums[key] = sums.get(key, 0) + amount
     return sums

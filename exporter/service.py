@@ -137,6 +137,7 @@ class Service:
             self._show_anew(config)
         for each, credential in zip(changed, credentials, strict=True):
             await self._take_over(each, credential)
+        self.store.flush()
         self.telemetry.config_loaded(self._now())
 
     def _show_anew(self, config: Config) -> None:
@@ -201,6 +202,11 @@ class Service:
         async with asyncio.TaskGroup() as group:
             for polled in self._accounts.values():
                 group.create_task(polled.poller.run_once())
+        self.store.flush()
+
+    async def settle(self) -> None:
+        """Wait until all that was counted is saved, and show it."""
+        await self._totals.settled()
         self.store.flush()
 
     async def close(self) -> None:

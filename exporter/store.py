@@ -289,8 +289,9 @@ class Store:
         self._account_outcome(account, collector, outcome)
 
     def flush(self) -> None:
-        """Render the groups of which a job has changed."""
+        """Render the groups of which a job has changed, and what they and accounts have counted."""
         self._display.flush()
+        self._totals.flush()
 
     def _is_current(self, account: str, job: Job) -> bool:
         watched = self._accounts[account].jobs.get(job.id)
@@ -354,21 +355,21 @@ class Store:
             counted.append((owner_of(watched), collector, folded.increments))
         rows = collectors.JOB_COLLECTORS[collector].account
         of_account = total(
-            ((rows[name].row.name, tuple(labels[i] for i in rows[name].labels)), amount)
-            for (name, labels), amount in folded.increments.items()
-            if name in rows and amount
+            [
+                ((rows[name].row.name, tuple([labels[i] for i in rows[name].labels])), amount)
+                for (name, labels), amount in folded.increments.items()
+                if amount and name in rows
+            ]
         )
         if of_account:
             counted.append((None, ACCOUNT, of_account))
         if folded.observations:
             observer = owner_of(watched) if watched.group is not None else None
             counted.append((observer, HISTOGRAMS, folded.observations))
-        self._totals.count(
-            account,
-            counted,
-            jobs={job.id: saved(job, collector, folded, is_new=is_new)},
-            failures=failures,
-        )
+        jobs = {}
+        if self._totals.is_saved:
+            jobs[job.id] = saved(job, collector, folded, is_new=is_new)
+        self._totals.count(account, counted, jobs=jobs, failures=failures)
 
     def _job_outcome(
         self, account: str, watched: WatchedJob, collector: str, outcome: Outcome

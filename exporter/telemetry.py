@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import prometheus_client
 from prometheus_client import (
@@ -24,6 +24,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 import exporter
 from exporter.exposition import Format
+
+K = TypeVar("K")
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -238,18 +241,37 @@ class Telemetry:
         return own + (text + end).encode()
 
 
+class _Children(dict[K, C]):
+    """Children of a metric, each looked up once: that takes longer than to count."""
+
+    def __init__(self, make: Callable[[K], C]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, labels: K) -> C:
+        child = self[labels] = self._make(labels)
+        return child
+
+
 class AccountTelemetry:
     """Counts the events of one account; children of the metrics are looked up once."""
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._account = account
         self._telemetry = telemetry
-        self._requests = telemetry.counter("azure_batch_exporter_requests_total")
-        self._request_duration = telemetry.histogram(
-            "azure_batch_exporter_request_duration_seconds"
+        requests = telemetry.counter("azure_batch_exporter_requests_total")
+        self._attempts: _Children[tuple[str, str], Counter] = _Children(
+            lambda of: requests.labels(account, *of)
+        )
+        durations = telemetry.histogram("azure_batch_exporter_request_duration_seconds")
+        self._durations: _Children[str, Histogram] = _Children(
+            lambda operation: durations.labels(account, operation)
         )
         self._retries = telemetry.counter("azure_batch_exporter_retries_total")
-        self._poll_duration = telemetry.histogram("azure_batch_exporter_poll_duration_seconds")
+        polls = telemetry.histogram("azure_batch_exporter_poll_duration_seconds")
+        self._polls: _Children[str, Histogram] = _Children(
+            lambda collector: polls.labels(account, collector)
+        )
         self._throttled = telemetry.counter("azure_batch_exporter_throttled_seconds_total").labels(
             account
         )
@@ -265,8 +287,8 @@ class AccountTelemetry:
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """An HTTP attempt ended."""
-        self._requests.labels(self._account, operation, code).inc()
-        self._request_duration.labels(self._account, operation).observe(seconds)
+        self._attempts[operation, code].inc()
+        self._durations[operation].observe(seconds)
 
     def retried(self, operation: str) -> None:
         """An attempt is repeated."""
@@ -298,7 +320,7 @@ class AccountTelemetry:
 
     def poll_done(self, collector: str, seconds: float) -> None:
         """A poll ended."""
-        self._poll_duration.labels(self._account, collector).observe(seconds)
+        self._polls[collector].observe(seconds)
 
 
 def _metric(row: Row, registry: CollectorRegistry) -> Gauge | Counter | Histogram:

@@ -46,6 +46,12 @@ class Totals:
         self._counters: dict[Place, Counters] = {}
         self._shown: set[Place] = set()
         self._held: dict[Place, dict[Key, int]] = {}
+        self._dirty: dict[Place, Counters] = {}
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether what jobs were is of use to anybody."""
+        return self._journal is not None
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
@@ -72,7 +78,7 @@ class Totals:
         changed = []
         for owner, collector, amounts in increments:
             place = (account, owner, collector)
-            before = self._counters.get(place, Counters())
+            before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
             news = {k: n for k, n in amounts.items() if n or k not in before.totals}
             if not news and not before.is_behind and place in self._shown:
@@ -86,11 +92,7 @@ class Totals:
                 continue
             self._counters[place] = after
             self._shown.add(place)
-            keys = frozenset(
-                key
-                for key, value in after.totals.items()
-                if before.totals.get(key) != value or before.exposed.get(key) != after.exposed[key]
-            )
+            keys = _changed(before, after) if self._journal is not None else frozenset()
             changed.append((owner, collector, after, keys))
 
         def show() -> None:
@@ -114,6 +116,12 @@ class Totals:
             self._exposition.remove(_table(place), _identity(place))
         self._save(Changes(account, jobs=jobs, forgotten=(owner,)), lambda: None)
 
+    def flush(self) -> None:
+        """Render the counters of groups and accounts that have changed."""
+        dirty, self._dirty = self._dirty, {}
+        for place, counters in dirty.items():
+            self._exposition.put(_table(place), _identity(place), counters)
+
     def hide(self, account: str, owner: Owner, collector: str) -> None:
         """Do not show these until something is counted again."""
         place = (account, owner, collector)
@@ -133,12 +141,14 @@ class Totals:
         """Show everything again, in an exposition that begins anew."""
         for place in sorted(self._shown, key=str):
             self._show(place, self._counters[place])
+        self.flush()
 
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more; what is saved stays."""
         for place in [place for place in self._counters if place[0] == account]:
             del self._counters[place]
             self._shown.discard(place)
+            self._dirty.pop(place, None)
 
     async def settled(self) -> None:
         """Wait until all that was counted so far is saved and shown."""
@@ -155,8 +165,25 @@ class Totals:
 
     def _show(self, place: Place, counters: Counters) -> None:
         # Saving took a while: the owner may be gone, or its values dropped as stale.
-        if place in self._shown:
+        if place not in self._shown:
+            return
+        if _is_lasting(place[1]):
+            # Many jobs count there, and each time all of its series would be rendered.
+            self._dirty[place] = counters
+        else:
             self._exposition.put(_table(place), _identity(place), counters)
+
+
+_NONE = Counters()
+
+
+def _changed(before: Counters, after: Counters) -> frozenset[Key]:
+    """The series that are other than before, in what they are or in what is shown of them."""
+    return frozenset(
+        key
+        for key, value in after.totals.items()
+        if before.totals.get(key) != value or before.exposed.get(key) != after.exposed[key]
+    )
 
 
 def _is_lasting(owner: Owner) -> bool:

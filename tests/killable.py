@@ -111,6 +111,7 @@ accounts:
     def exposed(self) -> Series:
         """All series of the state."""
         assert self.service is not None
+        self.service.store.flush()
         text = self.service.exposition.body(Format.TEXT).plain.decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value

@@ -72,6 +72,7 @@ def make() -> tuple[Credential, TokenAuth]:
     token_auth = TokenAuth(
         lambda: credential,  # type: ignore[arg-type, return-value]
         "https://batch.core.windows.net//.default",
+        10.0,
         lambda: credential.now,
     )
     return credential, token_auth
@@ -140,7 +141,7 @@ async def test_a_secret_that_is_gone_when_a_token_was_refused_is_told() -> None:
             raise ValueError("/run/secret cannot be read")
         return made.pop()
 
-    token_auth = TokenAuth(make_credential, "https://x/.default", lambda: 0.0)
+    token_auth = TokenAuth(make_credential, "https://x/.default", 10.0, lambda: 0.0)
     assert token_auth.forget(await token_auth.headers("GET", "https://x", {}))
     with pytest.raises(CredentialError, match="/run/secret cannot be read"):
         await bearer(token_auth)

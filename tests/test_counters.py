@@ -407,6 +407,7 @@ class Account:
 
     def values(self, name: str) -> dict[str, float]:
         """The samples of one name: labels but the account's, and values."""
+        self.store.flush()
         found = {}
         for line in self.exposition.body(Format.TEXT).plain.decode().splitlines():
             if line.startswith(f"{name}{{"):

@@ -172,8 +172,9 @@ def watched(job_id: str, group: str | None) -> WatchedJob:
     )
 
 
-def shown(exposition: Exposition, name: str) -> dict[str, float]:
+def shown(store: Store, exposition: Exposition, name: str) -> dict[str, float]:
     """The samples of one name, by their labels."""
+    store.flush()
     found = {}
     for line in exposition.body(Format.TEXT).plain.decode().splitlines():
         if line.startswith(f"{name}{{"):
@@ -192,7 +193,7 @@ def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
         store.put_reading("a", watched.job, "tasks", reading, 0.0)
 
     def runs() -> dict[str, float]:
-        return shown(exposition, "azure_batch_task_run_seconds_count")
+        return shown(store, exposition, "azure_batch_task_run_seconds_count")
 
     store.select("a", SelectedJobs(tuple(jobs)), 0.0)
     for job in jobs:
@@ -203,7 +204,7 @@ def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     for _ in range(2):  # listings
         store.select("a", SelectedJobs(tuple(jobs)), 0.0)
     assert runs() == {'{account="a"}': 2, '{account="a",job_group="g"}': 1}
-    assert shown(exposition, "azure_batch_task_run_seconds_sum") == {
+    assert shown(store, exposition, "azure_batch_task_run_seconds_sum") == {
         '{account="a"}': 60,
         '{account="a",job_group="g"}': 30,
     }
@@ -225,6 +226,6 @@ def test_what_is_new_is_shown_in_full_at_the_listing_after_next_where_nothing_el
     store.put_reading("a", new.job, "tasks", listed([succeeded("t")]), 2.0)
     name = "azure_batch_task_run_seconds_count"
     for second in (3.0, 4.0):
-        assert shown(exposition, name) == {'{account="a"}': 0}
+        assert shown(store, exposition, name) == {'{account="a"}': 0}
         store.select("a", SelectedJobs((new,)), second)
-    assert shown(exposition, name) == {'{account="a"}': 1}
+    assert shown(store, exposition, name) == {'{account="a"}': 1}

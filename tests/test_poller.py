@@ -178,6 +178,7 @@ class World:
         )
 
     def text(self) -> str:
+        self.store.flush()
         return self.exposition.body(Format.TEXT).plain.decode()
 
     def value(self, name: str, **labels: str) -> float | None:

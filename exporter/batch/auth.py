@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -64,13 +65,20 @@ class Auth(Protocol):
 def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str]) -> str:
     """The text that a SharedKey signature covers. `url` as it is sent, percent-encoded."""
     lower = {name.lower(): value for name, value in headers.items()}
-    lines = [method, *(lower.get(name, "") for name in _SIGNED_HEADERS)]
-    lines += (f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-"))
-    parts = urlsplit(url)
-    lines.append(f"/{account}{parts.path}")
-    query = (pair.partition("=") for pair in parts.query.split("&") if pair)
-    lines += (f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(query))
+    lines = [method, *[lower.get(name, "") for name in _SIGNED_HEADERS]]
+    lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-")]
+    _, _, behind_scheme = url.partition("://")
+    _, _, behind_host = behind_scheme.partition("/")
+    path, _, query = behind_host.partition("?")
+    lines.append(f"/{account}/{path}")
+    pairs = sorted([pair.partition("=") for pair in query.split("&") if pair])
+    lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in pairs]
     return "\n".join(lines)
+
+
+@lru_cache(maxsize=1)  # many requests are signed in one second
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)
 
 
 class SharedKeyAuth:
@@ -83,7 +91,7 @@ class SharedKeyAuth:
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
         """ocp-date and Authorization."""
-        dated = {"ocp-date": formatdate(self._now(), usegmt=True)}
+        dated = {"ocp-date": _date(int(self._now()))}
         text = string_to_sign(self._account, method, url, {**headers, **dated})
         digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         signature = base64.b64encode(digest).decode()
@@ -101,15 +109,18 @@ class TokenAuth:
     """Bearer tokens from a credential, renewed before they expire.
 
     A renewal that fails does no harm while the token is still good. `make_credential`: makes a
-    credential that remembers nothing; ValueError where its secret cannot be read.
+    credential that remembers nothing; ValueError where its secret cannot be read. `timeout`:
+    seconds that a renewal may take.
     """
 
     def __init__(
         self,
         make_credential: Callable[[], AsyncTokenCredential],
         scope: str,
+        timeout: float,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._timeout = timeout
         self._make_credential = make_credential
         self._credential = make_credential()
         self._has_refused_token = False
@@ -123,8 +134,11 @@ class TokenAuth:
         """Authorization with a token that has not expired."""
         token = self._token
         if token is None or self._is_due(token):
-            async with self._lock:  # one renewal at a time serves all who wait
-                token = await self._renewed()
+            try:
+                async with asyncio.timeout(self._timeout), self._lock:  # one serves all who wait
+                    token = await self._renewed()
+            except TimeoutError as error:
+                raise CredentialError(f"no token within {self._timeout:g} s") from error
         return {"Authorization": f"Bearer {token.token}"}
 
     def forget(self, headers: Mapping[str, str]) -> bool:
@@ -194,7 +208,7 @@ def build(account: config.Account) -> Auth:
     if auth.method == "shared_key":
         return SharedKeyAuth(account.name, secret.read_account_key(auth))
     authority = _authority(account.endpoint)
-    return TokenAuth(lambda: _credential(auth, authority), auth.scope)
+    return TokenAuth(lambda: _credential(auth, authority), auth.scope, account.request_timeout)
 
 
 def _authority(endpoint: str) -> str | None:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
@@ -26,7 +27,6 @@ from exporter.batch.budget import Budget
 from exporter.errors import (
     AuthenticationFailed,
     ConnectionFailed,
-    CredentialError,
     Forbidden,
     InvalidResponse,
     JobGone,
@@ -140,7 +140,7 @@ class Transport:
         delay = FIRST_DELAY
         while True:
             await self._budget.acquire(until)
-            credentials = await self._credentials(url, headers)
+            credentials = await self._auth.headers("GET", url, headers)
             try:
                 answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
             except AuthenticationFailed:
@@ -159,13 +159,6 @@ class Transport:
                 self._budget.succeeded()
                 return answer
             self._observer.retried(operation)
-
-    async def _credentials(self, url: str, headers: Mapping[str, str]) -> dict[str, str]:
-        try:
-            async with asyncio.timeout(self._request_timeout):
-                return await self._auth.headers("GET", url, headers)
-        except TimeoutError as error:
-            raise CredentialError(f"no token within {self._request_timeout:g} s") from error
 
     async def _attempt(
         self,
@@ -208,11 +201,8 @@ class Transport:
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
-        try:
-            theirs = parsedate_to_datetime(headers["Date"]).timestamp()
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return
-        if not 0 <= theirs < END_OF_TIME:
+        theirs = _unix_time(headers.get("Date", ""))
+        if theirs is None or not 0 <= theirs < END_OF_TIME:
             return  # nobody's clock, and what is reckoned with it may be no date
         # The header has whole seconds, cut off: half of one is what it lacks on average, and what
         # is below a whole one is no difference.
@@ -253,6 +243,14 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceErr
     if (status, code) == (404, "TaskNotFound"):
         return TaskGone
     return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
+
+
+@lru_cache(maxsize=16)  # many answers come in one second
+def _unix_time(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytearray:

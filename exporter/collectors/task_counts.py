@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
-from exporter.counters import Key, counter, total
+from exporter.counters import Increments, Key, counter
 from exporter.metric import Metric, Sample, present
 from exporter.selection import WatchedJob
 
@@ -54,45 +54,50 @@ def fold(
     and what grows again after that has happened again as far as anybody can see.
     """
     tasks = reading.tasks
-    before = state.known if state else Counts(0, 0, 0, 0, 0) if is_new else tasks
-    known = Counts(
-        *(
-            old if new is None else new
-            for old, new in zip(astuple(before), astuple(tasks), strict=True)
-        )
-    )
+    before = state.known if state else _NONE if is_new else tasks
+    known = tasks
+    if None in astuple(tasks):
+        pairs = zip(astuple(before), astuple(tasks), strict=True)
+        known = Counts(*[old if new is None else new for old, new in pairs])
     progressed = state is None or (known.completed or 0) > (before.completed or 0)
     last_progress = now if state is None or progressed else state.last_progress
     return Folded(
         TaskCounts(tasks, reading.task_slot_counts, known, last_progress),
-        total(_events(before, known)),
+        _increments(before, known),
     )
 
 
-def _events(before: Counts, after: Counts) -> Iterable[tuple[Key, float]]:
-    for result, old, new in (
-        ("success", before.succeeded, after.succeeded),
-        ("failure", before.failed, after.failed),
-    ):
-        yield (COMPLETED.name, (result,)), _growth(old, new)
-    yield (STARTED.name, ()), _growth(_sum(before, "started"), _sum(after, "started"))
-    yield (ADDED.name, ()), _growth(_sum(before, "added"), _sum(after, "added"))
+_NONE = Counts(0, 0, 0, 0, 0)
+
+
+def _increments(before: Counts, after: Counts) -> Increments:
     fell = (
         _growth(after.succeeded, before.succeeded)
         or _growth(after.failed, before.failed)
-        or _growth(_sum(after, "added"), _sum(before, "added"))
+        or _growth(_added(after), _added(before))
     )
-    yield (REGRESSIONS.name, ()), int(bool(fell))
+    return {
+        _SUCCEEDED: _growth(before.succeeded, after.succeeded),
+        _FAILED: _growth(before.failed, after.failed),
+        _STARTED: _growth(_started(before), _started(after)),
+        _ADDED: _growth(_added(before), _added(after)),
+        _FELL: 1 if fell else 0,
+    }
 
 
 def _growth(old: int | None, new: int | None) -> int:
-    return 0 if old is None or new is None else max(0, new - old)
+    return 0 if old is None or new is None or new < old else new - old
 
 
-def _sum(counts: Counts, what: Literal["started", "added"]) -> int | None:
-    parts = [counts.running, counts.completed, *([counts.active] if what == "added" else [])]
-    given = [part for part in parts if part is not None]
-    return sum(given) if len(given) == len(parts) else None
+def _started(counts: Counts) -> int | None:
+    if counts.running is None or counts.completed is None:
+        return None
+    return counts.running + counts.completed
+
+
+def _added(counts: Counts) -> int | None:
+    started = _started(counts)
+    return None if started is None or counts.active is None else started + counts.active
 
 
 def _by_state(counts: Counts | None) -> Iterable[Sample]:
@@ -183,6 +188,12 @@ REGRESSIONS = counter(
     "Job_GetTaskCounts taskCounts",
     (),
 )
+_SUCCEEDED: Key = (COMPLETED.name, ("success",))
+_FAILED: Key = (COMPLETED.name, ("failure",))
+_STARTED: Key = (STARTED.name, ())
+_ADDED: Key = (ADDED.name, ())
+_FELL: Key = (REGRESSIONS.name, ())
+
 ACCOUNT_COMPLETED = counter(
     "azure_batch_account_tasks_completed_total",
     "Tasks of all selected jobs together that completed, by result",
