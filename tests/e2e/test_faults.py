@@ -45,7 +45,13 @@ def test_a_fault_shows_where_it_is_said_to_hurts_no_other_and_passes(
     if case in HEAVY:  # where machines are busy much takes too long, which is another failure
         warnings = [text for text in warnings if "no whole answer" not in text][:1]
     starts = [text[: len(case.log or "")] for text in warnings]
-    assert (starts, seen.infos) == (wanted.warnings, wanted.infos)
+    if case.pauses and wanted.warnings:
+        # With each pause that ends before the fault does it is down and up once more.
+        starts, infos = sorted(set(starts)), sorted(set(seen.infos))
+        assert len(seen.infos) == len(warnings)
+    else:
+        infos = seen.infos
+    assert (starts, infos) == (wanted.warnings, wanted.infos)
     assert case.log is None or case.operation != JOBS or 0.0 in seen.up
     if case.log is None and case.right:
         assert seen.right
