@@ -52,7 +52,7 @@ JOB = Job("large-1")
 WORLDS: dict[str, tuple[Callable[..., World], Callable[[Any], int]]] = {
     "preparation_release": (
         many_records,
-        lambda reading: sum(map(len, reading.seen[0].runs.values())),
+        lambda reading: sum(map(len, reading.pages[0].seen.runs.values())),
     ),
     "tasks": (many_tasks, lambda reading: len(reading.tasks)),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,13 +19,13 @@ from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.errors import PollError
 from exporter.metric import Identity
 from exporter.selection import WatchedJob
-from exporter.state_file import SavedJob, SavedState
+from exporter.state_file import Owner, SavedJob, SavedState
 
 REMEMBERED = 100_000
 """Jobs that left the selection and are remembered, so that one that comes back is not new."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the polls of one collector came to.
 
@@ -54,7 +55,7 @@ class Outcome:
 NOT_POLLED = Outcome(None, None, None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """A job that left the selection, as it was known."""
 
@@ -111,7 +112,8 @@ def owner_of(watched: WatchedJob) -> tuple[str, str]:
     return "job_id", watched.job.id
 
 
-def identity_of(account: str, owner: tuple[str, str] | None = None) -> Identity:
+@lru_cache(maxsize=10_000)  # of one job there are several tables, and each keeps it
+def identity_of(account: str, owner: Owner = None) -> Identity:
     return (("account", account), owner) if owner else (("account", account),)
 
 

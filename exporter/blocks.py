@@ -8,6 +8,7 @@ the next scrape joins it again. Each line is kept once.
 from __future__ import annotations
 
 import zlib
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
@@ -47,7 +48,7 @@ class _Family:
 
     def __init__(self, lines: list[bytes]) -> None:
         self._apart: list[bytes] | None = lines
-        self._ends: tuple[int, ...] = ()
+        self._ends = _NO_ENDS
         self._piece = _NOTHING
 
     def apart(self) -> list[bytes]:
@@ -72,12 +73,13 @@ class _Family:
         """The lines of all."""
         if self._apart is not None:
             self._piece = Piece(b"".join(self._apart))
-            self._ends = (0, *accumulate(map(len, self._apart)))
+            self._ends = array("I", (0, *accumulate(map(len, self._apart))))
             self._apart = None
         return self._piece
 
 
 _NOTHING = Piece(b"")
+_NO_ENDS = array("I")
 
 
 class _Neighbours:
@@ -121,23 +123,26 @@ class Blocks:
         """The identities, in no order."""
         return iter(self._where)
 
-    def series(self, identity: Identity) -> int:
-        """Number of the lines of one identity; 0 where it is not here."""
-        place = self._where.get(identity)
-        return place.series[bisect_left(place.identities, identity)] if place else 0
+    def __contains__(self, identity: Identity) -> bool:
+        return identity in self._where
 
-    def put(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> bool:
-        """Replace an identity's lines, one text a family; gives whether anything is new."""
+    def put(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> tuple[bool, int]:
+        """Replace an identity's lines, one text a family.
+
+        Gives whether anything is new, and by how many lines they are more.
+        """
         place = self._where.get(identity)
         if place is None:
             self._insert(identity, lines, series)
-            return True
+            return True, series
         index = bisect_left(place.identities, identity)
+        more = series - place.series[index]
         place.series[index] = series
         changed = False
         for family, text in zip(place.families, lines, strict=True):
-            changed |= family.put(index, text)
-        return changed
+            if family.put(index, text):
+                changed = True
+        return changed, more
 
     def _insert(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> None:
         number = bisect_right(self._all, identity, key=lambda each: each.identities[0]) - 1
@@ -155,21 +160,24 @@ class Blocks:
         self._where[identity] = place
         if len(place.identities) > NEIGHBOURS:
             other = place.split()
+            for family in place.families:
+                family.joined()  # else all lines would be there apart while jobs are added
             self._all.insert(number + 1, other)
             self._where.update(dict.fromkeys(other.identities, other))
 
-    def remove(self, identity: Identity) -> bool:
-        """Forget an identity; gives whether it was here."""
+    def remove(self, identity: Identity) -> int:
+        """Forget an identity; gives the number of its lines, 0 where it is not here."""
         place = self._where.pop(identity, None)
         if place is None:
-            return False
+            return 0
         index = bisect_left(place.identities, identity)
+        series = place.series[index]
         del place.identities[index], place.series[index]
         for family in place.families:
             del family.apart()[index]
         if not place.identities:
             self._all.remove(place)
-        return True
+        return series
 
     def pieces(self, family: int) -> list[Piece]:
         """All lines of one family, in the order of the identities."""

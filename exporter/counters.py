@@ -20,7 +20,7 @@ Increments = Mapping[Key, float]
 """What is to be added to each series; 0 makes a series appear."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Counters:
     """Running totals. `exposed`: what is shown of them, which is behind where they are new.
 

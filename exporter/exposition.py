@@ -132,15 +132,19 @@ class Exposition:
 
     def _put(self, table: str, identity: Identity, lines: tuple[bytes, ...]) -> None:
         blocks, account = self._shown[table].blocks, _account(identity)
-        before = blocks.series(identity)
         series = sum([text.count(b"\n") for text in lines])
-        limit = self._limits.get(account)
-        if not before and limit is not None and self._series[account] + series > limit:
-            self._drop(table, identity, account, series)
+        if not series:
+            self.remove(table, identity)
             return
-        self._dropped.discard((table, identity))
-        self._series[account] += series - before
-        self.generation += blocks.put(identity, lines, series)
+        limit = self._limits.get(account)
+        if limit is not None and identity not in blocks:
+            if self._series[account] + series > limit:
+                self._drop(table, identity, account, series)
+                return
+            self._dropped.discard((table, identity))
+        changed, more = blocks.put(identity, lines, series)
+        self._series[account] += more
+        self.generation += changed
 
     def _drop(self, table: str, identity: Identity, account: str, count: int) -> None:
         if (table, identity) in self._dropped:
@@ -157,8 +161,9 @@ class Exposition:
         """Show nothing of `identity` in `table` any more."""
         blocks = self._shown[table].blocks
         self._dropped.discard((table, identity))
-        self._series[_account(identity)] -= blocks.series(identity)
-        self.generation += blocks.remove(identity)
+        if identity in blocks:
+            self._series[_account(identity)] -= blocks.remove(identity)
+            self.generation += 1
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""

@@ -88,15 +88,13 @@ def state_set(known: tuple[str, ...], current: str | None) -> Iterable[Sample]:
     A state that is not known adds a sample of its own; None, no state, gives no samples.
     """
     if current is None:
-        return
-    for state in known:
-        yield (state,), int(state == current)
+        return []
+    samples: list[Sample] = [((state,), 1 if state == current else 0) for state in known]
     if current not in known:
-        yield (current,), 1
+        samples.append(((current,), 1))
+    return samples
 
 
 def present(*samples: tuple[tuple[str, ...], float | None]) -> Iterable[Sample]:
     """The samples that have a value: what the service did not give has no series."""
-    for labels, value in samples:
-        if value is not None:
-            yield labels, value
+    return [(labels, value) for labels, value in samples if value is not None]

@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from exporter.metric import Identity, Metric, Sample, Table, merged
@@ -61,14 +62,12 @@ class _Row:
         pieces = self._pieces
         lines = []
         for values, value in samples:
-            try:
-                before, after = pieces[values]
-            except KeyError:
-                before, after = self._learn(values)
+            known = pieces.get(values)
+            before, after = self._learn(values) if known is None else known
             # Nearly all are whole numbers of a size that needs no thought.
             text = value if type(value) is int and -_PLAIN < value < _PLAIN else format_value(value)
             lines.append(f"{before}{identity}{after}{text}\n")
-        return "".join(lines).encode()
+        return "".join(lines).encode() if lines else b""
 
     def _learn(self, values: tuple[str, ...]) -> tuple[str, str]:
         if len(self._pieces) >= REMEMBERED:
@@ -90,6 +89,7 @@ class _Row:
         return name, f"{{{labels}}} " if labels else " "
 
 
+@lru_cache(maxsize=256)  # what a poll brings of a job stands in several tables
 def _identity_labels(identity: Identity) -> str:
     return _labels(identity)
 
@@ -121,6 +121,8 @@ _PLAIN = 2**53
 
 def format_value(value: float) -> str:
     """A sample's value; whole numbers without a point."""
+    if type(value) is float and -math.inf < value < math.inf:
+        return repr(value)
     if isinstance(value, int):
         # What no double can hold is refused by Prometheus, and the whole exposition with it.
         if abs(value) < 2**1023:

@@ -62,7 +62,7 @@ class Rule:
         return ended is not None and now - ended < self.completed_for
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WatchedJob:
     """A job that a rule selected, with what the rule wants of it.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from exporter import collectors
+from exporter.account import identity_of
 from exporter.counters import Counters, Increments, Key
 from exporter.exposition import Exposition
 from exporter.failures import JobFailure
@@ -199,5 +200,4 @@ def _table(place: Place) -> str:
 
 
 def _identity(place: Place) -> Identity:
-    account, owner, _ = place
-    return (("account", account), owner) if owner else (("account", account),)
+    return identity_of(*place[:2])

@@ -51,9 +51,10 @@ def nodes_read(
     since: float | None = None,
 ) -> preparation_release.Reading:
     """What a reading of these nodes is, on one page."""
-    pages = preparation_release.Pages(state)
-    pages.add(nodes)
-    return pages.reading(pool_id, started, since)
+    pages = preparation_release.no_pages(state)
+    for of_kind in pages:
+        of_kind.add(nodes)
+    return preparation_release.Reading(pool_id, pages, started, since)
 
 
 _NODES = preparation_release.fold(

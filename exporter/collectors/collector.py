@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +21,7 @@ class Folded(Generic[S]):
     """What a reading came to: the new state, and what happened since the one before.
 
     `corrections`: records that a full listing found other than reading by changes had left them.
-    `records`: what changed of the state's long part, by key; None: it is gone.
+    `records`: what changed of the state's long part, by key; None: it is gone. To be read once.
     `observations`: increments of histograms; they are the group's or the account's, never a job's.
     `failures`: what was seen to have failed and was not known to; at first, whatever has.
     """
@@ -29,7 +29,7 @@ class Folded(Generic[S]):
     state: S
     increments: Increments = field(default_factory=dict)
     corrections: int = 0
-    records: Sequence[tuple[tuple[str, ...], Any]] = ()
+    records: Iterable[tuple[tuple[str, ...], Any]] = ()
     observations: Increments = field(default_factory=dict)
     failures: Sequence[Failure] = ()
 

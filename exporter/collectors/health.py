@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from exporter.metric import Metric, Sample
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Health:
     """The last poll of one collector. `succeeded_at`: Unix time of the last good one."""
 

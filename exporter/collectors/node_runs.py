@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import msgspec
 
@@ -64,7 +65,7 @@ News = tuple[Change, SpecialTaskExecutionInfo]
 """A change, and what the service says of the run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Runs:
     """All nodes' latest runs of one kind of task.
 
@@ -90,43 +91,56 @@ class Runs:
 
     def merged(self, seen: Seen, *, full: bool) -> Runs:
         """These runs after a reading. `full`: it holds every node; those that it lacks are gone."""
-        gone = dict(self._not_in(seen)) if full else {}
-        totals = _Totals(self)
-        for (pool_id, node_id), run in gone.items():
-            totals.move(pool_id, node_id, run, None)
-        for (pool_id, node_id), run in seen.returned.items():
-            totals.move(pool_id, node_id, None, run)
-        for change in seen.changes:
-            totals.move(change.pool_id, change.node_id, change.before, change.run)
-        if full:
-            latest: ByNode = seen.runs
-            missing = _nested((*where, self.latest[where[0]][where[1]]) for where in gone)
-        else:
-            latest = _updated(self.latest, seen)
-            missing = _nested(
-                (pool_id, node_id, run)
-                for pool_id, nodes in self.missing.items()
-                for node_id, run in nodes.items()
-                if (pool_id, node_id) not in seen.returned
-            )
-        return Runs(latest, totals.tally, totals.running, missing)
+        totals = _Totals(seen.totals)
+        gone: list[tuple[str, str, int]] = []
+        for pool_id, nodes in self.latest.items() if full else ():
+            here = seen.runs.get(pool_id, {})
+            for node_id in nodes.keys() - here.keys():
+                gone.append((pool_id, node_id, nodes[node_id]))
+                totals.move(pool_id, node_id, unpack(nodes[node_id]), None)
+        if not (gone or seen.touched or (full and self.missing)):
+            return self
+        latest = seen.runs if full else self._updated(seen)
+        missing = gone if full else self._still_missing(seen)
+        return Runs(latest, totals.tally, totals.running, _nested(missing))
 
-    def _not_in(self, seen: Seen) -> Iterator[tuple[tuple[str, str], Run]]:
-        for pool_id, nodes in self.latest.items():
-            for node_id in nodes.keys() - seen.runs.get(pool_id, {}).keys():
-                yield (pool_id, node_id), unpack(nodes[node_id])
+    def _updated(self, seen: Seen) -> ByNode:
+        """What is known, with what is new; pools of which nothing has changed are not copied."""
+        after = dict(self.latest)
+        for pool_id in seen.touched:
+            nodes = dict(after.get(pool_id, {}))  # a copy made at once is several times faster
+            nodes.update(seen.runs[pool_id])
+            after[pool_id] = nodes
+        return after
+
+    def _still_missing(self, seen: Seen) -> Iterator[tuple[str, str, int]]:
+        for pool_id, nodes in self.missing.items():
+            for node_id, run in nodes.items():
+                if (pool_id, node_id) not in seen.returned:
+                    yield pool_id, node_id, run
+
+    def changed_by(self, seen: Seen, after: Runs) -> Iterator[tuple[str, str, Run]]:
+        """The nodes of a reading of which another run is known after it, or that were missing."""
+        for pool_id in seen.touched:
+            known, latest = self.latest.get(pool_id, {}), after.latest[pool_id]
+            for node_id in seen.runs[pool_id]:
+                run = latest[node_id]
+                if known.get(node_id) != run:
+                    yield pool_id, node_id, unpack(run)
 
 
 class Seen:
-    """The runs of one kind that a reading brings, and what of them is new against `known`.
+    """The runs of one kind that a reading brings, page by page, merged with what is `known`.
 
-    `returned`: nodes that were missing and are here again, as they were known.
+    `touched`: pools in which something has changed. `returned`: nodes that were missing and are
+    here again.
     """
 
     def __init__(self, known: Runs) -> None:
         self.runs: dict[str, dict[str, int]] = {}
-        self.changes: list[Change] = []
-        self.returned: dict[tuple[str, str], Run] = {}
+        self.totals = _Totals(known)
+        self.touched: set[str] = set()
+        self.returned: set[tuple[str, str]] = set()
         self._latest = known.latest
         self._missed = known.missing
 
@@ -173,23 +187,29 @@ class Seen:
             self.runs[pool_id][node_id] = before
             return None
         self.runs[pool_id][node_id] = run
-        change = Change(pool_id, node_id, known, after, unix_time(info.end_time))
-        self.changes.append(change)
-        return change
+        self.touched.add(pool_id)
+        self.totals.move(pool_id, node_id, known, after)
+        return Change(pool_id, node_id, known, after, unix_time(info.end_time))
 
     def _missing(self, pool_id: str, node_id: str) -> int | None:
         run = self._missed.get(pool_id, {}).get(node_id)
         if run is not None:
-            self.returned[pool_id, node_id] = unpack(run)
+            self.touched.add(pool_id)
+            self.returned.add((pool_id, node_id))
+            self.totals.move(pool_id, node_id, None, unpack(run))
         return run
 
 
 class _Totals:
     """What is kept of all nodes together, while some change."""
 
-    def __init__(self, runs: Runs) -> None:
-        self.tally = {what: dict(counts) for what, counts in runs.tally.items()}
-        self.running = {pool_id: dict(nodes) for pool_id, nodes in runs.running.items()}
+    def __init__(self, runs: Runs | _Totals) -> None:
+        self.tally: dict[str, dict[tuple[str, ...], int]] = {
+            what: dict(counts) for what, counts in runs.tally.items()
+        }
+        self.running: dict[str, dict[str, float | None]] = {
+            pool_id: dict(nodes) for pool_id, nodes in runs.running.items()
+        }
 
     def move(self, pool_id: str, node_id: str, before: Run | None, run: Run | None) -> None:
         """A node has another run than before; None: it is not here."""
@@ -205,9 +225,8 @@ class _Totals:
             del self.running[pool_id]
 
     def _count(self, pool_id: str, run: Run, by: int) -> None:
-        for what, values in _tallied(run):
+        for what, key in _tallied(pool_id, run.state, run.result, run.category, run.code):
             counts = self.tally.setdefault(what, {})
-            key = (pool_id, *values)
             counts[key] = counts.get(key, 0) + by
             if not counts[key]:
                 del counts[key]
@@ -215,13 +234,19 @@ class _Totals:
                     del self.tally[what]
 
 
-def _tallied(run: Run) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if run.state is not None:
-        yield "state", (run.state,)
-    if run.result is not None:
-        yield "result", (run.result,)
-    if run.category is not None and run.code is not None:
-        yield "failure", (run.category, run.code)
+@lru_cache(maxsize=1000)  # of all jobs on a pool they are the same
+def _tallied(
+    pool_id: str, state: str | None, result: str | None, category: str | None, code: str | None
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a run counts for in the tally."""
+    found: list[tuple[str, tuple[str, ...]]] = []
+    if state is not None:
+        found.append(("state", (pool_id, state)))
+    if result is not None:
+        found.append(("result", (pool_id, result)))
+    if category is not None and code is not None:
+        found.append(("failure", (pool_id, category, code)))
+    return tuple(found)
 
 
 def _is_older(run: Run, known: Run) -> bool:
@@ -230,17 +255,6 @@ def _is_older(run: Run, known: Run) -> bool:
     if run.start != known.start:
         return run.start < known.start
     return known.is_completed and not run.is_completed
-
-
-def _updated(latest: ByNode, seen: Seen) -> ByNode:
-    """What is known, with what is new; pools of which nothing has changed are not copied."""
-    after = dict(latest)
-    touched = {change.pool_id for change in seen.changes}
-    for pool_id in touched | {pool_id for pool_id, _ in seen.returned}:
-        nodes = dict(latest.get(pool_id, {}))  # a copy made at once is several times faster
-        nodes.update(seen.runs[pool_id])
-        after[pool_id] = nodes
-    return after
 
 
 def _nested(runs: Iterable[tuple[str, str, int]]) -> ByNode:

@@ -7,8 +7,9 @@ full listing only what changed is read; a full listing now and then corrects wha
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -18,10 +19,10 @@ from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_runs import Change, Runs, Seen
+from exporter.collectors.node_pages import NodePages
+from exporter.collectors.node_runs import ByNode, Runs
 from exporter.collectors.packed_runs import RESULTS, STATES, Run, pack, unpack
 from exporter.collectors.special_tasks import (
-    KINDS,
     OPERATION,
     PREPARATION,
     PREPARED,
@@ -31,7 +32,6 @@ from exporter.collectors.special_tasks import (
 )
 from exporter.counters import Key, total
 from exporter.errors import InvalidResponse, TaskNotConfigured
-from exporter.failures import LATEST, Failure, latest
 from exporter.metric import Merge, Metric, Sample
 from exporter.selection import WatchedJob
 
@@ -44,7 +44,7 @@ class Api(incremental.Api, Protocol):
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PreparationRelease:
     """Both kinds of task on all nodes.
 
@@ -62,45 +62,30 @@ class PreparationRelease:
     listed_at: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reading:
     """What was read of the nodes, or None where the job has neither task.
 
     `pool_id`: the pool that the job runs on now, "" where it has none.
-    `seen`: runs of preparation and release tasks. `failures`: the latest that were not known.
+    `pages`: those of the listing, by kind of task.
     `started`: when the reading began, in Unix seconds of the service.
     `since`: changes from then on were asked for; None: all nodes were.
     """
 
     pool_id: str
-    seen: tuple[Seen, Seen] | None
-    failures: Sequence[Failure] = ()
+    pages: tuple[NodePages, ...] | None
     started: float = 0.0
     since: float | None = None
 
 
-class Pages:
-    """Takes in the pages of a listing: of each record only what is kept, and what has changed."""
-
-    def __init__(self, state: PreparationRelease | None) -> None:
-        known = state or PreparationRelease(configured=True)
-        self.seen = (Seen(known.preparation), Seen(known.release))
-        self.failures: list[Failure] = []
-
-    def add(self, page: Sequence[NodeTaskStatus]) -> None:
-        """Take in one page."""
-        for kind, seen in zip(KINDS, self.seen, strict=True):
-            self.failures += [
-                kind.failure(change, info)
-                for change, info in seen.add(page, kind.info)
-                if change.fails
-            ]
-        if len(self.failures) > 2 * LATEST:
-            self.failures = latest(self.failures)
-
-    def reading(self, pool_id: str, started: float, since: float | None) -> Reading:
-        """What was taken in."""
-        return Reading(pool_id, self.seen, self.failures, started, since)
+def no_pages(state: PreparationRelease | None) -> tuple[NodePages, ...]:
+    """Takes in what is read after a state, by kind of task."""
+    known = state or PreparationRelease(configured=True)
+    since = missed_before(known)
+    return (
+        NodePages(PREPARED, known.preparation, since),
+        NodePages(RELEASED, known.release, since),
+    )
 
 
 async def read(
@@ -109,23 +94,22 @@ async def read(
     """Ask for what changed on the nodes of one job, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
 
-    async def listing(since: float | None) -> Pages | None:
+    async def listing(since: float | None) -> tuple[NodePages, ...] | None:
         filter_ = None if since is None else changes_since(since)
-        pages = Pages(state)
+        pages = no_pages(state)
         try:
             async for page in api.list_preparation_and_release_task_status(job.id, filter_):
-                pages.add(page)
+                for of_kind in pages:
+                    of_kind.add(page)
         except TaskNotConfigured:
             return None
         return pages
 
     pages, extent = await read_changes(api, OPERATION, state, resync_interval, now, listing)
-    if pages is None:
-        if state is not None and state.configured:
-            # That never changes; to believe it would be to ask no more.
-            raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-        return Reading(job.pool_id, None, (), *extent)
-    return pages.reading(job.pool_id, *extent)
+    if pages is None and state is not None and state.configured:
+        # That never changes; to believe it would be to ask no more.
+        raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
+    return Reading(job.pool_id, pages, *extent)
 
 
 def changes_since(since: float) -> str:
@@ -150,29 +134,22 @@ def fold(
     The job's own pool is there from the start, with zeros. Of a job that is older than our watch,
     what its first listing holds is where counting begins.
     """
-    if reading.seen is None:
+    if reading.pages is None:
         return Folded(PreparationRelease(configured=False))
     before = state or PreparationRelease(configured=True)
     full = reading.since is None
+    counts = state is not None or is_new
     pools = {*before.pools, *filter(None, [reading.pool_id])}
-    pools.update(*(seen.runs for seen in reading.seen))
+    pools.update(*(pages.seen.runs for pages in reading.pages))
     events: list[tuple[Key, float]] = []
-    merged: list[Runs] = []
-    records: list[tuple[tuple[str, ...], Run | None]] = []
-    observations: dict[Key, float] = {}
-    corrections = 0
-    known = (before.preparation, before.release)
-    for kind, runs, seen in zip(KINDS, known, reading.seen, strict=True):
-        after = runs.merged(seen, full=full)
-        merged.append(after)
-        records += _records(kind, runs, after, seen)
-        counted = seen.changes if state is not None or is_new else []
-        events += [(key, 0) for pool_id in pools for key in kind.zeros(pool_id)]
-        events += [event for change in counted for event in kind.events(change)]
-        observations |= kind.durations.observed(durations_by_pool(pools, counted))
-        if state is not None and full:
-            since = missed_before(before)
-            corrections += sum(_is_correction(change, since) for change in seen.changes)
+    observed: list[tuple[Key, float]] = []
+    for pages in reading.pages:
+        events += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
+        observed += pages.kind.durations.observed({(pool_id,): () for pool_id in pools}).items()
+        if counts:
+            events += pages.increments.items()
+            observed += pages.observations.items()
+    merged = [pages.known.merged(pages.seen, full=full) for pages in reading.pages]
     return Folded(
         PreparationRelease(
             configured=True,
@@ -183,10 +160,10 @@ def fold(
             listed_at=reading.started if full else before.listed_at,
         ),
         total(events),
-        corrections,
-        records,
-        observations,
-        reading.failures,
+        corrections=sum(pages.corrections for pages in reading.pages) if state and full else 0,
+        records=_records(reading.pages, merged),
+        observations=total(observed),
+        failures=[failure for pages in reading.pages for failure in pages.failures],
     )
 
 
@@ -195,43 +172,34 @@ MISSING = "missing"
 
 
 def _records(
-    kind: Kind, before: Runs, after: Runs, seen: Seen
+    pages: Iterable[NodePages], merged: Iterable[Runs]
 ) -> Iterator[tuple[tuple[str, ...], Run | None]]:
     """What changes of the records. A node that is missing may also come back after a restart."""
-    for pool_id, nodes in before.missing.items():
-        for node_id in nodes:
-            if node_id not in after.missing.get(pool_id, {}):
-                yield (*kind.record_key(pool_id, node_id), MISSING), None
-    for (pool_id, node_id), run in seen.returned.items():
-        yield kind.record_key(pool_id, node_id), run
-    for change in seen.changes:
-        yield kind.record_key(change.pool_id, change.node_id), change.run
-    for pool_id, nodes in after.missing.items():
-        for node_id, packed in nodes.items():
-            if node_id not in before.missing.get(pool_id, {}):
-                yield kind.record_key(pool_id, node_id), None
-                yield (*kind.record_key(pool_id, node_id), MISSING), unpack(packed)
+    for of_kind, after in zip(pages, merged, strict=True):
+        key, before = of_kind.kind.record_key, of_kind.known
+        for pool_id, node_id, _ in _only_in(before.missing, after.missing):
+            yield (*key(pool_id, node_id), MISSING), None
+        for pool_id, node_id, run in before.changed_by(of_kind.seen, after):
+            yield key(pool_id, node_id), run
+        for pool_id, node_id, packed in _only_in(after.missing, before.missing):
+            yield key(pool_id, node_id), None
+            yield (*key(pool_id, node_id), MISSING), unpack(packed)
 
 
-def durations_by_pool(
-    pools: Iterable[str], changes: Iterable[Change]
-) -> Mapping[tuple[str, ...], list[float]]:
-    """How long the runs took that completed; every pool is there."""
-    durations: dict[tuple[str, ...], list[float]] = {(pool_id,): [] for pool_id in pools}
-    for change in changes:
-        start, end = change.run.start, change.end
-        if change.completes and start is not None and end is not None:
-            durations[change.pool_id,].append(end - start)
-    return durations
-
-
-def _is_correction(change: Change, since: float) -> bool:
-    """Whether reading by changes should have brought this, and did not."""
-    times = [time for time in (change.run.start, change.end) if time is not None]
-    return change.run.state != "running" and (not times or max(times) < since)
+def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, int]]:
+    for pool_id, nodes in some.items():
+        for node_id, run in nodes.items():
+            if node_id not in others.get(pool_id, {}):
+                yield pool_id, node_id, run
 
 
 Samples = Callable[[PreparationRelease], Iterable[Sample]]
+
+
+@lru_cache(maxsize=1000)
+def _pairs(pools: tuple[str, ...], values: tuple[str, ...]) -> Mapping[tuple[str, ...], int]:
+    """A zero for each pool and value, in their order."""
+    return dict.fromkeys(sorted((pool_id, value) for pool_id in pools for value in values), 0)
 
 
 def _rows(
@@ -253,11 +221,13 @@ def _rows(
 
     def tallied(what: str, known: tuple[str, ...] = ()) -> Samples:
         def samples(state: PreparationRelease) -> Iterable[Sample]:
-            counts: dict[tuple[str, ...], float] = {
-                (pool_id, value): 0 for pool_id in state.pools for value in known
-            }
-            counts.update(runs_of(state).tally.get(what, {}))
-            return sorted(counts.items())
+            zeros = _pairs(state.pools, known)
+            counts = runs_of(state).tally.get(what)
+            if not counts:
+                return [(labels, 0) for labels in zeros]
+            if counts.keys() <= zeros.keys():
+                return [(labels, counts.get(labels, 0)) for labels in zeros]
+            return sorted({**zeros, **counts}.items())
 
         return samples
 

@@ -22,7 +22,7 @@ class Api(Protocol):
     async def get_task_counts(self, job_id: str) -> TaskCountsResult: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TaskCounts:
     """The latest counts of one job.
 

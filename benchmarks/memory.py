@@ -1,0 +1,182 @@
+"""Memory of 100,000 series, against prometheus_client's gauges, and of a million node records.
+
+Each figure is the growth of a process of its own over what it was with everything imported. Ours
+has polled jobs behind the series, and has served both a plain and a gzip body of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from random import Random
+
+import msgspec
+from prometheus_client import generate_latest
+
+from benchmarks.content import SERIES_OF_A_JOB, gauges
+from benchmarks.harness import ROOT, environment, head, resident, row
+from exporter import collectors
+from exporter.batch.models import (
+    Counts,
+    Job,
+    JobExecutionInfo,
+    NodeTaskStatus,
+    Page,
+    TaskCountsResult,
+)
+from exporter.batch.models import SpecialTaskExecutionInfo as Info
+from exporter.collectors import preparation_release
+from exporter.collectors.jobs import SelectedJobs
+from exporter.config import Defaults, JobRule
+from exporter.exposition import Exposition, Format, gzip_parts
+from exporter.failures import Failures
+from exporter.selection import WatchedJob, resolve
+from exporter.state_file import Saved
+from exporter.store import Store
+from exporter.totals import Totals
+from tools.sample_job import nodes_read
+
+ON_A_PAGE = 1000
+START = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--series", type=int, default=100_000)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    size = {"gauges": options.series, "jobs": options.series}
+    if options.measure:
+        way = options.measure
+        print(grown(lambda: WAYS[way](size.get(way, options.records))))
+        return
+    found = {way: measured(way, options.series, options.records) for way in WAYS}
+    print(f"{options.series} series: MB\n")
+    head("", "gauges", "this exporter", "times less")
+    figures = (f"{found['gauges'] / 1e6:.0f}", f"{found['jobs'] / 1e6:.1f}")
+    row("grown by", *figures, f"{found['gauges'] / found['jobs']:.1f}")
+    print(f"\n{options.records} preparation records, ids of 72 characters: bytes a record\n")
+    head("", "objects of the decoded pages", "kept", "times less")
+    decoded, kept = (found[way] / options.records for way in ("objects", "records"))
+    row("preparation", f"{decoded:.0f}", f"{kept:.0f}", f"{decoded / kept:.1f}")
+
+
+def measured(way: str, series: int, records: int) -> float:
+    """Bytes by which a process of its own grows."""
+    arguments = (f"--measure={way}", f"--series={series}", f"--records={records}")
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    given = subprocess.run(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(given.stdout)
+
+
+def grown(make: Callable[[], object]) -> float:
+    """Bytes of resident memory more, while what was made is held."""
+    gc.collect()
+    before, _ = resident(os.getpid())
+    made = make()
+    gc.collect()
+    after, _ = resident(os.getpid())
+    assert made is not None
+    return (after - before) * 1e6
+
+
+def as_gauges(series: int) -> object:
+    """Gauges, having been scraped."""
+    registry = gauges(-(-series // SERIES_OF_A_JOB))
+    generate_latest(registry)
+    return registry
+
+
+def as_jobs(series: int) -> object:
+    """A store of polled jobs with their exposition, having been scraped."""
+    exposition = Exposition(collectors.tables())
+    store = Store(exposition, Totals(exposition), Failures())
+    rule = resolve(JobRule(id_regex=".*"), Defaults())
+    store.add_account("account", Saved(), (rule,))
+    jobs = [
+        Job(
+            f"nf-rnaseq-{number}",
+            state="active",
+            creation_time=START,
+            priority=0,
+            execution_info=JobExecutionInfo(start_time=START, pool_id="pool-1"),
+        )
+        for number in range(-(-series // SERIES_OF_A_JOB))
+    ]
+    watched = tuple(WatchedJob(job, rule) for job in jobs)
+    store.select("account", SelectedJobs(watched), 1.0, 1.0)
+    running = Info(state="running", start_time=START)
+    for number, job in (pair for _ in range(2) for pair in enumerate(jobs)):  # two polls of each
+        counts = Counts(10, 2, number, number, 0)
+        result = TaskCountsResult(task_counts=counts, task_slot_counts=counts)
+        store.put_reading("account", job, "task_counts", result, 1.0)
+        nodes = (NodeTaskStatus("pool-1", f"node-{number}", running, running),)
+        reading = nodes_read(None, "pool-1", nodes, 1.0)
+        store.put_reading("account", job, "preparation_release", reading, 1.0)
+    store.flush()
+    body = exposition.body(Format.TEXT)
+    assert body.series >= series, body.series
+    gzip_parts(body, b"")
+    return store
+
+
+def pages_of(records: int) -> Iterator[Page[NodeTaskStatus]]:
+    """Pages as the service answers them, decoded: nodes that were prepared one after the other."""
+    random = Random(1)
+    decoder = msgspec.json.Decoder(Page[NodeTaskStatus], strict=False)
+    for first in range(0, records, ON_A_PAGE):
+        page = [record(random, number) for number in range(first, first + ON_A_PAGE)]
+        yield decoder.decode(msgspec.json.encode({"value": page}))
+
+
+def record(random: Random, number: int) -> dict[str, object]:
+    """One record on the wire."""
+    start = START + dt.timedelta(seconds=number, microseconds=random.randrange(1_000_000))
+    times = (start, start + dt.timedelta(seconds=random.uniform(5, 60)))
+    return {
+        "poolId": "pool-1",
+        "nodeId": f"tvmps_{random.getrandbits(256):064x}_d",
+        "jobPreparationTaskExecutionInfo": {
+            **dict(zip(("startTime", "endTime"), times, strict=True)),
+            "state": "completed",
+            "exitCode": 0,
+            "result": "success",
+            "retryCount": 0,
+        },
+    }
+
+
+def as_objects(records: int) -> object:
+    """All pages as they were decoded."""
+    return list(pages_of(records))
+
+
+def as_records(records: int) -> object:
+    """What the collector keeps of them."""
+    pages = preparation_release.no_pages(None)
+    for page in pages_of(records):
+        for of_kind in pages:
+            of_kind.add(page.value)
+    reading = preparation_release.Reading("pool-1", pages)
+    return preparation_release.fold(None, reading, 0.0, False).state
+
+
+WAYS: dict[str, Callable[[int], object]] = {
+    "gauges": as_gauges,
+    "jobs": as_jobs,
+    "objects": as_objects,
+    "records": as_records,
+}
+
+
+if __name__ == "__main__":
+    main()

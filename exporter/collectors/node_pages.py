@@ -1,0 +1,59 @@
+"""A listing of nodes as it is read: of each page is kept what the state needs, and what it counts.
+
+A job may have a hundred thousand nodes, and the records of all of them would take several times
+the room of what is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from exporter.batch.models import NodeTaskStatus
+from exporter.collectors.node_runs import Change, Runs, Seen
+from exporter.collectors.special_tasks import Kind
+from exporter.counters import Key, total
+from exporter.failures import LATEST, Failure, latest
+
+
+class NodePages:
+    """What the pages of a listing bring of one kind of task.
+
+    `known`: the runs before it. `since`: what is older, in Unix seconds, and was not known is a
+    correction.
+
+    `increments` and `observations`: what the changes count, the job being watched all the while.
+    `failures`: the latest of them. `corrections`: their number.
+    """
+
+    def __init__(self, kind: Kind, known: Runs, since: float) -> None:
+        self.kind = kind
+        self.known = known
+        self.seen = Seen(known)
+        self.increments: Mapping[Key, float] = {}
+        self.observations: Mapping[Key, float] = {}
+        self.failures: list[Failure] = []
+        self.corrections = 0
+        self._since = since
+
+    def add(self, page: Sequence[NodeTaskStatus]) -> None:
+        """Take in one page."""
+        events: list[tuple[Key, float]] = []
+        durations: dict[tuple[str, ...], list[float]] = {}
+        for change, info in self.seen.add(page, self.kind.info):
+            events += self.kind.events(change)
+            start, end = change.run.start, change.end
+            if change.completes and start is not None and end is not None:
+                durations.setdefault((change.pool_id,), []).append(end - start)
+            if change.fails:
+                self.failures.append(self.kind.failure(change, info))
+            self.corrections += self._is_correction(change)
+        observed = self.kind.durations.observed(durations)
+        self.increments = total([*self.increments.items(), *events])
+        self.observations = total([*self.observations.items(), *observed.items()])
+        if len(self.failures) > 2 * LATEST:
+            self.failures = latest(self.failures)
+
+    def _is_correction(self, change: Change) -> bool:
+        """Whether reading by changes should have brought this, and did not."""
+        times = [time for time in (change.run.start, change.end) if time is not None]
+        return change.run.state != "running" and (not times or max(times) < self._since)
