@@ -56,10 +56,14 @@ class Process:
 
     def ask(self, command: str) -> dict[str, Any]:
         """What it answers."""
+        self.tell(command)
+        return self._read()
+
+    def tell(self, command: str) -> None:
+        """Do not wait for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
-        return self._read()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
