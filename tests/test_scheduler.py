@@ -164,38 +164,47 @@ def test_polls_of_an_account_that_shrank_are_spread_evenly_enough() -> None:
     assert largest_second(run_for(2 * MINUTE, main), MINUTE, 2 * MINUTE) < 1.2
 
 
-def test_polls_that_slow_down_and_are_hastened_stay_spread_evenly() -> None:
-    # Of each job, until when it is quiet: a third of them at first.
-    quiet_until = [0.0 if number % 3 else 5 * MINUTE for number in range(JOBS)]
+class Quiet:
+    """Jobs of which nothing happens until a certain second; their polls are slowed down."""
 
-    async def main(log: Log, scheduler: Scheduler) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, log: Log, scheduler: Scheduler) -> None:
+        self._log = log
+        self._scheduler = scheduler
+        self._until = dict.fromkeys(range(JOBS), 0.0)
 
-        def poll(collector: str, number: int) -> Poll:
-            noted = log.poll((collector, f"job-{number}"), MINUTE)
+    def add(self, number: int) -> None:
+        for collector in COLLECTORS:
+            noted = self._log.poll((collector, f"job-{number}"), MINUTE)
 
-            async def run() -> float | None:
+            async def run(noted: Poll = noted) -> float | None:
                 await noted.run()
-                return 2 * MINUTE if loop.time() < quiet_until[number] else None
+                is_quiet = asyncio.get_running_loop().time() < self._until[number]
+                return 2 * MINUTE if is_quiet else None
 
-            return replace(noted, run=run)
+            self._scheduler.add(replace(noted, run=run))
 
-        for number in range(JOBS):
+    def turn(self, number: int, until: float) -> None:
+        """A job that is quiet wakes up, another is quiet from now on."""
+        self._until[number] = 0.0 if self._until[number] else until
+        if not self._until[number]:
             for collector in COLLECTORS:
-                scheduler.add(poll(collector, number))
-        chance = Random(1)
+                self._scheduler.hasten((collector, f"job-{number}"))
+
+
+def test_polls_that_slow_down_and_are_hastened_stay_spread_evenly() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        quiet, chance = Quiet(log, scheduler), Random(1)
+        for number in range(JOBS):
+            quiet.add(number)
+        for number in range(0, JOBS, 3):
+            quiet.turn(number, 4 * MINUTE)
         await asyncio.sleep(2 * MINUTE)
-        for _ in range(12):  # some become quiet, and as many are hastened back
+        for _ in range(12):
             await asyncio.sleep(10.0)
             for number in chance.sample(range(JOBS), 200):
-                was_quiet = quiet_until[number] > loop.time()
-                quiet_until[number] = 0.0 if was_quiet else 5 * MINUTE
-                if was_quiet:
-                    for collector in COLLECTORS:
-                        scheduler.hasten((collector, f"job-{number}"))
-        for number in range(JOBS):  # all of them at once
-            for collector in COLLECTORS:
-                scheduler.hasten((collector, f"job-{number}"))
+                quiet.turn(number, 4 * MINUTE)
+        for number in range(JOBS):  # all wake up at once
+            quiet.turn(number, 0.0)
 
     log = run_for(5 * MINUTE, main)
     spread = [largest_second(log, since, since + MINUTE) for since in range(0, 300, 60)]
