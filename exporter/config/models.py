@@ -67,7 +67,8 @@ class Account(Model):
         default=5000,
         ge=1,
         description="Most jobs that are watched, by each shard. Past it the rest is left out,"
-        " counted in `azure_batch_jobs_dropped`, and said once; jobs that are watched already stay.",
+        " counted in `azure_batch_jobs_dropped`, and said once; jobs that are watched already"
+        " stay.",
     )
     max_series: int = Field(
         default=500_000,
