@@ -158,9 +158,9 @@ async def test_a_shard_that_cannot_be_is_wrong_usage(command: str) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["demo", "check"])
-async def test_only_what_polls_an_account_has_shards(command: str) -> None:
-    status, _, errors = await finish(command, "--shard=0/2")
+@pytest.mark.parametrize("command", [["demo"], ["check", "--config.file=none"]])
+async def test_only_what_polls_an_account_has_shards(command: list[str]) -> None:
+    status, _, errors = await finish(*command, "--shard=0/2")
     assert (status, "unrecognized arguments: --shard=0/2" in errors) == (2, True)
 
 
