@@ -51,7 +51,7 @@ class Account(Model):
     requests_per_second: float = Field(
         default=20.0,
         gt=0,
-        le=1000,
+        le=100_000,
         strict=False,
         description="Ceiling for this account, all collectors together; each of N shards"
         " (`--shard`) takes an N-th of it.",
