@@ -18,6 +18,7 @@ from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.exposition import Format
 from exporter.service import open_service
+from exporter.shard import WHOLE, Shard
 from exporter.web.config_file import Settings, WebConfigFile
 from exporter.web.limits import Limits
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="poll the configured accounts and serve their metrics")
     _add_config(run, required=False)
+    _add_shard(run)
     _add_log_flags(run)
     _add_web_flags(run)
     run.set_defaults(command=_run)
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
     scrape = commands.add_parser("scrape", help="poll everything once and print the metrics")
     _add_config(scrape, required=True)
+    _add_shard(scrape)
     _add_log_flags(scrape)
     scrape.set_defaults(command=_scrape)
 
@@ -146,6 +149,16 @@ def _add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
         required=required,
         metavar="F",
         help="configuration file (YAML)",
+    )
+
+
+def _add_shard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        default=WHOLE,
+        metavar="I/N",
+        help="poll only the jobs of part I, counted from 0, of N (default: %(default)s, all)",
     )
 
 
@@ -229,6 +242,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _shard(text: str) -> Shard:
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _speed(text: str) -> float:
     try:
         speed = float(text)
@@ -281,7 +301,7 @@ async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
     def load() -> config.Config:
         return loader.load(options.config_file)
 
-    async with open_service(loaded, revision=_revision()) as service:
+    async with open_service(loaded, revision=_revision(), shard=options.shard) as service:
         await daemon.run(service, _listener(options), load, stop)
     return 0
 
@@ -349,11 +369,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _scrape(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format)
-    return asyncio.run(_scrape_once(loader.load(options.config_file)))
+    return asyncio.run(_scrape_once(loader.load(options.config_file), options.shard))
 
 
-async def _scrape_once(loaded: config.Config) -> int:
-    async with open_service(loaded, revision=_revision()) as service:
+async def _scrape_once(loaded: config.Config, shard: Shard) -> int:
+    async with open_service(loaded, revision=_revision(), shard=shard) as service:
         await service.run_once()
         await service.settle()
         state = service.exposition.body(Format.TEXT)

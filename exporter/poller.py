@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,8 @@ from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.collectors.collector import Folded, JobCollector
 from exporter.errors import JobGone, PollError, UnexpectedError
 from exporter.scheduler import Poll, PollObserver, Scheduler
-from exporter.selection import Rule, watch
+from exporter.selection import Rule, Scope, watch
+from exporter.shard import WHOLE, Shard
 from exporter.store import Store
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Plan:
     stale_after: int
     max_concurrency: int
     max_jobs: int
+    shard: Shard = WHOLE
 
 
 class AccountPoller:
@@ -81,7 +84,10 @@ class AccountPoller:
         self._prepare()
 
     def _prepare(self) -> None:
-        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer)
+        # Other accounts, and other shards on this machine, go by the same clock.
+        name = f"{self._plan.account} {self._plan.shard}"
+        offset = zlib.crc32(name.encode()) / 2**32
+        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer, offset)
 
     @property
     def is_ready(self) -> bool:
@@ -120,12 +126,12 @@ class AccountPoller:
         }
 
         interval = self._plan.discovery_interval
+        owns = partial(self._plan.shard.owns, self._plan.account)
+        scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
 
         async def read() -> None:
             started = self._now()
-            selected = await jobs.read(
-                self._until(interval), self._plan.rules, known, started, self._plan.max_jobs
-            )
+            selected = await jobs.read(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
             before = dict(self._store.jobs(self._plan.account))
             # Only with the first answer is it known what the service's clock says.
@@ -280,7 +286,7 @@ class AccountPoller:
         idle_for = now - self._busy_at.setdefault(job_id, now)
         if rule.idle_interval <= rule.interval or idle_for < rule.idle_interval:
             return None
-        self._observer.polls_saved(rule.idle_interval / rule.interval - 1, "idle")
+        self._observer.polls_saved(rule.idle_interval // rule.interval - 1, "idle")
         return rule.idle_interval
 
     def _until(self, interval: float) -> BatchClient:

@@ -8,19 +8,23 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-import zlib
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 Key = tuple[str, ...]
 
+GOLDEN_RATIO = 2654435769 / 2**32
+"""Very nearly, and in so few bits that to reckon with it makes no rounding errors."""
+
 
 @dataclass(frozen=True)
 class Poll:
     """Something to do again and again. Times in seconds.
 
-    `run`: raises nothing, and gives the time to its next turn where that is not the interval.
+    `run`: raises nothing, and gives the time that its next turn may take to come where that is
+    longer than the interval; it is taken as whole intervals.
     `patience`: for so long it lets others go first that fell due after it.
     """
 
@@ -40,11 +44,35 @@ class PollObserver(Protocol):
         """So many turns of a poll passed while it was still at its previous one."""
 
 
+class _Places:
+    """Places in an interval, such that those which are taken are spread over it evenly.
+
+    Place n is n golden ratios of an interval past its beginning, whole intervals left out: however
+    many are taken, no two are much closer than others. What was given back is given out first, lest
+    holes remain.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._free: list[int] = []
+
+    def take(self) -> int:
+        if self._free:
+            return heapq.heappop(self._free)
+        self._count += 1
+        return self._count
+
+    def give_back(self, place: int) -> None:
+        heapq.heappush(self._free, place)
+
+
 @dataclass(order=True)
 class _Turn:
     due: float
     number: int
     poll: Poll = field(compare=False)
+    intervals: int = field(default=1, compare=False)
+    """From one turn to the next; more than one where the poll asked for it."""
     cancelled: bool = field(default=False, compare=False)
     is_running: bool = field(default=False, compare=False)
 
@@ -53,12 +81,18 @@ class Scheduler:
     """Runs polls, each at its own interval and never beside itself.
 
     `max_concurrency`: polls under way at once. Those that are due wait in the order in which they
-    fell due, their patience added: after a pause the cheap ones come first.
+    fell due, their patience added: after a pause the cheap ones come first. `offset`: the part of
+    an interval, 0 to 1, at which the first poll has its turn; of schedulers side by side each has
+    another, or the first polls of all would come at once.
     """
 
-    def __init__(self, max_concurrency: int, observer: PollObserver) -> None:
+    def __init__(self, max_concurrency: int, observer: PollObserver, offset: float = 0.0) -> None:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._observer = observer
+        self._offset = offset
+        self._places: defaultdict[float, _Places] = defaultdict(_Places)
+        self._taken: dict[Key, tuple[float, int]] = {}
+        self._slowed = 0
         self._turns: dict[Key, _Turn] = {}
         self._queue: list[_Turn] = []
         self._ready: list[tuple[float, _Turn]] = []
@@ -85,14 +119,19 @@ class Scheduler:
     def add(self, poll: Poll, *, at_once: bool = False) -> None:
         """Run a poll from now on.
 
-        The first turn comes at a moment of the coming interval that depends on the key alone, so
-        that many polls added together are spread over it evenly, and one that is removed and added
-        again has its turn when it would have had it.
+        The first turn comes within an interval, at a moment at which few others have theirs: polls
+        of one interval are spread over it evenly, though many came and went. One that is removed
+        and added again may have its turn at another moment than before.
         """
         if not self._first_round_done:
             self._first_round.add(poll.key)
-        now = asyncio.get_running_loop().time()
-        self._push(poll, now if at_once else _next_turn(poll, now))
+        due = asyncio.get_running_loop().time()
+        if not at_once:
+            place = self._places[poll.interval].take()
+            self._taken[poll.key] = (poll.interval, place)
+            phase = _fraction(place, self._offset)
+            due = (math.ceil(due / poll.interval - phase) + phase) * poll.interval
+        self._push(poll, due)
 
     def remove(self, key: Key) -> None:
         """Do not run a poll any more; one that is under way comes to its end."""
@@ -100,6 +139,9 @@ class Scheduler:
         turn = self._turns.pop(key, None)
         if turn is not None:
             turn.cancelled = True
+        if key in self._taken:
+            interval, place = self._taken.pop(key)
+            self._places[interval].give_back(place)
 
     def hasten(self, key: Key) -> None:
         """A poll whose next turn is further away than its interval comes within that."""
@@ -107,7 +149,8 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         if turn is not None and not turn.is_running and turn.due > now + turn.poll.interval:
             turn.cancelled = True
-            self._push(turn.poll, _next_turn(turn.poll, now))
+            interval = turn.poll.interval
+            self._push(turn.poll, turn.due - (turn.due - now) // interval * interval)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._turns
@@ -190,18 +233,28 @@ class Scheduler:
                 missed = int(max(0.0, loop.time() - turn.due) / poll.interval)
                 if missed:
                     self._observer.polls_skipped(missed)
-                next_due = turn.due + (missed + 1) * poll.interval
-                self._push(poll, next_due if wait is None else max(next_due, turn.due + wait))
+                intervals = max(1, math.floor((wait or 0.0) / poll.interval + 1e-6))
+                ahead = max(missed + 1, self._first_step(turn, intervals))
+                self._push(poll, turn.due + ahead * poll.interval, intervals)
 
-    def _push(self, poll: Poll, due: float) -> None:
+    def _first_step(self, turn: _Turn, intervals: int) -> int:
+        """In how many intervals the next turn is, where from then on each is so many later.
+
+        Of polls that slow down together not all come together again: they are dealt out to the
+        intervals between two turns.
+        """
+        if intervals == turn.intervals:
+            return intervals
+        self._slowed += 1
+        return 1 + math.floor(_fraction(self._slowed) * intervals)
+
+    def _push(self, poll: Poll, due: float, intervals: int = 1) -> None:
         self._count += 1
-        turn = _Turn(due, self._count, poll)
+        turn = _Turn(due, self._count, poll, intervals)
         self._turns[poll.key] = turn
         heapq.heappush(self._queue, turn)
         self._changed.set()
 
 
-def _next_turn(poll: Poll, now: float) -> float:
-    """When a poll has its turn: at the same moment of each interval, others at others."""
-    phase = zlib.crc32("\0".join(poll.key).encode()) / 2**32
-    return (math.ceil(now / poll.interval - phase) + phase) * poll.interval
+def _fraction(number: int, offset: float = 0.0) -> float:
+    return (number * GOLDEN_RATIO + offset) % 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from exporter import config
@@ -74,6 +74,18 @@ class WatchedJob:
     rule: Rule
     group: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which jobs of an account are watched: those that a rule wants, and at most so many.
+
+    `owns`: whether a job, by its id, is left to this process.
+    """
+
+    rules: tuple[Rule, ...]
+    max_jobs: int
+    owns: Callable[[str], bool] = lambda _: True
 
 
 def watch(job: Job, rule: Rule) -> WatchedJob:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +29,7 @@ from exporter.failures import Failures
 from exporter.metric import Excluded
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
+from exporter.shard import WHOLE, Shard
 from exporter.state_file import Saved, StateFile
 from exporter.store import Store
 from exporter.supervision import supervised
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL = 1.0
 """Seconds between two renderings of a group of which a job has changed."""
+
+SHARD_PLACEHOLDER = "${shard}"
+"""In the path of the state file: the shard's number, so that all have one configuration."""
 
 STUCK_AFTER = 300.0
 """Seconds without a poll, while one is due, after which an account is taken to be stuck."""
@@ -80,6 +85,7 @@ class Service:
         telemetry: Telemetry,
         state_file: StateFile | None,
         now: Callable[[], float],
+        shard: Shard = WHOLE,
     ) -> None:
         self.telemetry = telemetry
         self.exposition = Exposition(collectors.tables())
@@ -88,6 +94,7 @@ class Service:
         self.store = Store(self.exposition, self._totals, self.failures)
         self._state_file = state_file
         self._now = now
+        self._shard = shard
         self._config: Config | None = None
         self._accounts: dict[str, _Polled] = {}
         self._is_running = False
@@ -121,7 +128,9 @@ class Service:
         before = self._config
         if before is not None and before.state_file != config.state_file:
             raise ConfigError(("state_file: another file needs a restart of the process",))
-        wanted = {each.name: _wanted(each, config.defaults) for each in config.accounts}
+        wanted = {
+            each.name: _wanted(each, config.defaults, self._shard) for each in config.accounts
+        }
         changed = [
             each
             for name, each in wanted.items()
@@ -154,15 +163,16 @@ class Service:
         """Poll an account as it is wanted now."""
         account, plan = wanted.account, wanted.plan
         before = self._accounts.get(account.name)
+        rate = account.requests_per_second / self._shard.count  # the others need theirs
         if before is None:
             observer = self.telemetry.for_account(account.name)
-            budget = Budget(account.requests_per_second, observer.throttled)
+            budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
             self.store.add_account(account.name, saved, plan.rules)
         else:
             await before.stop()
             observer, budget = before.observer, before.budget
-            budget.set_rate(account.requests_per_second)  # a pause that was asked for goes on
+            budget.set_rate(rate)  # a pause that was asked for goes on
             self.store.select_anew(account.name, plan.rules, plan.max_jobs, self._now())
         stack = AsyncExitStack()
         client = await _connect(stack, account, credential, budget, observer)
@@ -218,27 +228,32 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    config: Config, *, revision: str = "", now: Callable[[], float] = time.time
+    config: Config,
+    *,
+    revision: str = "",
+    shard: Shard = WHOLE,
+    now: Callable[[], float] = time.time,
 ) -> AsyncIterator[Service]:
     """Connect a configuration's accounts; nothing is polled yet.
 
     ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
     """
-    telemetry = Telemetry(revision)
+    telemetry = Telemetry(revision, shard)
     async with AsyncExitStack() as stack:
         state_file = None
         if config.state_file is not None:
-            state_file = StateFile(config.state_file, telemetry.state_file_works)
+            path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
+            state_file = StateFile(path, telemetry.state_file_works, shard)
             stack.push_async_callback(state_file.close)
-        service = Service(telemetry, state_file, now)
+        service = Service(telemetry, state_file, now, shard)
         stack.push_async_callback(service.close)
         await service.configure(config)
         yield service
 
 
-def _wanted(account: Account, defaults: Defaults) -> _Wanted:
+def _wanted(account: Account, defaults: Defaults, shard: Shard) -> _Wanted:
     try:
-        return _Wanted(account, _plan(account, defaults), secret.digest(account.auth))
+        return _Wanted(account, _plan(account, defaults, shard), secret.digest(account.auth))
     except ValueError as error:
         raise ConfigError((f"account {account.name}: {error}",)) from error
 
@@ -295,14 +310,16 @@ def _info_labels(config: Config) -> tuple[str, ...]:
     return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))
 
 
-def _plan(account: Account, defaults: Defaults) -> Plan:
+def _plan(account: Account, defaults: Defaults, shard: Shard) -> Plan:
     return Plan(
         account=account.name,
         rules=tuple(resolve(rule, defaults) for rule in account.jobs),
         discovery_interval=account.discovery_interval,
-        pool_nodes=account.pool_nodes,
+        # Nodes are the account's, not a job's: one shard reads them for all.
+        pool_nodes=account.pool_nodes and shard.index == 0,
         interval=defaults.interval,
         stale_after=defaults.stale_after,
         max_concurrency=account.max_concurrency,
         max_jobs=account.max_jobs,
+        shard=shard,
     )

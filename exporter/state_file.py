@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import math
@@ -23,13 +22,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from exporter.counters import Counters, Key
-from exporter.errors import ConfigError
 from exporter.failures import LATEST, JobFailure
+from exporter.file_lock import lock
+from exporter.resharding import reshard
+from exporter.shard import WHOLE, Shard
 
 log = logging.getLogger(__name__)
 
@@ -122,20 +122,23 @@ class Saved:
 class StateFile:
     """The file. `on_health`: told whether it works, at once and at each change."""
 
-    def __init__(self, path: Path, on_health: Callable[[bool], None]) -> None:
+    def __init__(self, path: Path, on_health: Callable[[bool], None], shard: Shard = WHOLE) -> None:
         """Open it, or make it. ConfigError where another process has it open.
 
+        Of what another shard wrote, jobs that are not this one's are forgotten.
         Where it cannot be used for any other reason that is logged, and it does nothing.
         """
         self._path = path
         self._on_health = on_health
-        self._lock = _lock(path)
+        self._lock = lock(path)
         self._connection: sqlite3.Connection | None = None
         self._queue: queue.SimpleQueue[tuple[Changes, Callable[[], None]] | None]
         self._queue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         try:
-            self._connection = _open(path)
+            connection = _open(path)
+            reshard(connection, shard)
+            self._connection = connection
         except (sqlite3.Error, OSError) as error:
             self._fail("cannot be used", error)
         self._on_health(self._connection is not None)
@@ -220,22 +223,6 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
     # The loop may have ended, and with it whatever would have been shown.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
-
-
-def _lock(path: Path) -> IO[str] | None:
-    """A lock that ends with the process, however that ends."""
-    try:
-        file = path.with_name(f"{path.name}.lock").open("a")
-    except OSError:
-        return None  # nothing can be written there: opening the file itself will say so
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(
-            (f"{path}: this state file is in use by another process: give each its own",)
-        ) from error
-    return file
 
 
 def _open(path: Path) -> sqlite3.Connection:

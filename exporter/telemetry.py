@@ -24,6 +24,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 import exporter
 from exporter.exposition import Format
+from exporter.shard import WHOLE, Shard
 
 K = TypeVar("K")
 C = TypeVar("C")
@@ -46,6 +47,16 @@ ROWS: tuple[Row, ...] = (
         "gauge",
         "What is running; always 1.",
         ("version", "revision", "python_version"),
+    ),
+    Row(
+        "azure_batch_exporter_shard",
+        "gauge",
+        "Which part of the jobs this process polls, counted from 0 (--shard).",
+    ),
+    Row(
+        "azure_batch_exporter_shards",
+        "gauge",
+        "Into how many parts the jobs are split; 1 where this process polls them all.",
     ),
     Row(
         "azure_batch_exporter_requests_total",
@@ -143,10 +154,10 @@ SERIES = Row(
 class Telemetry:
     """The exporter's own metrics.
 
-    `revision`: of the source that was built.
+    `revision`: of the source that was built. `shard`: what this process polls.
     """
 
-    def __init__(self, revision: str) -> None:
+    def __init__(self, revision: str, shard: Shard = WHOLE) -> None:
         # _created lines would double the series of counters, and no alert reads them.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
@@ -156,6 +167,8 @@ class Telemetry:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.gauge("azure_batch_exporter_state_file_works").set(math.nan)
+        self.gauge("azure_batch_exporter_shard").set(shard.index)
+        self.gauge("azure_batch_exporter_shards").set(shard.count)
         self.gauge("azure_batch_exporter_build_info").labels(
             exporter.__version__, revision, platform.python_version()
         ).set(1)

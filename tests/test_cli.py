@@ -134,6 +134,36 @@ async def test_check_accepts_and_refuses(
     assert one_job.requests == []
 
 
+async def test_a_shard_polls_its_part_and_says_which(
+    one_job: FakeBatch, write_config: Callable[..., str]
+) -> None:
+    flag = write_config(one_job.endpoint)
+    outputs = [(await finish("scrape", flag, f"--shard={index}/2"))[1] for index in (0, 1)]
+    jobs = ['azure_batch_jobs{account="myaccount",state="active"} 1\n' in out for out in outputs]
+    assert sorted(jobs) == [False, True]
+    assert ["azure_batch_pool_nodes{" in output for output in outputs] == [True, False]
+    for index, output in enumerate(outputs):
+        assert 'azure_batch_up{account="myaccount"} 1\n' in output
+        assert f"azure_batch_exporter_shard {index}.0\n" in output
+        assert "azure_batch_exporter_shards 2.0\n" in output
+
+
+@pytest.mark.parametrize("command", ["run", "scrape"])
+async def test_a_shard_that_cannot_be_is_wrong_usage(command: str) -> None:
+    status, _, errors = await finish(command, "--config.file=none", "--shard=2/2")
+    assert status == 2
+    assert errors.endswith(
+        "argument --shard: '2/2' is no shard: write I/N, this process's number, counted from 0,"
+        " and how many there are (at most 1000), as in 0/4\n"
+    )
+
+
+@pytest.mark.parametrize("command", [["demo"], ["check", "--config.file=none"]])
+async def test_only_what_polls_an_account_has_shards(command: list[str]) -> None:
+    status, _, errors = await finish(*command, "--shard=0/2")
+    assert (status, "unrecognized arguments: --shard=0/2" in errors) == (2, True)
+
+
 async def test_run_without_a_configuration_says_what_is_missing() -> None:
     status, _, errors = await finish("run")
     assert status == 2

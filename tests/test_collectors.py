@@ -22,7 +22,7 @@ from exporter.errors import (
 )
 from exporter.exposition import Exposition, Format
 from exporter.metric import Identity
-from exporter.selection import Rule, WatchedJob
+from exporter.selection import Rule, Scope, WatchedJob
 from tests.test_selection import NOW, rule
 from tools.sample_job import nodes_read
 
@@ -281,7 +281,7 @@ class JobsApi:
 
 
 async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
-    found = await jobs.read(api, rules, known or {}, NOW.timestamp(), 5000)
+    found = await jobs.read(api, Scope(rules, 5000), known or {}, NOW.timestamp())
     return [watched.job for watched in found.jobs]
 
 
@@ -336,9 +336,8 @@ def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> No
 
 async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:
     api = JobsApi(tuple(Job(job_id, state="active") for job_id in "edcba"))
-    found = await jobs.read(
-        api, (rule(id_regex=".*"),), {"e": Job("e"), "c": Job("c")}, NOW.timestamp(), 3
-    )
+    known = {"e": Job("e"), "c": Job("c")}
+    found = await jobs.read(api, Scope((rule(id_regex=".*"),), 3), known, NOW.timestamp())
     assert [watched.job.id for watched in found.jobs] == ["a", "c", "e"]
     assert found.dropped == 2
     shown = text("selected jobs", ACCOUNT, found)

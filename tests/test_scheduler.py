@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -35,7 +38,8 @@ class Log:
             self.starts.append((asyncio.get_running_loop().time(), key))
             self.under_way.add(key)
             self.most_under_way = max(self.most_under_way, len(self.under_way))
-            await asyncio.sleep(duration)
+            if duration:
+                await asyncio.sleep(duration)
             self.under_way.remove(key)
             return self.waits.pop(0) if self.waits else None
 
@@ -43,6 +47,32 @@ class Log:
 
     def times(self, key: Key) -> list[float]:
         return [time for time, started in self.starts if started == key]
+
+
+JOBS = 10_000
+COLLECTORS = ("task_counts", "preparation_release")
+MINUTE = 60.0
+
+
+def largest_second(log: Log, since: float, until: float) -> float:
+    """The most polls that started in any second, by how many do on average."""
+    times = sorted(time for time, _ in log.starts if since <= time < until)
+    first = most = 0
+    for last, time in enumerate(times):
+        while times[first] <= time - 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most / (len(times) / (until - since))
+
+
+def add_job(log: Log, scheduler: Scheduler, number: int) -> None:
+    for collector in COLLECTORS:
+        scheduler.add(log.poll((collector, f"job-{number}"), MINUTE))
+
+
+def remove_job(scheduler: Scheduler, number: int) -> None:
+    for collector in COLLECTORS:
+        scheduler.remove((collector, f"job-{number}"))
 
 
 def run_for(
@@ -73,15 +103,130 @@ def test_a_poll_runs_at_its_interval_without_drift() -> None:
     assert log.lags == [0.0] * 4
 
 
-def test_first_polls_are_spread_evenly_over_the_interval() -> None:
-    async def main(log: Log, scheduler: Scheduler) -> None:
-        for number in range(1000):
-            scheduler.add(log.poll(("task_counts", f"job-{number}"), 30.0))
+def test_polls_are_spread_evenly_from_the_first_second_on() -> None:
+    began_at = 17.3
 
-    log = run_for(29.999, main)
-    assert len(log.starts) == 1000
-    thirds = [sum(low <= time < low + 10 for time, _ in log.starts) for low in (0, 10, 20)]
-    assert all(280 < count < 390 for count in thirds), thirds
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        await asyncio.sleep(began_at)
+        for number in range(JOBS):
+            add_job(log, scheduler, number)
+
+    log = run_for(began_at + 2 * MINUTE, main)
+    for minute in (0.0, MINUTE):
+        since = began_at + minute
+        assert largest_second(log, since, since + MINUTE) < 1.02
+    turns = Counter(key for _, key in log.starts)
+    assert len(turns) == 2 * JOBS and set(turns.values()) == {2}
+
+
+def test_a_few_polls_are_spread_evenly_too() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        for number in range(7):
+            scheduler.add(log.poll((f"job-{number}",), 70.0))
+
+    times = sorted(time for time, _ in run_for(70.0, main).starts)
+    gaps = [later - before for before, later in pairwise((*times, times[0] + 70.0))]
+    assert min(gaps) > 5.0 and max(gaps) < 17.0, gaps
+
+
+def test_polls_stay_spread_evenly_while_jobs_come_and_go() -> None:
+    chance = Random(1)
+
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        alive = list(range(JOBS))
+        for number in alive:
+            add_job(log, scheduler, number)
+        for _ in range(12):
+            await asyncio.sleep(10.0)
+            chance.shuffle(alive)
+            for number in alive[: JOBS // 5]:
+                remove_job(scheduler, number)
+            newest = max(alive)
+            new = range(newest + 1, newest + 1 + JOBS // 5)
+            for number in new:
+                add_job(log, scheduler, number)
+            alive = [*alive[JOBS // 5 :], *new]
+
+    log = run_for(3 * MINUTE, main)
+    during = largest_second(log, 0.0, 2 * MINUTE)
+    after = largest_second(log, 2 * MINUTE + 1.0, 3 * MINUTE)
+    assert (during < 1.2, after < 1.02) == (True, True), (during, after)
+
+
+def test_polls_of_an_account_that_shrank_are_spread_evenly_enough() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        for number in range(JOBS):
+            add_job(log, scheduler, number)
+        await asyncio.sleep(MINUTE)
+        for number in Random(1).sample(range(JOBS), JOBS // 2):
+            remove_job(scheduler, number)
+
+    assert largest_second(run_for(2 * MINUTE, main), MINUTE, 2 * MINUTE) < 1.2
+
+
+class Quiet:
+    """Jobs of which nothing happens until a certain second; their polls are slowed down."""
+
+    def __init__(self, log: Log, scheduler: Scheduler) -> None:
+        self._log = log
+        self._scheduler = scheduler
+        self._until = dict.fromkeys(range(JOBS), 0.0)
+
+    def add(self, number: int) -> None:
+        for collector in COLLECTORS:
+            noted = self._log.poll((collector, f"job-{number}"), MINUTE)
+
+            async def run(noted: Poll = noted) -> float | None:
+                await noted.run()
+                is_quiet = asyncio.get_running_loop().time() < self._until[number]
+                return 2 * MINUTE if is_quiet else None
+
+            self._scheduler.add(replace(noted, run=run))
+
+    def turn(self, number: int, until: float) -> None:
+        """A job that is quiet wakes up, another is quiet from now on."""
+        self._until[number] = 0.0 if self._until[number] else until
+        if not self._until[number]:
+            for collector in COLLECTORS:
+                self._scheduler.hasten((collector, f"job-{number}"))
+
+
+def test_polls_that_slow_down_and_are_hastened_stay_spread_evenly() -> None:
+    async def main(log: Log, scheduler: Scheduler) -> None:
+        quiet, chance = Quiet(log, scheduler), Random(1)
+        for number in range(JOBS):
+            quiet.add(number)
+        for number in range(0, JOBS, 3):
+            quiet.turn(number, 4 * MINUTE)
+        await asyncio.sleep(2 * MINUTE)
+        for _ in range(12):
+            await asyncio.sleep(10.0)
+            for number in chance.sample(range(JOBS), 200):
+                quiet.turn(number, 4 * MINUTE)
+        for number in range(JOBS):  # all wake up at once
+            quiet.turn(number, 0.0)
+
+    log = run_for(5 * MINUTE, main)
+    spread = [largest_second(log, since, since + MINUTE) for since in range(0, 300, 60)]
+    assert spread[0] < 1.02 and max(spread[1:4]) < 1.2 and spread[4] < 1.02, spread
+
+
+def test_schedulers_side_by_side_do_not_begin_with_the_same_moment() -> None:
+    log = Log()
+
+    async def main() -> None:
+        schedulers = [Scheduler(4, log, number / 10) for number in range(10)]
+        for number, scheduler in enumerate(schedulers):
+            scheduler.add(log.poll((f"job-{number}",), 10.0))
+        running = [asyncio.create_task(scheduler.run()) for scheduler in schedulers]
+        await asyncio.sleep(10.0)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    virtual_time.run(main())
+    assert len(log.starts) == 10
+    assert largest_second(log, 0.0, 10.0) <= 2.0
 
 
 def test_a_poll_that_outlasts_its_interval_skips_turns_and_never_overlaps_with_itself() -> None:
@@ -181,12 +326,12 @@ def test_the_same_keys_give_the_same_timetable(count: int) -> None:
 
 def test_a_poll_may_say_when_its_next_turn_is() -> None:
     async def main(log: Log, scheduler: Scheduler) -> None:
-        log.waits = [None, 35.0, 60.0, 1.0, None]
+        log.waits = [None, 35.0, 35.0, 35.0, 60.0, 1.0, None]
         scheduler.add(log.poll(("a",), 10.0), at_once=True)
 
-    log = run_for(140.0, main)
-    # It is never sooner than the interval.
-    assert log.times(("a",)) == [0.0, 10.0, 45.0, 105.0, 115.0, 125.0, 135.0]
+    log = run_for(150.0, main)
+    # Whole intervals, never less than one. The first time it may be sooner than it asked for.
+    assert log.times(("a",)) == [0.0, 10.0, 30.0, 60.0, 90.0, 110.0, 120.0, 130.0, 140.0]
 
 
 def test_a_poll_that_waits_for_long_can_be_hastened() -> None:

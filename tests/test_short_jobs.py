@@ -10,25 +10,17 @@ import dataclasses
 import gc
 import re
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from random import Random
-from typing import Any, cast
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from yarl import URL
 
-from exporter import collectors
-from exporter.batch.budget import Budget
-from exporter.batch.client import BatchClient
-from exporter.batch.transport import Transport
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Exposition, Format
+from exporter.exposition import Format
 from exporter.failures import Failures
-from exporter.poller import AccountPoller, Plan
+from exporter.poller import Plan
 from exporter.selection import resolve
 from exporter.simulator import BatchError, Call, World, short_jobs
 from exporter.simulator.ledger import Event, JobCreated, RunCompleted, TaskCompleted
@@ -37,14 +29,10 @@ from exporter.simulator.paging import TokenMint
 from exporter.simulator.query import parameters_of
 from exporter.simulator.scale import SHORT_JOBS
 from exporter.simulator.wire import error_body
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.telemetry import Telemetry
-from exporter.totals import Totals
 from tests import virtual_time
+from tests.offline import ENDPOINT, START, Watch, now, watch
 from tests.truth import Series
 
-START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 JOBS = 20_000
 ALIVE = 500
 DISCOVERY, INTERVAL = 2.0, 6.0
@@ -106,25 +94,8 @@ MOST_PASSING = 5 * 2 * 2 * (2 * 2 + 1)
 """Of five groups, two pools and both kinds: two codes, now and ever, and one start."""
 
 
-@dataclass
-class _Response:
-    """What the client reads of an answer."""
-
-    status: int
-    body: str
-    reason: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def content(self) -> _Response:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self.body.encode()
-
-
-class Session:
-    """A client's session without a network: each request takes 20 ms of the world's time.
+class Account:
+    """Answers for a world, whose time goes on with each request.
 
     `first_looks`: ticks at which each thing was asked for first. `stopped`: time stands still.
     """
@@ -135,93 +106,37 @@ class Session:
         self.first_looks: dict[tuple[str, ...], int] = {}
         self.stopped = False
 
-    @asynccontextmanager
-    async def get(self, url: URL, **_: Any) -> AsyncIterator[_Response]:
-        await asyncio.sleep(0.02)
+    def answer(self, url: URL) -> tuple[int, bytes]:
         if not self.stopped:
             self._world.advance(now())
         path, _, query = url.raw_path_qs.partition("?")
         operation, ids = find_operation(path)
         self.first_looks.setdefault((operation, *ids), self._world.tick)
-        call = Call(operation, ids, "http://simulated", str(url), parameters_of(query))
+        call = Call(operation, ids, ENDPOINT, str(url), parameters_of(query))
         try:
-            yield _Response(200, self._operations.answer(call).body)
+            return 200, self._operations.answer(call).body.encode()
         except BatchError as error:
-            yield _Response(error.status, error_body(error, call.base, "-", self._world.tick))
+            return error.status, error_body(error, call.base, "-", self._world.tick).encode()
 
 
-class NoAuth:
-    """Nobody asks who we are."""
-
-    async def headers(self, *_: Any) -> dict[str, str]:
-        return {}
-
-    def forget(self, _: Mapping[str, str]) -> bool:
-        return False
-
-    async def close(self) -> None: ...
-
-
-def now() -> datetime:
-    """The world's time is the event loop's."""
-    return START + timedelta(seconds=asyncio.get_running_loop().time())
-
-
-@dataclass(frozen=True)
-class Watch:
-    """The parts of the program that poll one account and show what they find."""
-
-    exposition: Exposition
-    store: Store
-    poller: AccountPoller
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.poller.run())
-            while True:
-                self.store.flush()
-                await asyncio.sleep(1.0)
-
-
-def watch(session: Session) -> Watch:
-    """The parts as the program puts them together, for one account."""
-    telemetry = Telemetry("")
-    observer = telemetry.for_account("simulated")
-    exposition = Exposition(collectors.tables())
-    store = Store(exposition, Totals(exposition), Failures())
-
-    def seconds() -> float:
-        return now().timestamp()
-
-    transport = Transport(
-        session=cast(aiohttp.ClientSession, session),
-        auth=NoAuth(),
-        budget=Budget(2000.0, observer.throttled),
-        observer=observer,
-        request_timeout=10.0,
-        now=seconds,
-    )
-    client = BatchClient("http://simulated", "2024-07-01.20.0", transport)
-    rule = JobRule.model_validate(
-        {
-            "id_regex": "nf-(?P<pipeline>[a-z]+)-.*",
-            "group": "${pipeline}",
-            "completed_for": "1m",
-            "interval": f"{INTERVAL:.0f}s",
-        }
-    )
-    plan = Plan(
-        account="simulated",
-        rules=(resolve(rule, Defaults()),),
-        discovery_interval=DISCOVERY,
-        pool_nodes=True,
-        interval=INTERVAL,
-        stale_after=3,
-        max_concurrency=64,
-        max_jobs=5000,
-    )
-    store.add_account("simulated", Saved(), plan.rules)
-    return Watch(exposition, store, AccountPoller(plan, client, store, observer, seconds))
+RULE = JobRule.model_validate(
+    {
+        "id_regex": "nf-(?P<pipeline>[a-z]+)-.*",
+        "group": "${pipeline}",
+        "completed_for": "1m",
+        "interval": f"{INTERVAL:.0f}s",
+    }
+)
+PLAN = Plan(
+    account="simulated",
+    rules=(resolve(RULE, Defaults()),),
+    discovery_interval=DISCOVERY,
+    pool_nodes=True,
+    interval=INTERVAL,
+    stale_after=3,
+    max_concurrency=64,
+    max_jobs=5000,
+)
 
 
 def exposed(service: Watch) -> Series:
@@ -307,10 +222,10 @@ def expected(world: World, first_looks: Mapping[tuple[str, ...], int]) -> Series
     return {key: float(value) for key, value in series.items()}
 
 
-async def live(world: World) -> tuple[list[Look], Session]:
+async def live(world: World) -> tuple[list[Look], Account]:
     """Let the account live until all jobs have been; what was seen on the way and in the end."""
-    session = Session(world)
-    service = watch(session)
+    account = Account(world)
+    service = watch(account.answer, PLAN, 2000.0)
     polling = asyncio.create_task(service.run())
     looks: list[Look] = []
     before = world.jobs_made
@@ -318,13 +233,13 @@ async def live(world: World) -> tuple[list[Look], Session]:
         while world.jobs_made < before + jobs:  # noqa: ASYNC110 - the world has no events
             await asyncio.sleep(1.0)
         looks.append(Look(jobs, exposed(service), sizes(service)))
-    session.stopped = True
+    account.stopped = True
     # All is polled once more, and shown in full when the jobs were listed twice after.
     await asyncio.sleep(2 * (DISCOVERY + INTERVAL))
     looks.append(Look(JOBS, exposed(service), looks[-1].sizes))
     polling.cancel()
     await asyncio.gather(polling, return_exceptions=True)
-    return looks, session
+    return looks, account
 
 
 def test_the_series_are_those_of_five_groups_and_nothing_is_missed() -> None:
@@ -332,7 +247,7 @@ def test_the_series_are_those_of_five_groups_and_nothing_is_missed() -> None:
     # The ledger only grows: Python would look through it for garbage again and again.
     thresholds = gc.get_threshold()
     gc.set_threshold(1_000_000)
-    looks, session = virtual_time.run(live(world))
+    looks, account = virtual_time.run(live(world))
     gc.set_threshold(*thresholds)
     first, end = looks[0], looks[-1]
 
@@ -350,7 +265,7 @@ def test_the_series_are_those_of_five_groups_and_nothing_is_missed() -> None:
         values = {value for _, labels in look.shown for _, value in labels}
         assert [value for value in values if re.search(r"-\d", value)] == []  # no id of a job
 
-    truth = expected(world, session.first_looks)
+    truth = expected(world, account.first_looks)
     assert min(truth.values()) > 0
     wrong = {
         key: (end.shown.get(key), truth.get(key))

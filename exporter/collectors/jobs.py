@@ -11,7 +11,7 @@ from typing import Protocol
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.errors import JobGone, PollError
 from exporter.metric import Merge, Metric, Sample, present, state_set
-from exporter.selection import Rule, WatchedJob, listing_filter, needs_listing, select
+from exporter.selection import Scope, WatchedJob, listing_filter, needs_listing, select
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +47,19 @@ class Api(Protocol):
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]: ...
 
 
-async def read(
-    api: Api, rules: tuple[Rule, ...], known: Mapping[str, Job], now: float, max_jobs: int
-) -> SelectedJobs:
+async def read(api: Api, scope: Scope, known: Mapping[str, Job], now: float) -> SelectedJobs:
     """List the jobs that the rules may want, get those they name, and select.
 
     `known`: jobs of the last round by id in lower case; past `max_jobs` they have precedence. A
     named job that cannot be read stays as it was known: its trouble is not the other jobs'.
     """
     found: dict[str, Job] = {}
+    rules = scope.rules
     if needs_listing(rules):
         async for page in api.list_jobs(listing_filter(rules, now)):
-            found.update((job.id.lower(), job) for job in page)
+            found.update((job.id.lower(), job) for job in page if scope.owns(job.id))
     for job_id in (rule.id for rule in rules if rule.id is not None):
-        if job_id.lower() in found:
+        if job_id.lower() in found or not scope.owns(job_id):
             continue
         try:
             job = await api.get_job(job_id)
@@ -72,7 +71,7 @@ async def read(
             log.warning("job could not be read: %s", error, extra={"job_id": job_id})
             job = known.get(job_id.lower()) or Job(id=job_id)
         found[job.id.lower()] = job
-    return _limited(select(rules, found.values(), now), known, max_jobs)
+    return _limited(select(rules, found.values(), now), known, scope.max_jobs)
 
 
 def _limited(

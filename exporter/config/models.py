@@ -51,27 +51,34 @@ class Account(Model):
     requests_per_second: float = Field(
         default=20.0,
         gt=0,
-        le=1000,
+        le=100_000,
         strict=False,
-        description="Ceiling for this account, all collectors together.",
+        description="Ceiling for this account, all collectors together; each of N shards"
+        " (`--shard`) takes an N-th of it.",
     )
     max_concurrency: int = Field(
-        default=16, ge=1, le=256, description="Polls of this account under way at once."
+        default=16,
+        ge=1,
+        le=256,
+        description="Polls of this account under way at once, in each shard.",
     )
     discovery_interval: Interval = duration_field("60s", "Time between two listings of the jobs.")
     max_jobs: int = Field(
         default=5000,
         ge=1,
-        description="Most jobs that are watched. Past it the rest is left out, counted in"
-        " `azure_batch_jobs_dropped`, and said once; jobs that are watched already stay.",
+        description="Most jobs that are watched, by each shard. Past it the rest is left out,"
+        " counted in `azure_batch_jobs_dropped`, and said once; jobs that are watched already"
+        " stay.",
     )
     max_series: int = Field(
         default=500_000,
         ge=1000,
-        description="Most series of this account. What would go past it is left out, counted in"
-        " `azure_batch_exporter_series_dropped_total`, and said once.",
+        description="Most series of this account, in each shard. What would go past it is left"
+        " out, counted in `azure_batch_exporter_series_dropped_total`, and said once.",
     )
-    pool_nodes: bool = Field(default=True, description="Read node counts by pool and state.")
+    pool_nodes: bool = Field(
+        default=True, description="Read node counts by pool and state; shard 0 does it for all."
+    )
     jobs: Annotated[tuple[JobRule, ...], BeforeValidator(as_tuple)] = Field(
         default=(JobRule(id_regex=".*"),),
         description="Rules: which jobs are watched. The first that matches a job applies.",
@@ -108,7 +115,8 @@ class Config(Model):
         default=None,
         strict=False,
         description="File (SQLite) in which counters are kept, so that they go on where they"
-        " stopped when the process restarts.",
+        " stopped when the process restarts. `${shard}` in the path is the number of the shard"
+        " (`--shard`): each needs its own.",
     )
     accounts: Annotated[tuple[Account, ...], BeforeValidator(as_tuple)] = Field(
         min_length=1, description="The Batch accounts to poll."

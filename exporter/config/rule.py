@@ -34,7 +34,8 @@ class Defaults(Model):
     idle_interval: Duration = duration_field(
         "2m",
         "Time between two polls of a job of which nothing waited, ran or changed for as long as"
-        " this, or that is completed. `0s`, and whatever is below `interval`: as often as others.",
+        " this, or that is completed. It counts as whole intervals. `0s`, and whatever is below"
+        " `interval`: as often as others.",
     )
     stale_after: int = Field(
         default=3,

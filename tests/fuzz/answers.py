@@ -22,7 +22,7 @@ from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.config import Defaults, JobRule
 from exporter.exposition import Exposition, Format
 from exporter.failures import Failures
-from exporter.selection import WATCHED_TASKS, resolve
+from exporter.selection import WATCHED_TASKS, Scope, resolve
 from exporter.state_file import _SCHEMA, Changes, Saved, _load, _write
 from exporter.store import Store
 from exporter.totals import Totals
@@ -107,7 +107,8 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
 
 def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:
     any_state = replace(rule, states=None)
-    selected = _result(jobs.read(cast("Any", _Api(models.Page(found))), (any_state,), {}, now, 50))
+    api = cast("Any", _Api(models.Page(found)))
+    selected = _result(jobs.read(api, Scope((any_state,), 50), {}, now))
     store.select(ACCOUNT, selected, now, now)
 
 
