@@ -1,0 +1,1 @@
+"""What this program costs, against what one would use in its place: `make bench`."""
