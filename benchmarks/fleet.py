@@ -238,7 +238,7 @@ async def measure(jobs: int, shard: Shard, interval: float, given: Mapping[str, 
     )
     service = watch(account.answer, plan, budget, cast(AccountTelemetry, observer))
     polling = asyncio.create_task(service.run())
-    while not service.store.jobs(ACCOUNT):  # noqa: ASYNC110 - nothing tells
+    while not service.store.jobs(ACCOUNT):
         await asyncio.sleep(1.0)
     await asyncio.sleep(interval + 1.0)
     began, spent = asyncio.get_running_loop().time(), time.process_time()

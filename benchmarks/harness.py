@@ -39,6 +39,7 @@ class Process:
     """A module of ours as a process that answers each line with a line of JSON."""
 
     def __init__(self, module: str, *arguments: str, python: str = PYTHON) -> None:
+        self._name = module
         self._process = subprocess.Popen(
             [python, "-m", module, *arguments],
             cwd=ROOT,
@@ -69,7 +70,7 @@ class Process:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._process.args} ended with {self._process.wait()}")
+            raise SystemExit(f"{self._name} ended with {self._process.wait()}")
         return dict(json.loads(line))
 
     def __enter__(self) -> Process:

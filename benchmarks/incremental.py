@@ -23,6 +23,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.harness import ROOT, environment
 from exporter import collectors
 from exporter.batch import transport as transport_module
 from exporter.batch.auth import SharedKeyAuth
@@ -63,16 +64,19 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--small", action="store_true", help="a twentieth of the records")
     parser.add_argument("--serve", choices=WORLDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # tasks that fail are told there
     if options.serve:
         asyncio.run(simulate(options.serve, options.records))
         return
-    print(f"{options.records} records, about 1 % of which change from poll to poll\n")
+    records = options.records // 20 if options.small else options.records
+    print(f"{records} records, about 1 % of which change from poll to poll\n")
     print("| collector | a poll | CPU ms | bytes read | records read |\n|---|---|---|---|---|")
     for collector in WORLDS:
-        asyncio.run(measure(collector, options.records))
+        asyncio.run(measure(collector, records))
+    print(flush=True)
 
 
 async def simulate(collector: str, records: int) -> None:
@@ -124,7 +128,12 @@ class Exporter:
 async def measure(collector: str, records: int) -> None:
     """Poll the job in both ways and print what each cost."""
     server = subprocess.Popen(
-        [sys.executable, __file__, f"--serve={collector}", f"--records={records}"],
+        [
+            *(sys.executable, "-m", "benchmarks.incremental"),
+            *(f"--serve={collector}", f"--records={records}"),
+        ],
+        cwd=ROOT,
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

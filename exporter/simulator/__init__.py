@@ -17,7 +17,7 @@ from exporter.simulator.faults import (
 from exporter.simulator.identity import Identity, serve_identity
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
-from exporter.simulator.scale import many_records, many_tasks, short_jobs
+from exporter.simulator.scale import many_jobs, many_records, many_tasks, short_jobs
 from exporter.simulator.scenarios import SCENARIOS, Scenario
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
 from exporter.simulator.world import World
@@ -44,6 +44,7 @@ __all__ = [
     "build_app",
     "fault_routes",
     "make_account",
+    "many_jobs",
     "many_records",
     "many_tasks",
     "serve",

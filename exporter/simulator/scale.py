@@ -37,6 +37,18 @@ MANY_RECORDS = replace(
     preparation_median=20.0,
 )
 
+MANY_JOBS = replace(
+    _ONE_JOB,
+    name="many-jobs",
+    summary="Very many jobs on one pool, of which each has a task running or waiting.",
+    warm_up=60.0,
+    preparation_share=1.0,
+    release_share=1.0,
+    required_slots=((1, 1.0),),
+    slots_per_node=(16,),
+    task_median=60.0,
+)
+
 MANY_TASKS = replace(
     _ONE_JOB,
     name="many-tasks",
@@ -71,6 +83,7 @@ SHORT_JOBS = Scenario(
 def many_records(
     records: int = 100_000,
     *,
+    jobs: int = 1,
     changed_per_minute: float = 0.01,
     ends_after: float | None = None,
     scenario: Scenario = MANY_RECORDS,
@@ -82,9 +95,14 @@ def many_records(
 
     The records came evenly over the warm-up. From `start` on this share of them is prepared
     again each minute; `ends_after` so many seconds the job ends and is released everywhere.
+    With several `jobs` each of them has a record for every one of the nodes.
     """
     found = partial(
-        _found_records, records=records, share=changed_per_minute, ends_after=ends_after
+        _found_records,
+        records=records,
+        jobs=jobs,
+        share=changed_per_minute,
+        ends_after=ends_after,
     )
     return World(scenario, seed=seed, jobs=0, nodes=0, start=start, ledger=ledger, found=found)
 
@@ -112,6 +130,24 @@ def many_tasks(
     return World(scenario, seed=seed, jobs=0, nodes=0, start=start, ledger=ledger, found=found)
 
 
+def many_jobs(
+    jobs: int = 10_000,
+    *,
+    tasks: int = 10,
+    scenario: Scenario = MANY_JOBS,
+    seed: int = 1,
+    start: datetime = DEFAULT_START,
+    ledger: bool = False,
+) -> World:
+    """A world with so many jobs that never end, each of so many tasks; ids are `job-<number>`.
+
+    About one task of each runs at any time, until there are none left: after as many minutes or
+    so. Where jobs are prepared, that is on the few nodes that their tasks come to.
+    """
+    found = partial(_found_jobs, jobs=jobs, tasks=tasks)
+    return World(scenario, seed=seed, jobs=0, nodes=0, start=start, ledger=ledger, found=found)
+
+
 def short_jobs(
     alive: int = 200,
     *,
@@ -127,8 +163,8 @@ def short_jobs(
     return World(scenario, seed=seed, jobs=alive, nodes=16, start=start, ledger=ledger)
 
 
-def _found_job(state: State, pool: Pool) -> Job:
-    name = JobName("large-1", "Large", "task")
+def _found_job(state: State, pool: Pool, number: int = 1, prefix: str = "large") -> Job:
+    name = JobName(f"{prefix}-{number}", prefix.title(), "task")
     return job_life.new_job(state, name, pool, auto_pool=False)
 
 
@@ -136,24 +172,29 @@ def _found_pool(state: State) -> Pool:
     return node_life.new_pool(state, pool_id="large", nodes=0, auto_pool=False, auto_scale=False)
 
 
-def _found_records(state: State, *, records: int, share: float, ends_after: float | None) -> None:
+def _found_records(
+    state: State, *, records: int, jobs: int, share: float, ends_after: float | None
+) -> None:
     pool = _found_pool(state)
-    job = _found_job(state, pool)
-    job.tasks_to_come = 1  # lest it ends for want of tasks
+    found = [_found_job(state, pool, number) for number in range(1, jobs + 1)]
+    for job in found:
+        job.tasks_to_come = 1  # lest it ends for want of tasks
     before = int(state.scenario.warm_up * SECOND)
     # The last has time enough to be prepared before the start.
     for number in range(records):
         delay = int(before * 0.99 * number / records)
-        state.agenda.after(delay, _prepare_another, state, job)
-    per_second = records * share / 60.0
-    state.agenda.after(before + SECOND, _prepare_again, state, job, [], per_second, 0.0)
-    if ends_after is not None:
-        state.agenda.after(before + int(ends_after * SECOND), job_life.end_by_user, state, job)
+        state.agenda.after(delay, _prepare_another, state, found)
+    for job in found:
+        per_second = records * share / 60.0
+        state.agenda.after(before + SECOND, _prepare_again, state, job, [], per_second, 0.0)
+        if ends_after is not None:
+            state.agenda.after(before + int(ends_after * SECOND), job_life.end_by_user, state, job)
 
 
-def _prepare_another(state: State, job: Job) -> None:
-    node = node_life.add_ready_node(state, job.pool)
-    preparation.prepare_node(state, job, node)
+def _prepare_another(state: State, jobs: list[Job]) -> None:
+    node = node_life.add_ready_node(state, jobs[0].pool)
+    for job in jobs:
+        preparation.prepare_node(state, job, node)
 
 
 def _prepare_again(
@@ -171,15 +212,27 @@ def _prepare_again(
     state.agenda.after(SECOND, _prepare_again, state, job, records, per_second, due % 1.0)
 
 
+def _found_jobs(state: State, *, jobs: int, tasks: int) -> None:
+    pool = _found_pool(state)
+    for _ in range(ceil(jobs / pool.slots_per_node)):
+        node_life.add_ready_node(state, pool)
+    found = [_found_job(state, pool, number, "job") for number in range(1, jobs + 1)]
+    for job in found:
+        job.tasks_to_come = 1  # lest it ends with its last task
+    state.agenda.after(0, _submit, state, found, tasks)
+
+
 def _found_tasks(state: State, *, tasks: int, nodes: int) -> None:
     pool = _found_pool(state)
     for _ in range(nodes):
         node_life.add_ready_node(state, pool)
     job = _found_job(state, pool)
     job.on_all_tasks_complete = "terminatejob"
-    state.agenda.after(0, _submit, state, job, tasks)
+    state.agenda.after(0, _submit, state, [job], tasks)
 
 
-def _submit(state: State, job: Job, tasks: int) -> None:
-    task_life.add_tasks(state, job, [f"task-{number:06d}" for number in range(1, tasks + 1)])
-    join_round(job)
+def _submit(state: State, jobs: list[Job], tasks: int) -> None:
+    ids = [f"task-{number:06d}" for number in range(1, tasks + 1)]
+    for job in jobs:
+        task_life.add_tasks(state, job, ids)
+        join_round(job)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from exporter.simulator import World, many_records, many_tasks, short_jobs, ticks
+from exporter.simulator import World, many_jobs, many_records, many_tasks, short_jobs, ticks
 from exporter.simulator.ledger import (
     JobCreated,
     JobGone,
@@ -76,6 +76,38 @@ async def test_a_job_of_many_records_ends_when_told_to() -> None:
     assert {run.result for run in releases} == {"success", "failure"}
 
 
+def test_several_jobs_share_their_many_nodes() -> None:
+    world = many_records(200, jobs=5, changed_per_minute=0.1, ledger=True)
+    assert len(world.jobs) == 5
+    nodes = set(world.pools["large"].nodes)
+    assert len(nodes) == 200
+    assert all(set(job.records) == nodes for job in world.jobs.values())
+    began = world.tick
+    world.advance(world.now + timedelta(minutes=2))
+    again = Counter(run.job_id for run in world.ledger.of(RunCompleted, since_tick=began))
+    assert again.keys() == world.jobs.keys()
+    assert 100 < again.total() < 300
+
+
+def test_many_jobs_run_about_a_task_each_for_as_many_minutes_as_they_have_tasks() -> None:
+    world = many_jobs(320, tasks=5, ledger=True)
+    assert set(world.jobs) == {f"job-{number}" for number in range(1, 321)}
+    for _ in range(3):
+        counts = [job.task_counts for job in world.jobs.values()]
+        assert sum(count.running for count in counts) == 320
+        assert all(count.active or count.running for count in counts)
+        before = sum(count.completed for count in counts)
+        world.advance(world.now + timedelta(minutes=1))
+        after = sum(job.task_counts.completed for job in world.jobs.values())
+        assert after - before == pytest.approx(270, abs=60)
+    check_counts(world)
+    for check in CHECKS:
+        check(world)
+    world.advance(world.now + timedelta(hours=1))
+    assert {job.state for job in world.jobs.values()} == {"active"}
+    assert all(job.task_counts.completed == 5 for job in world.jobs.values())
+
+
 async def test_of_many_tasks_a_few_change_each_minute() -> None:
     world = many_tasks(5000, changed_per_minute=0.04, done=0.4, ledger=True)
     (job,) = world.jobs.values()
@@ -130,7 +162,13 @@ def test_short_jobs_come_and_go_in_families() -> None:
 
 
 def test_they_are_the_same_for_a_seed() -> None:
-    for build in (lambda: many_records(500), lambda: many_tasks(500), lambda: short_jobs(20)):
+    for build in (
+        lambda: many_records(500),
+        lambda: many_records(50, jobs=5),
+        lambda: many_jobs(50),
+        lambda: many_tasks(500),
+        lambda: short_jobs(20),
+    ):
         first, second = build(), build()
         first.advance(first.now + timedelta(seconds=90))
         for _ in range(90):
