@@ -124,6 +124,13 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_of_all() -> float:
+    """Seconds of CPU that all processes of the machine have used, and its host has kept."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _waiting, *others = map(int, fields)
+    return (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
+
+
 def median(figures: Iterable[float]) -> float:
     """The middle one; nan where there is none."""
     given = list(figures)

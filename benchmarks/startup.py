@@ -2,13 +2,14 @@
 
 That is a process which imports Microsoft's client and prometheus_client, and serves /metrics
 without a poll. Ours is whole: `run` with an account that it begins to poll. Both are started in
-turns; this is real time, for that is what is waited.
+turns. What is waited is real time; CPU time beside it says whether the machine was idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import tempfile
@@ -16,11 +17,13 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.harness import (
     PYTHON,
     ROOT,
     Process,
+    cpu_of,
     environment,
     head,
     median,
@@ -44,8 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     rounds = 3 if options.small else options.rounds
     # What Python compiles is there from then on, in an installation as well.
-    taken: dict[str, list[float]] = {}
-    memory: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[Start]] = {}
     with (
         Process("benchmarks.simulator", "steady", "--speed=1") as world,
         tempfile.TemporaryDirectory() as folder,
@@ -56,26 +58,31 @@ def main() -> None:
             for name, command, path in commands(world.ready, config):
                 port = free_port()
                 given = [each.replace("PORT", str(port)) for each in command]
-                seconds, found = first_answer(given, f"http://127.0.0.1:{port}{path}", world.ready)
+                start = first_answer(given, f"http://127.0.0.1:{port}{path}", world.ready)
                 if number:  # the first fills the caches
-                    taken.setdefault(name, []).append(seconds)
-                    memory.setdefault(name, []).append(found)
+                    found.setdefault(name, []).append(start)
             for name, given in (
                 ("--version", [PYTHON, "-m", "exporter", "--version"]),
                 ("Python alone", [PYTHON, "-c", "pass"]),
             ):
-                seconds = whole(given)
+                start = whole(given)
                 if number:
-                    taken.setdefault(name, []).append(seconds)
-    head("started", "ms to the first answer, or the end", "MB when idle", "MB at most")
-    for name, times in taken.items():
-        found_memory = memory.get(name, [])
-        idle, most = (
-            f"{median(each[which] for each in found_memory):.0f}" if found_memory else ""
-            for which in (0, 1)
-        )
-        row(name, f"{median(times) * 1000:.0f}", idle, most)
+                    found.setdefault(name, []).append(start)
+    head("started", "ms to the first answer, or the end", "of it CPU", "MB when idle", "MB at most")
+    for name, starts in found.items():
+        seconds, cpu, idle, most = (median(column) for column in zip(*starts, strict=True))
+        memory = (f"{idle:.0f}", f"{most:.0f}") if most else ("", "")
+        row(name, f"{seconds * 1000:.0f}", f"{cpu * 1000:.0f}", *memory)
     print(flush=True)
+
+
+class Start(NamedTuple):
+    """Seconds to the first answer, real and of CPU; MB when idle and at most."""
+
+    seconds: float
+    cpu: float
+    idle: float = 0.0
+    most: float = 0.0
 
 
 def commands(account: Mapping[str, str], config: Path) -> list[tuple[str, list[str], str]]:
@@ -112,10 +119,8 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def first_answer(
-    command: list[str], url: str, account: Mapping[str, str]
-) -> tuple[float, tuple[float, float]]:
-    """Seconds until the URL answers, and the memory of the process a while after that."""
+def first_answer(command: list[str], url: str, account: Mapping[str, str]) -> Start:
+    """What it takes until the URL answers, and the memory of the process a while after that."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -129,9 +134,9 @@ def first_answer(
             assert process.poll() is None, f"{command} ended with {process.returncode}"
             assert time.perf_counter() - started < DEADLINE, f"{command} does not answer"
             time.sleep(0.002)
-        taken = time.perf_counter() - started
+        taken, cpu = time.perf_counter() - started, cpu_of(process.pid)
         time.sleep(IDLE)
-        return taken, resident(process.pid)
+        return Start(taken, cpu, *resident(process.pid))
     finally:
         process.terminate()
         process.wait()
@@ -146,11 +151,13 @@ def answers(url: str) -> bool:
         return False
 
 
-def whole(command: list[str]) -> float:
-    """Seconds that a command takes."""
-    started = time.perf_counter()
+def whole(command: list[str]) -> Start:
+    """What a command takes to its end."""
+    started, before = time.perf_counter(), os.times()
     subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - started
+    taken, after = time.perf_counter() - started, os.times()
+    first, last = (times.children_user + times.children_system for times in (before, after))
+    return Start(taken, last - first)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from benchmarks.harness import (
     ROOT,
     Process,
     cpu_of,
+    cpu_of_all,
     environment,
     head,
     median,
@@ -130,12 +131,12 @@ def watch(pid: int, url: str, world: Process, lags: Path, seconds: float) -> Non
     took = [scrape(url)[0]]
     world.ask("requests")
     seconds_before = len(lags.read_text().splitlines())
-    started, spent = time.monotonic(), cpu_of(pid)
+    started, spent, of_all = time.monotonic(), cpu_of(pid), cpu_of_all()
     while time.monotonic() - started < seconds:
         time.sleep(min(SCRAPE_INTERVAL, max(0.0, started + seconds - time.monotonic())))
         taken_by_scrape, text = scrape(url)
         took.append(taken_by_scrape)
-    spent = cpu_of(pid) - spent
+    spent, of_all = cpu_of(pid) - spent, cpu_of_all() - of_all
     taken = time.monotonic() - started
     asked = world.ask("requests")
     late = [float(line) for line in lags.read_text().splitlines()[seconds_before:]]
@@ -155,6 +156,8 @@ def watch(pid: int, url: str, world: Process, lags: Path, seconds: float) -> Non
     row("longest scrape, s", f"{max(took):.2f}", "")
     row("MB resident, now and at most", f"{idle:.0f}, {most:.0f}", "")
     row("the simulated account's CPU, of one core", f"{asked['spent'] / taken:.0%}", "")
+    others = max(0.0, of_all - spent - asked["spent"])
+    row("all others on this machine, which should be idle", f"{others / taken:.0%}", "0 %")
     print(flush=True)
 
 
