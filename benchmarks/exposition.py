@@ -27,7 +27,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--small", action="store_true", help="a tenth of the series, three rounds")
     options = parser.parse_args()
+    if options.small:
+        options.series, options.rounds = 10_000, 3
 
     exposition, jobs = shown(options.series)
     registry = gauges(jobs)

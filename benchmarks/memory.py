@@ -51,7 +51,10 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=100_000)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--small", action="store_true", help="a tenth of both")
     options = parser.parse_args()
+    if options.small:
+        options.series, options.records = 10_000, 100_000
     size = {"gauges": options.series, "jobs": options.series}
     if options.measure:
         way = options.measure

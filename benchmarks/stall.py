@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", choices=("gauges", "exporter"), help=argparse.SUPPRESS)
     parser.add_argument("--scrape", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--small", action="store_true", help="a tenth of the series, one round")
     options = parser.parse_args()
+    if options.small:
+        options.series, options.rounds = 10_000, 1
     jobs = -(-options.series // SERIES_OF_A_JOB)
     if options.serve:
         asyncio.run(serve(options.serve, jobs))
