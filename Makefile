@@ -64,7 +64,7 @@ docs-check: $(VENV) ## check that docs/ is what the code generates
 	@$(BIN)/python -m tools.gen_docs --check
 
 # What they compare with is Microsoft's client, in the environment that tests run it in, too.
-BENCHMARKS := exposition memory stall collection incremental startup ten_thousand fleet
+BENCHMARKS := exposition memory stall million collection incremental startup ten_thousand fleet
 .PHONY: bench
 bench: $(VENV) ## run the benchmarks, for some 20 minutes; ARGS=--small for a quick try of all
 	@$(BIN)/python tools/install_test_tools.py

@@ -58,16 +58,11 @@ class _Family:
             self._apart = [text[start:end] for start, end in pairwise(self._ends)]
         return self._apart
 
-    def put(self, index: int, lines: bytes) -> bool:
-        """Replace the lines of one; gives whether they are others."""
+    def of(self, index: int) -> bytes:
+        """The lines of one."""
         if self._apart is not None:
-            before = self._apart[index]
-        else:
-            before = self._piece.text[self._ends[index] : self._ends[index + 1]]
-        if lines == before:
-            return False
-        self.apart()[index] = lines
-        return True
+            return self._apart[index]
+        return self._piece.text[self._ends[index] : self._ends[index + 1]]
 
     def joined(self) -> Piece:
         """The lines of all."""
@@ -140,7 +135,8 @@ class Blocks:
         place.series[index] = series
         changed = False
         for family, text in zip(place.families, lines, strict=True):
-            if family.put(index, text):
+            if text != family.of(index):
+                family.apart()[index] = text
                 changed = True
         return changed, more
 

@@ -10,7 +10,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 Key = tuple[str, ...]
@@ -66,15 +66,15 @@ class _Places:
         heapq.heappush(self._free, place)
 
 
-@dataclass(order=True)
+@dataclass(slots=True)
 class _Turn:
     due: float
     number: int
-    poll: Poll = field(compare=False)
-    intervals: int = field(default=1, compare=False)
+    poll: Poll
+    intervals: int = 1
     """From one turn to the next; more than one where the poll asked for it."""
-    cancelled: bool = field(default=False, compare=False)
-    is_running: bool = field(default=False, compare=False)
+    cancelled: bool = False
+    is_running: bool = False
 
 
 class Scheduler:
@@ -94,10 +94,10 @@ class Scheduler:
         self._taken: dict[Key, tuple[float, int]] = {}
         self._slowed = 0
         self._turns: dict[Key, _Turn] = {}
-        self._queue: list[_Turn] = []
-        self._ready: list[tuple[float, _Turn]] = []
+        self._queue: list[tuple[float, int, _Turn]] = []
+        self._ready: list[tuple[float, int, _Turn]] = []
         self._count = 0
-        self._changed = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._began_at = 0.0
         self._first_round: set[Key] = set()
@@ -107,8 +107,8 @@ class Scheduler:
     def stuck_for(self) -> float:
         """Seconds for which a poll has been due and none has begun."""
         now = asyncio.get_running_loop().time()
-        due = [turn.due for _, turn in self._ready if not turn.cancelled]
-        due += [turn.due for turn in self._queue[:1]]
+        due = [turn.due for _, _, turn in self._ready if not turn.cancelled]
+        due += [due for due, _, _ in self._queue[:1]]
         return max(0.0, now - max(min(due, default=now), self._began_at))
 
     @property
@@ -199,20 +199,25 @@ class Scheduler:
     async def _next_due(self) -> _Turn:
         loop = asyncio.get_running_loop()
         while True:
-            while self._queue and (self._queue[0].cancelled or self._queue[0].due <= loop.time()):
-                turn = heapq.heappop(self._queue)
-                heapq.heappush(self._ready, (turn.due + turn.poll.patience, turn))
+            while self._queue and (self._queue[0][2].cancelled or self._queue[0][0] <= loop.time()):
+                due, number, turn = heapq.heappop(self._queue)
+                heapq.heappush(self._ready, (due + turn.poll.patience, number, turn))
             while self._ready:
-                _, turn = heapq.heappop(self._ready)
+                _, _, turn = heapq.heappop(self._ready)
                 if not turn.cancelled:
                     return turn
-            self._changed.clear()
-            deadline = self._queue[0].due if self._queue else None
+            self._waiting = loop.create_future()
+            timer = loop.call_at(self._queue[0][0], self._wake) if self._queue else None
             try:
-                async with asyncio.timeout_at(deadline):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+                await self._waiting
+            finally:
+                self._waiting = None
+                if timer is not None:
+                    timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def _take(self, turn: _Turn) -> None:
         loop = asyncio.get_running_loop()
@@ -252,8 +257,9 @@ class Scheduler:
         self._count += 1
         turn = _Turn(due, self._count, poll, intervals)
         self._turns[poll.key] = turn
-        heapq.heappush(self._queue, turn)
-        self._changed.set()
+        heapq.heappush(self._queue, (due, self._count, turn))
+        if self._queue[0][2] is turn:
+            self._wake()  # it is the next, and sooner than what is waited for
 
 
 def _fraction(number: int, offset: float = 0.0) -> float:

@@ -294,7 +294,10 @@ class AccountTelemetry:
         self._saved = telemetry.counter("azure_batch_exporter_polls_saved_total")
         for reason in ("idle", "settled"):
             self.polls_saved(0, reason)
-        self._corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
+        corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
+        self._corrections: _Children[str, Counter] = _Children(
+            lambda collector: corrections.labels(account, collector)
+        )
         telemetry.series_dropped(account, 0)
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
 
@@ -329,7 +332,7 @@ class AccountTelemetry:
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing made so many corrections."""
-        self._corrections.labels(self._account, collector).inc(records)
+        self._corrections[collector].inc(records)
 
     def poll_done(self, collector: str, seconds: float) -> None:
         """A poll ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
@@ -43,8 +44,8 @@ class BatchClient:
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
-        client = BatchClient(self._endpoint, self._api_version, self._transport, deadline)
-        client._refused_filters = self._refused_filters
+        client = copy.copy(self)  # with each poll, so nothing is worked out again
+        vars(client)["_until"] = deadline
         return client
 
     @property
