@@ -70,7 +70,7 @@ def config_of(account: Mapping[str, str], collector: str, interval: int) -> Conf
                         "endpoint": account["endpoint"],
                         "api_version": API_VERSION,
                         "auth": {"method": "shared_key", "key_env": KEY_VARIABLE},
-                        "requests_per_second": 1000,
+                        "requests_per_second": 100_000,
                         "max_concurrency": CONCURRENCY,
                         "request_timeout": "60s",
                         "discovery_interval": f"{max(interval, 60)}s",
