@@ -151,21 +151,25 @@ class Seen:
         nothing.
         """
         news: list[News] = []
+        pool_id: str | None = None
+        runs: dict[str, int] = {}
+        known: Mapping[str, int] = {}
         # There may be a hundred thousand, nearly all of which are as they were.
         for record in page:
             info = info_of(record)
             if info is None:
                 continue
-            pool_id, node_id = record.pool_id or "", record.node_id or ""
+            if pool_id is None or record.pool_id != pool_id:
+                pool_id = record.pool_id or ""
+                runs = self.runs.setdefault(pool_id, {})
+                known = self._latest.get(pool_id, {})
+            node_id = record.node_id or ""
             run = pack_given(info)
-            if pool_id not in self.runs:
-                self.runs[pool_id] = {}
-            runs = self.runs[pool_id]
             before = runs.get(node_id)
-            if before is None and pool_id in self._latest:
-                before = self._latest[pool_id].get(node_id)
-            if run == before:
-                runs[node_id] = run
+            if before is None:
+                before = known.get(node_id)
+            if before == run:
+                runs[node_id] = before  # not the new one, so that there is one of it
                 continue
             change = self._change(pool_id, node_id, before, run, info)
             if change is not None:
