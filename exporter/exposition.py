@@ -124,15 +124,14 @@ class Exposition:
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        self._put(table, identity, self._shown[table].renderer.lines(identity, snapshot))
+        self._put(table, identity, *self._shown[table].renderer.lines(identity, snapshot))
 
     def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
-        self._put(table, identity, self._shown[table].renderer.group_lines(identity, snapshots))
+        self._put(table, identity, *self._shown[table].renderer.group_lines(identity, snapshots))
 
-    def _put(self, table: str, identity: Identity, lines: tuple[bytes, ...]) -> None:
+    def _put(self, table: str, identity: Identity, lines: list[bytes], series: int) -> None:
         blocks, account = self._shown[table].blocks, _account(identity)
-        series = sum([text.count(b"\n") for text in lines])
         if not series:
             self.remove(table, identity)
             return

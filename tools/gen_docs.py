@@ -196,7 +196,7 @@ def _cost(name: str) -> list[int]:
     """Series of each row of a table for a sample job, counted in its text."""
     table = TABLES[name]
     identity = tuple((name, "x") for name in table.identity)
-    texts = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
+    texts, _ = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
     return [text.count(b"\n") for text in texts]
 
 
