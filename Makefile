@@ -50,18 +50,20 @@ check: lint types test docs-check ## what CI runs
 
 # Only test modules that compare with a golden file run here; they fail where the code does.
 .PHONY: fix
-fix: $(VENV) docs ## correct and format the code, regenerate docs/ and tests/golden/; look at the diff
+fix: $(VENV) docs ## correct and format the code, regenerate docs/, dashboards and tests/golden/; look at the diff
 	@$(BIN)/ruff check --fix --exit-zero .
 	@$(BIN)/ruff format .
 	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
 
 .PHONY: docs
-docs: $(VENV) ## regenerate docs/ from the code
+docs: $(VENV) ## regenerate docs/ and the dashboards in deploy/grafana/ from the code
 	@$(BIN)/python -m tools.gen_docs
+	@$(BIN)/python -m tools.dashboards
 
 .PHONY: docs-check
-docs-check: $(VENV) ## check that docs/ is what the code generates
+docs-check: $(VENV) ## check that docs/ and deploy/grafana/ are what the code generates
 	@$(BIN)/python -m tools.gen_docs --check
+	@$(BIN)/python -m tools.dashboards --check
 
 # What they compare with is Microsoft's client, in the environment that tests run it in, too.
 BENCHMARKS := exposition memory stall million collection incremental startup ten_thousand fleet
