@@ -121,6 +121,14 @@ class Blocks:
     def __contains__(self, identity: Identity) -> bool:
         return identity in self._where
 
+    def lines(self, identity: Identity) -> list[bytes]:
+        """An identity's lines, one text a family; none where it is not here."""
+        place = self._where.get(identity)
+        if place is None:
+            return []
+        index = bisect_left(place.identities, identity)
+        return [family.of(index) for family in place.families]
+
     def put(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> tuple[bool, int]:
         """Replace an identity's lines, one text a family.
 

@@ -151,19 +151,6 @@ async def test_ready_only_after_the_first_round(
     assert (await get(http, "/-/ready"))[0].status == 200
 
 
-async def test_the_page_links_to_what_there_is(http: aiohttp.ClientSession) -> None:
-    response, body = await get(http, "/")
-    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert response.headers["Content-Security-Policy"] == "default-src 'none'"
-    links = [part.split('"')[0] for part in body.decode().split('href="')[1:]]
-    assert links == ["metrics", "api/v1/failures", "-/healthy", "-/ready"]
-    for link in links:
-        response, _ = await get(http, f"/{link}")
-        assert response.status in (200, 503)
-        assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert (await get(http, "/nothing"))[0].status == 404
-
-
 async def test_metrics_may_live_at_another_path(service: Service) -> None:
     server = await listen(build_app(service, "/other"), (("127.0.0.1", 0), ("::1", 0)))
     try:

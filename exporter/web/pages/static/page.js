@@ -1,0 +1,106 @@
+// Keeps a page that works without it up to date: it asks for the same page again and puts in what
+// is marked data-live. Filters, sorting and paging do the same with another query.
+"use strict";
+
+(() => {
+  const live = document.getElementById("live");
+  const form = document.getElementById("filters");
+  const refresh = Number(document.body.dataset.refresh) * 1000;
+  let under_way = null;
+  let timer = 0;
+
+  // What somebody is reading with the keyboard or has marked stays where it is.
+  const put = (fresh) => {
+    const focused = document.activeElement?.id;
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(part.id);
+      if (other === null || other.outerHTML === part.outerHTML) continue;
+      const scrolled = [...part.querySelectorAll(".scroll, pre")].map((each) => each.scrollLeft);
+      part.replaceWith(document.adoptNode(other));
+      other.querySelectorAll(".scroll, pre").forEach((each, number) => {
+        each.scrollLeft = scrolled[number] ?? 0;
+      });
+    }
+    if (focused && document.activeElement?.id !== focused) {
+      document.getElementById(focused)?.focus({ preventScroll: true });
+    }
+  };
+
+  const say = (text, is_lost) => {
+    live.textContent = text;
+    live.classList.toggle("lost", is_lost);
+  };
+
+  const load = async () => {
+    clearTimeout(timer);
+    under_way?.abort();
+    const mine = (under_way = new AbortController());
+    try {
+      const answer = await fetch(location.href, { signal: mine.signal });
+      const text = await answer.text();
+      const type = answer.headers.get("Content-Type") ?? "";
+      if (!answer.ok && answer.status !== 404) throw new Error(`status ${answer.status}`);
+      if (!type.startsWith("text/html")) throw new Error(`an answer of type ${type}`);
+      if (mine !== under_way) return;
+      put(new DOMParser().parseFromString(text, "text/html"));
+      if (answer.ok) {
+        say(`Live: ${new Date().toLocaleTimeString()}`, false);
+      } else {
+        say("This is gone: what is shown was there last.", true);
+      }
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      say(`Not live: ${error.message}`, true);
+    }
+    if (mine === under_way) wait();
+  };
+
+  const wait = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => (document.hidden ? wait() : load()), refresh);
+  };
+
+  const fields = () => new URLSearchParams([...new FormData(form)].filter(([, text]) => text));
+
+  const go = (query, is_step) => {
+    const url = query.size ? `?${query}` : location.pathname;
+    history[is_step ? "pushState" : "replaceState"](null, "", url);
+    load();
+  };
+
+  // The form says what the address says.
+  const fill = () => {
+    const query = new URLSearchParams(location.search);
+    for (const field of form.elements) {
+      if (!field.name || field === document.activeElement) continue;
+      const first = field.options?.[0]?.value ?? "";
+      field.value = query.get(field.name) ?? first;
+    }
+  };
+
+  if (form !== null) {
+    form.addEventListener("input", () => go(fields(), false));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      go(fields(), true);
+    });
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest?.("thead a, .paging a, #accounts dd a, form a.button");
+      if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+      event.preventDefault();
+      const is_turn = link.closest(".paging") !== null;
+      go(new URL(link.href).searchParams, true);
+      fill();
+      if (is_turn) document.getElementById("jobs-title").scrollIntoView();
+    });
+    addEventListener("popstate", () => {
+      fill();
+      load();
+    });
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) load();
+  });
+  say("Live", false);
+  wait();
+})();
