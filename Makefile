@@ -97,7 +97,7 @@ lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest ver
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
-	@set -e; for sdk in tests/sdk-requirements/*.in; do $(UV_COMPILE) "$$sdk" -o "$${sdk%.in}.lock"; done
+	@set -e; for in in tests/*-requirements/*.in; do $(UV_COMPILE) "$$in" -o "$${in%.in}.lock"; done
 
 .PHONY: clean
 clean: ## remove what was installed and generated

@@ -132,7 +132,12 @@ def running_config(loaded: config.Config) -> models.RunningConfig:
     A secret never stands in the file, only where it is to be found. What somebody may have written
     into a URL is left out.
     """
-    return models.RunningConfig(_redacted(loaded.model_dump(mode="json", exclude_none=True)))
+    shown = loaded.model_dump(mode="json", exclude_none=True)
+    for account, written in zip(loaded.accounts, shown["accounts"], strict=True):
+        for rule, each in zip(account.jobs, written["jobs"], strict=True):
+            if rule.id is not None and "states" not in rule.model_fields_set:
+                del each["states"]  # there its default is any state
+    return models.RunningConfig(_redacted(shown))
 
 
 def _redacted(value: Any) -> Any:

@@ -5,7 +5,6 @@
 (() => {
   const live = document.getElementById("live");
   const form = document.getElementById("filters");
-  const refresh = Number(document.body.dataset.refresh) * 1000;
   let under_way = null;
   let timer = 0;
 
@@ -57,7 +56,8 @@
 
   const wait = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => (document.hidden ? wait() : load()), refresh);
+    const seconds = Number(document.body.dataset.refresh);
+    timer = setTimeout(() => (document.hidden ? wait() : load()), seconds * 1000);
   };
 
   const fields = () => new URLSearchParams([...new FormData(form)].filter(([, text]) => text));
