@@ -126,6 +126,26 @@ async def test_a_job_has_a_page_of_its_own(open_page: Open, demo: tuple[str, str
         await page.locator("#live", has_text="Live: ").wait_for(timeout=SOON)
 
 
+async def test_what_has_the_focus_or_is_marked_outlives_the_news(
+    open_page: Open, demo: tuple[str, str]
+) -> None:
+    async with open_page(demo[0]) as page:
+        link = page.locator("#jobs tbody th a").first
+        text = await link.inner_text()
+        await link.focus()
+        await page.evaluate("window.old = document.getElementById('jobs')")
+        await hasten(page)
+        await page.wait_for_function("!window.old.isConnected", timeout=SOON)
+        assert await page.evaluate("document.activeElement.textContent") == text
+        await page.evaluate(
+            "window.old = document.getElementById('jobs');"
+            "getSelection().selectAllChildren(document.querySelector('#jobs tbody th'))"
+        )
+        await page.wait_for_timeout(2000)
+        assert await page.evaluate("window.old.isConnected")
+        assert text in await page.evaluate("getSelection().toString()")
+
+
 async def test_a_page_that_is_cut_off_says_so(open_page: Open, some: str) -> None:
     async with open_page(some) as page:
         await hasten(page)
@@ -221,7 +241,7 @@ async def test_all_works_without_a_script(open_page: Open, some: str) -> None:
 async def test_nobody_is_kept_out(open_page: Open, some: str, scheme: str, width: int) -> None:
     """What axe checks: names, roles, contrast, order; and nothing is wider than the screen."""
     query = urlencode({"account": "filled", "job_id": "job-00100"})
-    for path in ("/", f"/job?{query}", "/config"):
+    for path in ("/?search=0010", f"/job?{query}", "/config"):
         async with open_page(f"{some}{path}", width, color_scheme=scheme) as page:
             assert await violations(page) == []
             assert await page.evaluate("document.documentElement.scrollWidth") <= width

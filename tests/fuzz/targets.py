@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.fuzz import answers, configuration, durations, filters, headers, links, negotiation
+from tests.fuzz import (
+    answers,
+    configuration,
+    durations,
+    filters,
+    headers,
+    links,
+    negotiation,
+    queries,
+)
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -17,6 +26,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "headers": headers.target,
     "links": links.target,
     "negotiation": negotiation.target,
+    "queries": queries.target,
 }
 
 

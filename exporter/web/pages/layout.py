@@ -54,7 +54,7 @@ def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
         "header",
         tag("p", "azure-batch-exporter ", tag("small", exporter.__version__), class_="name"),
         navigation,
-        tag("p", tag("noscript", "Reload the page for new numbers."), id="live", role="status"),
+        tag("p", tag("noscript", "Reload the page for new numbers."), id="live"),
     )
     footer = tag(
         "footer",

@@ -8,29 +8,49 @@
   let under_way = null;
   let timer = 0;
 
-  // What somebody is reading with the keyboard or has marked stays where it is.
-  const put = (fresh) => {
-    const focused = document.activeElement?.id;
+  // What has the focus: by its id, or else by what it is for.
+  const address_of = (element) => {
+    if (element === null || element === document.body) return null;
+    for (const name of ["id", "href", "aria-label"]) {
+      const value = element.getAttribute(name);
+      if (value) return `[${name}="${CSS.escape(value)}"]`;
+    }
+    return null;
+  };
+
+  // Text that somebody has marked stays while nothing else was asked for.
+  const is_marked = (part) => {
+    const marked = getSelection();
+    return !marked.isCollapsed && part.contains(marked.anchorNode);
+  };
+
+  const put = (fresh, is_asked) => {
+    const focused = document.activeElement;
+    const address = address_of(focused);
     for (const part of document.querySelectorAll("[data-live]")) {
       const other = fresh.getElementById(part.id);
       if (other === null || other.outerHTML === part.outerHTML) continue;
-      const scrolled = [...part.querySelectorAll(".scroll, pre")].map((each) => each.scrollLeft);
+      if (!is_asked && is_marked(part)) continue;
+      const places = [...part.querySelectorAll(".scroll, pre")];
+      const scrolled = places.map((each) => [each.scrollLeft, each.scrollTop]);
       part.replaceWith(document.adoptNode(other));
       other.querySelectorAll(".scroll, pre").forEach((each, number) => {
-        each.scrollLeft = scrolled[number] ?? 0;
+        [each.scrollLeft, each.scrollTop] = scrolled[number] ?? [0, 0];
       });
     }
-    if (focused && document.activeElement?.id !== focused) {
-      document.getElementById(focused)?.focus({ preventScroll: true });
+    if (address !== null && !focused.isConnected) {
+      document.querySelector(`main ${address}`)?.focus({ preventScroll: true });
     }
   };
 
   const say = (text, is_lost) => {
     live.textContent = text;
     live.classList.toggle("lost", is_lost);
+    // Read out loud only where something is wrong, not every few seconds.
+    live.setAttribute("role", is_lost ? "alert" : "none");
   };
 
-  const load = async () => {
+  const load = async (is_asked) => {
     clearTimeout(timer);
     under_way?.abort();
     const mine = (under_way = new AbortController());
@@ -41,7 +61,7 @@
       if (!answer.ok && answer.status !== 404) throw new Error(`status ${answer.status}`);
       if (!type.startsWith("text/html")) throw new Error(`an answer of type ${type}`);
       if (mine !== under_way) return;
-      put(new DOMParser().parseFromString(text, "text/html"));
+      put(new DOMParser().parseFromString(text, "text/html"), is_asked);
       if (answer.ok) {
         say(`Live: ${new Date().toLocaleTimeString()}`, false);
       } else {
@@ -57,7 +77,7 @@
   const wait = () => {
     clearTimeout(timer);
     const seconds = Number(document.body.dataset.refresh);
-    timer = setTimeout(() => (document.hidden ? wait() : load()), seconds * 1000);
+    timer = setTimeout(() => (document.hidden ? wait() : load(false)), seconds * 1000);
   };
 
   const fields = () => new URLSearchParams([...new FormData(form)].filter(([, text]) => text));
@@ -65,7 +85,7 @@
   const go = (query, is_step) => {
     const url = query.size ? `?${query}` : location.pathname;
     history[is_step ? "pushState" : "replaceState"](null, "", url);
-    load();
+    load(true);
   };
 
   // The form says what the address says.
@@ -95,11 +115,11 @@
     });
     addEventListener("popstate", () => {
       fill();
-      load();
+      load(true);
     });
   }
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) load();
+    if (!document.hidden) load(false);
   });
   say("Live", false);
   wait();
