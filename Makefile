@@ -80,6 +80,11 @@ fuzz: $(VENV) ## feed garbage to all that parses, for FUZZ_SECONDS=600; crashes 
 		$(PIP_INSTALL) --no-build-isolation -e '.[fuzz]' || echo 'no atheris here: by chance'
 	@$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS) $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV) ## take the pictures of docs/img anew, of the demo; look at them
+	@$(BIN)/python tools/install_test_tools.py
+	@$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: test-all-pythons
 test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.13 that is found
 	@$(BIN)/python tools/install_test_tools.py

@@ -239,6 +239,18 @@ async def test_hostile_names_are_text(
     assert parse_qs(urlsplit(target).query)["job_id"] == [HOSTILE]
 
 
+async def test_the_documentation_is_linked_where_somebody_said_where_it_is(
+    service: Service,
+) -> None:
+    url = "https://docs.example.com/v1/docs"
+    server = await listen(build_app(service, "/metrics", docs_url=f"{url}/"), (("127.0.0.1", 0),))
+    async with aiohttp.ClientSession(server.urls[0]) as http:
+        page = await see(http, "/config")
+    await server.close()
+    outside = [each for each in page.links() if "//" in each]
+    assert outside == [f"{url}/metrics.md", f"{url}/runbooks"]
+
+
 async def test_without_a_page_there_are_metrics_and_the_api(service: Service) -> None:
     server = await listen(build_app(service, "/"), (("127.0.0.1", 0),))
     async with aiohttp.ClientSession(server.urls[0]) as http:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from exporter.account import AccountState, Outcome
@@ -21,8 +22,9 @@ from exporter.failures import iso_time
 from exporter.selection import WatchedJob
 from exporter.views.models import HEALTHS, Counts, Health, Job, Nodes, Poll
 
-AT_ONCE = 500
-"""Jobs that are looked at before the event loop has its turn: some milliseconds."""
+AT_ONCE = 2000
+"""Jobs that are looked at before the event loop has its turn: some milliseconds. Each turn may take
+as long again where thousands of jobs are polled, so there are few of them."""
 
 SHOWN_AT_ONCE = 100
 """Likewise, of jobs that are shown with all their numbers."""
@@ -76,19 +78,23 @@ async def find(accounts: Mapping[str, AccountState], query: Query) -> Matches:
             continue
         for some in _slices(list(state.jobs.values())):
             await asyncio.sleep(0)
+            outcomes = state.job_outcomes
             for watched in some:
-                found = Found(name, watched, state.job_outcomes.get(watched.job.id, {}))
-                if not all(matches(found) for matches in wanted):
-                    continue
-                value = key(found)
-                if value is None:
-                    unknown.append((watched.job.id, name, found))
+                job_id = watched.job.id
+                found = Found(name, watched, outcomes.get(job_id, _NO_OUTCOMES))
+                for matches in wanted:
+                    if not matches(found):
+                        break
                 else:
-                    known.append((value, watched.job.id, name, found))
+                    value = key(found)
+                    if value is None:
+                        unknown.append((job_id, name, found))
+                    else:
+                        known.append((value, job_id, name, found))
     # By id within the same value, in both directions; what is not known comes last.
-    known.sort(key=lambda each: each[1:3])
-    known.sort(key=lambda each: each[0], reverse=query.descending)
-    unknown.sort(key=lambda each: each[:2])
+    known.sort(key=itemgetter(1, 2))
+    known.sort(key=itemgetter(0), reverse=query.descending)
+    unknown.sort(key=itemgetter(0, 1))
     every = [found for *_, found in known] + [found for *_, found in unknown]
     page = every[query.offset : query.offset + query.limit]
     return Matches(total, len(every), tuple(page))
@@ -135,11 +141,18 @@ def _health(outcome: Outcome | None) -> Health:
 _RANKS = {health: rank for rank, health in enumerate(HEALTHS)}
 
 
+def _rank_of(watched: WatchedJob, outcomes: Mapping[str, Outcome]) -> int:
+    worst = 0
+    for name in watched.rule.collect:
+        outcome = outcomes.get(name)
+        # Nearly all are well, and there are very many.
+        if outcome is None or outcome.error is not None or outcome.is_stale:
+            worst = max(worst, _RANKS[_health(outcome)])
+    return worst
+
+
 def _rank(found: Found) -> int:
-    outcomes = found.outcomes
-    return max(
-        [_RANKS[_health(outcomes.get(name))] for name in found.watched.rule.collect], default=0
-    )
+    return _rank_of(found.watched, found.outcomes)
 
 
 def health_of(found: Found) -> Health:
@@ -151,14 +164,17 @@ async def healths(accounts: Mapping[str, AccountState]) -> Mapping[str, Counter[
     """How many jobs of each account are how well."""
     counts: dict[str, Counter[str]] = {}
     for name, state in list(accounts.items()):
-        counts[name] = Counter(dict.fromkeys(HEALTHS, 0))
+        ranks = [0] * len(HEALTHS)
         for some in _slices(list(state.jobs.values())):
             await asyncio.sleep(0)
-            counts[name].update(
-                health_of(Found(name, watched, state.job_outcomes.get(watched.job.id, {})))
-                for watched in some
-            )
+            outcomes = state.job_outcomes
+            for watched in some:
+                ranks[_rank_of(watched, outcomes.get(watched.job.id, _NO_OUTCOMES))] += 1
+        counts[name] = Counter(dict(zip(HEALTHS, ranks, strict=True)))
     return counts
+
+
+_NO_OUTCOMES: Mapping[str, Outcome] = {}
 
 
 def _succeeded_at(found: Found) -> float | None:

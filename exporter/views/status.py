@@ -11,6 +11,7 @@ import msgspec
 import exporter
 from exporter import config
 from exporter.account import AccountState, identity_of, is_up_now, owner_of
+from exporter.batch.models import enum_value
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.jobs import STATES
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
@@ -49,7 +50,9 @@ def _account(
     state, load = service.store.accounts[name], service.load(name)
     selected = service.store.outcome(name, JOBS).shown
     states = Counter(dict.fromkeys(STATES, 0))
-    states.update(jobs.state_of(each.job) or "unknown" for each in state.jobs.values())
+    given = Counter([each.job.state for each in state.jobs.values()])  # few, of very many jobs
+    for written, count in given.items():
+        states[enum_value(written, STATES) or "unknown"] += count
     collectors = (JOBS, POOL_NODES) if POOL_NODES in state.outcomes else (JOBS,)
     return models.Account(
         name=name,

@@ -50,10 +50,12 @@ def build_app(
     settings: CurrentSettings = Settings,
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     reload: Reload | None = None,
+    docs_url: str = "",
 ) -> web.Application:
     """The web application; metrics are at `telemetry_path`.
 
-    `settings`: who may see it. `reload`: None: it is not offered.
+    `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where docs/ can be
+    read; "": the pages do not link to it.
     """
     app = web.Application(middlewares=[_while_answering, _guard(settings)])
     app[_SERVICE] = service
@@ -70,8 +72,9 @@ def build_app(
     app.router.add_get("/-/ready", _ready)
     app.router.add_route("*", "/-/reload", _reload)
     if telemetry_path != "/":
+        links = pages.Links(telemetry_path, docs_url.rstrip("/"))
         for path, show in pages.PAGES.items():
-            app.router.add_get(path, limited(_page(show, telemetry_path)))
+            app.router.add_get(path, limited(_page(show, links)))
         for file in pages.STATIC.values():
             app.router.add_get(f"/{file.path}", limited(_static(file)))
     return app
@@ -185,9 +188,8 @@ def _description() -> Handler:
     return answer
 
 
-def _page(show: pages.Page, telemetry_path: str) -> Handler:
+def _page(show: pages.Page, links: pages.Links) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        links = pages.Links(telemetry_path)
         try:
             async with request.app[_VIEWING]:
                 text = await show(request.app[_SERVICE], request.query, links)

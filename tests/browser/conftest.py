@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Open = Callable[..., AbstractAsyncContextManager["Page"]]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """A Chromium, shared by the tests of a module."""
+@asynccontextmanager
+async def launched() -> AsyncIterator[Browser]:
+    """A Chromium."""
     program, packages = tools.browser(), tools.browser_packages()
     # Behind our own: what both have is ours.
     sys.path.append(str(packages))
@@ -30,9 +30,16 @@ async def browser() -> AsyncIterator[Browser]:
     finally:
         sys.path.remove(str(packages))
     async with async_playwright() as playwright:
-        launched = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield launched
-        await launched.close()
+        started = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        await started.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium, shared by the tests of a module."""
+    async with launched() as started:
+        yield started
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import exporter
@@ -26,9 +27,13 @@ HEADERS = {
 
 @dataclass(frozen=True)
 class Links:
-    """Where things are that the program's user may move."""
+    """Where things are that the program's user may move.
+
+    `docs_url`: the folder docs/ of the project; "": nobody said where it is.
+    """
 
     telemetry_path: str
+    docs_url: str = ""
 
 
 def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
@@ -47,6 +52,7 @@ def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
             ),
             tag("li", link("Metrics", links.telemetry_path.lstrip("/"))),
             tag("li", link("API", "api/v1/openapi.json")),
+            *(tag("li", each) for each in _docs(links)),
         ),
         aria_label="Pages",
     )
@@ -81,6 +87,12 @@ def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
     skip = tag("a", "Skip to the content", href="#content", class_="skip")
     main = tag("main", tag("h1", title), *sections, id="content", tabindex="-1")
     return document(head, (skip, header, main, footer), data_refresh=REFRESH)
+
+
+def _docs(links: Links) -> Iterable[Html]:
+    if links.docs_url:
+        for text, place in (("Docs", "metrics.md"), ("Runbooks", "runbooks")):
+            yield tag("a", text, href=f"{links.docs_url}/{place}", rel="noreferrer")
 
 
 def refused(status: int, reason: str, links: Links) -> str:

@@ -259,7 +259,7 @@ def _query(values: Mapping[str, Any], **changes: Any) -> dict[str, str]:
 def _job(job: models.Job) -> Html:
     target = link(job.job_id, "job", {"account": job.account, "job_id": job.job_id})
     names = [tag("small", each) for each in (job.display_name, job.job_group) if each]
-    tasks, slots = job.tasks or models.Counts(), job.task_slots or models.Counts()
+    tasks = job.tasks or models.Counts()
     failed = tasks.failed
     return parts.row(
         ("Job", (target, *names), "id"),
@@ -269,18 +269,26 @@ def _job(job: models.Job) -> Html:
         ("Last good poll", ago(job.age_seconds), ""),
         (
             "Tasks",
-            (parts.tasks_bar(job.tasks), tag("small", number(tasks.completed), " done")),
+            (parts.tasks_bar(job.tasks), tag("small", parts.phrase(tasks.completed, "done"))),
             "tasks",
         ),
         ("Waiting", number(tasks.active), "number"),
         ("Running", number(tasks.running), "number"),
         ("Failed", tag("strong", number(failed), class_="bad") if failed else number(failed),
          "number"),
-        ("Slots", (number(slots.running), " running",
-                   tag("small", number(slots.active), " waiting")), ""),
+        ("Slots", _slots(job.task_slots), ""),
         ("Preparation", parts.nodes(job.preparation), ""),
         ("Release", parts.nodes(job.release), ""),
     )  # fmt: skip
+
+
+def _slots(slots: models.Counts | None) -> Child:
+    if slots is None:
+        return number(None)
+    return (
+        parts.phrase(slots.running, "running"),
+        tag("small", parts.phrase(slots.active, "waiting")),
+    )
 
 
 def _why(job: models.Job) -> Child:

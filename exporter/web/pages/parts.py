@@ -64,15 +64,22 @@ def tasks_bar(counts: Counts | None) -> Child:
 
 
 def nodes(found: Nodes | None) -> Child:
-    """Nodes by their preparation or release: running, succeeded, failed."""
+    """Nodes by their preparation or release: succeeded, running, failed."""
     if found is None:
         return number(None)
-    shown: list[Child] = [number(found.succeeded), " ok"]
+    shown: list[Child] = [phrase(found.succeeded, "ok")]
     if found.running:
-        shown += [", ", number(found.running), " running"]
+        shown += [", ", phrase(found.running, "running")]
     if found.failed:
-        shown += [", ", tag("strong", number(found.failed), " failed", class_="bad")]
+        shown += [", ", tag("strong", phrase(found.failed, "failed"), class_="bad")]
     return shown
+
+
+def phrase(count: int | None, word: str) -> Child:
+    """A number and what it is of, on one line; where it is not known that is all there is."""
+    if count is None:
+        return number(None)
+    return tag("span", number(count), " ", word, class_="phrase")
 
 
 def charts(points: Sequence[Point], now: str) -> Child:
@@ -91,10 +98,13 @@ def charts(points: Sequence[Point], now: str) -> Child:
         ),
     )
     times = [_seconds(point.time) for point in points]
-    return tag(
-        "div",
-        (_chart(title, name, times, values, _seconds(now)) for title, name, values in series),
-        class_="charts",
+    return (
+        tag("p", "Since ", moment(points[0].time), "; each up to its own highest value."),
+        tag(
+            "div",
+            (_chart(title, name, times, values, _seconds(now)) for title, name, values in series),
+            class_="charts",
+        ),
     )
 
 
