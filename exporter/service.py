@@ -130,13 +130,14 @@ class Service:
         assert self._config is not None, "configure comes first"
         return self._config
 
-    def load(self, account: str) -> Load:
-        """How busy the polls of an account are."""
-        return self._accounts[account].load
+    def load(self, account: str) -> Load | None:
+        """How busy the polls of an account are; None while it is being taken over."""
+        polled = self._accounts.get(account)
+        return polled.load if polled is not None else None
 
     def is_account_ready(self, account: str) -> bool:
         """Whether an account has finished a first round of polls."""
-        return self._accounts[account].poller.is_ready
+        return account in self._accounts and self._accounts[account].poller.is_ready
 
     @property
     def problem(self) -> str | None:

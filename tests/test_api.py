@@ -224,6 +224,37 @@ async def test_the_status_has_accounts_with_their_state_and_load(
     assert (account["up"], account["error"]) == (False, "jobs: no route")
 
 
+async def test_an_account_that_is_being_taken_over_is_left_out(
+    service: Service, http: aiohttp.ClientSession
+) -> None:
+    kept = service._accounts.pop(ACCOUNT)  # as in a reload, while connections are made
+    assert (await ask(http, "status"))["accounts"] == []
+    service._accounts[ACCOUNT] = kept
+    assert len((await ask(http, "status"))["accounts"]) == 1
+
+
+async def test_a_job_of_a_group_shows_the_series_of_its_group(
+    batch: FakeBatch, make_config: Callable[..., config.Config], official: Callable[[str], Any]
+) -> None:
+    batch.json("/jobs", official("JobList"))
+    batch.json("/jobs/jobId/taskcounts", official("JobGetTaskCounts"))
+    batch.json("/jobs/jobId/jobpreparationandreleasetaskstatus", {"value": []})
+    batch.json("/nodecounts", {"value": []})
+    made = make_config(batch.endpoint, jobs=[{"id_regex": ".*", "group": "g"}])
+    async with open_service(made) as service:
+        await service.run_once()
+        server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
+        async with aiohttp.ClientSession(server.urls[0]) as http:
+            answer = await ask(http, "job", account="myaccount", job_id="jobId")
+            assert await ids(http, job_group="g") == ["jobId"]
+            assert await ids(http, job_group="h") == []
+        await server.close()
+    assert answer["job"]["job_group"] == "g"
+    assert answer["job"]["tasks"]["active"] == 5
+    assert answer["series"]
+    assert all('{account="myaccount",job_group="g"' in line for line in answer["series"])
+
+
 async def test_a_service_that_polls_says_how_busy_it_is(
     batch: FakeBatch, make_config: Callable[..., config.Config], official: Callable[[str], Any]
 ) -> None:

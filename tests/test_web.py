@@ -20,7 +20,10 @@ from exporter.service import Service, open_service
 from exporter.telemetry import ROWS, SERIES
 from exporter.web.app import build_app
 from exporter.web.listener import listen
+from exporter.web.pages import STATIC
 from tests.fake_batch import FakeBatch
+
+API = ("/api/v1/jobs", "/api/v1/status", "/api/v1/config", "/api/v1/openapi.json")
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -129,7 +132,7 @@ async def test_a_scrape_asks_azure_nothing(
 
 
 async def test_head_is_answered_and_other_methods_are_not(http: aiohttp.ClientSession) -> None:
-    for path in ("/metrics", "/-/healthy", "/"):
+    for path in ("/metrics", "/-/healthy", "/", "/config", *API, *(f"/{each}" for each in STATIC)):
         response, body = await get(http, path, "HEAD")
         assert (response.status, body) == (200, b"")
         for method in ("POST", "PUT", "DELETE"):

@@ -17,6 +17,7 @@ from exporter.collectors.jobs import STATES
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.failures import JobFailure, iso_time
 from exporter.history import UNKNOWN, Point
+from exporter.load import Load
 from exporter.service import Service
 from exporter.views import jobs, models
 from exporter.views.jobs import Found
@@ -34,20 +35,21 @@ async def status(service: Service) -> models.Status:
         ready=service.is_ready,
         shard=str(service.shard),
         series=sum(exposition.series(each.name) for each in service.config.accounts),
+        # One that a reload is about to add, or has just removed, is left out.
         accounts=tuple(
-            _account(service, each, healths[each.name], now)
+            _account(service, each, load, healths[each.name], now)
             for each in service.config.accounts
-            if each.name in healths and each.name in service.store.accounts
+            if each.name in healths and (load := service.load(each.name)) is not None
         ),
         problem=service.problem,
     )
 
 
 def _account(
-    service: Service, account: config.Account, healths: Counter[str], now: float
+    service: Service, account: config.Account, load: Load, healths: Counter[str], now: float
 ) -> models.Account:
     name = account.name
-    state, load = service.store.accounts[name], service.load(name)
+    state = service.store.accounts[name]
     selected = service.store.outcome(name, JOBS).shown
     states = Counter(dict.fromkeys(STATES, 0))
     given = Counter([each.job.state for each in state.jobs.values()])  # few, of very many jobs
