@@ -102,7 +102,7 @@ lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest ver
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
-	@set -e; for in in tests/*-requirements/*.in; do $(UV_COMPILE) "$$in" -o "$${in%.in}.lock"; done
+	@set -e; for list in tests/*-requirements/*.in; do $(UV_COMPILE) "$$list" -o "$${list%.in}.lock"; done
 
 .PHONY: clean
 clean: ## remove what was installed and generated

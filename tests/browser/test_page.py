@@ -7,7 +7,8 @@ import re
 import statistics
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -39,23 +40,9 @@ async def filled(jobs: int) -> AsyncIterator[str]:
         yield line.decode().strip()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def some() -> AsyncIterator[str]:
-    """An exporter that knows some jobs."""
-    async with filled(120) as url:
-        yield url
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def many() -> AsyncIterator[str]:
-    """An exporter that knows 10,000 jobs."""
-    async with filled(MANY) as url:
-        yield url
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def demo() -> AsyncIterator[tuple[str, str]]:
-    """URLs of the demo and of the faults of its account."""
+@asynccontextmanager
+async def demonstrated() -> AsyncIterator[tuple[str, str]]:
+    """URLs of the demo, of which all was polled once, and of the faults of its account."""
     arguments = ("demo", "--scenario=prep-storm", "--web.listen-address=127.0.0.1:0")
     async with program(*arguments) as started:
         url = (await logged_address(started)).removesuffix("/metrics")
@@ -68,6 +55,46 @@ async def demo() -> AsyncIterator[tuple[str, str]]:
             while (await http.get(f"{url}/-/ready")).status != 200:
                 await asyncio.sleep(0.2)
         yield url, found[1]
+
+
+@dataclass(frozen=True)
+class Served:
+    """URLs of exporters: that knows some jobs, that knows very many, the demo and its faults."""
+
+    some: str
+    many: str
+    demo: tuple[str, str]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served() -> AsyncIterator[Served]:
+    """All exporters that the tests look at; they start side by side."""
+    async with AsyncExitStack() as stack:
+        yield Served(
+            *await asyncio.gather(
+                stack.enter_async_context(filled(120)),
+                stack.enter_async_context(filled(MANY)),
+                stack.enter_async_context(demonstrated()),
+            )
+        )
+
+
+@pytest.fixture
+def some(served: Served) -> str:
+    """An exporter that knows some jobs."""
+    return served.some
+
+
+@pytest.fixture
+def many(served: Served) -> str:
+    """An exporter that knows 10,000 jobs."""
+    return served.many
+
+
+@pytest.fixture
+def demo(served: Served) -> tuple[str, str]:
+    """The demo, and the faults of its account."""
+    return served.demo
 
 
 async def row_ids(page: Page) -> list[str]:
@@ -135,7 +162,7 @@ async def test_what_has_the_focus_or_is_marked_outlives_the_news(
         await link.focus()
         await page.evaluate("window.old = document.getElementById('jobs')")
         await hasten(page)
-        await page.wait_for_function("!window.old.isConnected", timeout=SOON)
+        await page.wait_for_function("() => !window.old.isConnected", timeout=SOON)
         assert await page.evaluate("document.activeElement.textContent") == text
         await page.evaluate(
             "window.old = document.getElementById('jobs');"

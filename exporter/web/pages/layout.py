@@ -102,17 +102,9 @@ def refused(status: int, reason: str, links: Links) -> str:
                 tag("p", link("Back to all jobs", "")), current="-")  # fmt: skip
 
 
-WORDS: dict[Health, str] = {
-    "ok": "ok",
-    "pending": "not polled yet",
-    "failing": "failing",
-    "stale": "stale",
-}
-
-
 def badge(health: Health) -> Html:
     """A word and a colour for how the polls go."""
-    return tag("span", WORDS[health], class_=f"badge {health}")
+    return tag("span", health, class_=f"badge {health}")
 
 
 UNKNOWN = tag("span", "-", class_="none", title="not known")

@@ -146,7 +146,7 @@ def _counts(account: models.Account, counts: Mapping[str, int], parameter: str) 
     for word, count in counts.items():
         if count:
             query = {"account": account.name, parameter: word}
-            found += [", " if found else None, link((number(count), " ", word), "", query)]
+            found += [", " if found else None, link(parts.phrase(count, word), "", query)]
     return found or "none"
 
 
