@@ -56,8 +56,7 @@ def _of_tasks(state: TaskCounts) -> dict[str, int]:
 
 
 def _of_nodes(state: PreparationRelease) -> dict[str, int]:
-    results = state.preparation.tally.get("result", {})
-    return {"failed_nodes": sum(n for (_, result), n in results.items() if result == "failure")}
+    return {"failed_nodes": state.preparation.count("result", "failure")}
 
 
 _VALUES: Mapping[str, Callable[[Any], dict[str, int]]] = {

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from exporter import collectors
-from exporter.batch import auth
+from exporter.batch import auth, proxy
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.http import Client
 from exporter.batch.transport import Transport
 from exporter.config import Account, Config, Defaults, is_loopback, label_name, secret
 from exporter.errors import ConfigError
@@ -310,17 +309,11 @@ async def _connect(
     budget: Budget,
     observer: AccountTelemetry,
 ) -> BatchClient:
-    session = await stack.enter_async_context(
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=account.max_concurrency),
-            timeout=aiohttp.ClientTimeout(total=None),  # the transport bounds each request itself
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # A proxy from the environment is for the service, not for a simulator beside us.
-            trust_env=not is_loopback(urlsplit(account.endpoint).hostname or ""),
-        )
-    )
+    host = urlsplit(account.endpoint).hostname or ""
+    # A proxy from the environment is for the service, not for a simulator beside us.
+    by = None if is_loopback(host) else proxy.from_environment(host)
     transport = Transport(
-        session=session,
+        http=Client(account.endpoint, by),
         auth=credential,
         budget=budget,
         observer=observer,

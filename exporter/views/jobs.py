@@ -18,6 +18,7 @@ from exporter.batch import models as batch
 from exporter.batch.models import unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
+from exporter.collectors.node_runs import Runs
 from exporter.failures import iso_time
 from exporter.selection import WatchedJob
 from exporter.views.models import HEALTHS, Counts, Health, Job, Nodes, Poll
@@ -205,7 +206,7 @@ def _failed_nodes(found: Found) -> int | None:
     state = _shown(found, PREPARATION_RELEASE)
     if state is None or not state.configured:
         return None
-    return _nodes(state.preparation).failed
+    return int(state.preparation.count("result", "failure"))
 
 
 def _created(found: Found) -> float | None:
@@ -295,13 +296,11 @@ def _counts(counts: batch.Counts | None) -> Counts | None:
     return Counts(counts.active, counts.running, counts.completed, counts.succeeded, counts.failed)
 
 
-def _nodes(runs: Any) -> Nodes:
-    def number(what: str, value: str) -> int:
-        counts = runs.tally.get(what, {})
-        return sum([count for (_, given), count in counts.items() if given == value])
-
+def _nodes(runs: Runs) -> Nodes:
     return Nodes(
-        number("state", "running"), number("result", "success"), number("result", "failure")
+        runs.count("state", "running"),
+        runs.count("result", "success"),
+        runs.count("result", "failure"),
     )
 
 

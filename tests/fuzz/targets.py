@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.fuzz import (
     answers,
     configuration,
+    connection,
     durations,
     filters,
     headers,
@@ -21,6 +22,7 @@ CORPUS = Path(__file__).parent / "corpus"
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "answers": answers.target,
     "configuration": configuration.target,
+    "connection": connection.target,
     "durations": durations.target,
     "filters": filters.target,
     "headers": headers.target,
