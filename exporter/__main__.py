@@ -21,11 +21,15 @@ from exporter.service import open_service
 from exporter.shard import WHOLE, Shard
 from exporter.web.config_file import Settings, WebConfigFile
 from exporter.web.limits import Limits
+from exporter.web.pages import PAGES
 
 log = logging.getLogger("exporter")
 
 DEFAULT_PORT = 10225
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
+DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
+"""Where the folder docs/ of this version can be read: the page links to it."""
+
 REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
 
@@ -272,13 +276,21 @@ def parse_address(text: str) -> tuple[str | None, int]:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text.startswith(("/-/", "/api/")):
+    taken = text.startswith(("/-/", "/api/", "/static/")) or text in PAGES.keys() - {"/"}
+    if not text.startswith("/") or taken:
         raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
     return text
 
 
 def _revision() -> str:
     return os.environ.get(REVISION_VARIABLE, "")
+
+
+def _docs_url() -> str:
+    url = os.environ.get(DOCS_VARIABLE, "")
+    if url and not url.startswith(("https://", "http://")):
+        raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
+    return url
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -315,6 +327,7 @@ def _listener(options: argparse.Namespace) -> daemon.Listener:
         WebConfigFile(file) if file is not None else Settings,
         Limits(max_requests=options.max_requests),
         enable_lifecycle=options.enable_lifecycle,
+        docs_url=_docs_url(),
     )
 
 

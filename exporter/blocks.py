@@ -58,11 +58,17 @@ class _Family:
             self._apart = [text[start:end] for start, end in pairwise(self._ends)]
         return self._apart
 
+    def of(self, index: int) -> bytes:
+        """The lines of one."""
+        if self._apart is not None:
+            return self._apart[index]
+        return self._piece.text[self._ends[index] : self._ends[index + 1]]
+
     def replace(self, index: int, text: bytes) -> bool:
         """Give one its lines; whether they are others than it had."""
         apart = self._apart
         if apart is None:
-            if text == self._piece.text[self._ends[index] : self._ends[index + 1]]:
+            if text == self.of(index):
                 return False
             apart = self.apart()
         elif apart[index] == text:
@@ -126,6 +132,14 @@ class Blocks:
 
     def __contains__(self, identity: Identity) -> bool:
         return identity in self._where
+
+    def lines(self, identity: Identity) -> list[bytes]:
+        """An identity's lines, one text a family; none where it is not here."""
+        place = self._where.get(identity)
+        if place is None:
+            return []
+        index = bisect_left(place.identities, identity)
+        return [family.of(index) for family in place.families]
 
     def put(self, identity: Identity, lines: Sequence[bytes], series: int) -> tuple[bool, int]:
         """Replace an identity's lines, one text a family.

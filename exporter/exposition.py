@@ -170,6 +170,14 @@ class Exposition:
             for identity in [each for each in shown.blocks if _account(each) == account]:
                 self.remove(name, identity)
 
+    def lines(self, identity: Identity) -> bytes:
+        """All sample lines of an identity, as they are served."""
+        return b"".join(b"".join(shown.blocks.lines(identity)) for shown in self._shown.values())
+
+    def series(self, account: str) -> int:
+        """How many samples an account has."""
+        return self._series[account]
+
     def body(self, format_: Format) -> Body:
         """The whole state, without the end mark of OpenMetrics."""
         generation, body = self._bodies.get(format_, (-1, None))

@@ -267,7 +267,10 @@ class _Children(dict[K, C]):
 
 
 class AccountTelemetry:
-    """Counts the events of one account; children of the metrics are looked up once."""
+    """Counts the events of one account; children of the metrics are looked up once.
+
+    `lag`: how late the latest poll started, in seconds.
+    """
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._account = account
@@ -299,6 +302,7 @@ class AccountTelemetry:
             lambda collector: corrections.labels(account, collector)
         )
         telemetry.series_dropped(account, 0)
+        self.lag = 0.0
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
@@ -316,6 +320,7 @@ class AccountTelemetry:
 
     def poll_started(self, lag: float) -> None:
         """A poll started `lag` seconds late."""
+        self.lag = lag
         self._lag.set(lag)
 
     def polls_skipped(self, count: int) -> None:
