@@ -62,8 +62,13 @@ def sdk(version: str) -> Tool:
     return Tool(f"sdk-{version}", key, ("bin/python",), install)
 
 
-def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
-    """Programs with the versions that the tests need at least: PATH's own, or else Debian's."""
+def debian(
+    name: str, minimum: dict[str, tuple[int, int]], *packages: str, newest: bool = False
+) -> Tool:
+    """Programs with the versions that the tests need at least: PATH's own, or else Debian's.
+
+    `newest`: those of the suite in which Debian prepares its next release.
+    """
     key = " ".join((*packages, *(f"{name}>={version}" for name, version in minimum.items())))
 
     def install(directory: Path) -> None:
@@ -79,14 +84,14 @@ def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
                 raise Unavailable(
                     f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
                 )
-        extract(directory, packages)
+        extract(directory, packages, newest=newest)
         if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
             (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
         for name, needed in minimum.items():
             if version(str(binaries / name)) < needed:
                 raise Unavailable(f"the packaged {name} is older than {needed[0]}.{needed[1]}")
 
-    return Tool("debian", key, tuple(f"usr/bin/{name}" for name in minimum), install)
+    return Tool(name, key, tuple(f"usr/bin/{name}" for name in minimum), install)
 
 
 def version(program: str) -> tuple[int, int]:
@@ -95,7 +100,7 @@ def version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def extract(directory: Path, packages: Sequence[str]) -> None:
+def extract(directory: Path, packages: Sequence[str], *, newest: bool) -> None:
     """Download packages from the machine's own sources and unpack them, as any user."""
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         private = Path(scratch)
@@ -107,6 +112,7 @@ def extract(directory: Path, packages: Sequence[str]) -> None:
             "--option=APT::Sandbox::User=",  # root's apt would else write as a user who may not
             *("--option=Acquire::Languages=none", "--option=Acquire::Retries=1"),
             *("--option=Acquire::http::Timeout=20", "--option=Acquire::https::Timeout=20"),
+            *(newest_sources(private / "sources") if newest else ()),
         )
         # Fails softly: a source that does not answer need not be the one with our packages.
         updated = run(*apt_get, "update")
@@ -117,6 +123,29 @@ def extract(directory: Path, packages: Sequence[str]) -> None:
             raise
         for archive in sorted(private.glob("*.deb")):
             run("dpkg-deb", "--extract", str(archive), str(directory))
+
+
+SUITES = {"debian": "sid", "ubuntu": "devel"}
+"""Where a distribution prepares its next release."""
+
+
+def newest_sources(directory: Path) -> tuple[str, ...]:
+    """Options by which apt reads the machine's first source, but of the newest suite.
+
+    The programs need no library of that suite, so that they run here, too.
+    """
+    directory.mkdir()
+    for distribution, suite in SUITES.items():
+        own = Path(f"/etc/apt/sources.list.d/{distribution}.sources")
+        if own.is_file():
+            source = re.sub(r"(?m)^#.*\n", "", own.read_text()).strip().split("\n\n")[0]
+            source = re.sub(r"(?m)^Suites:.*$", f"Suites: {suite}", source)
+            (directory / own.name).write_text(source + "\n")
+            return (
+                "--option=Dir::Etc::SourceList=/dev/null",
+                f"--option=Dir::Etc::SourceParts={directory}",
+            )
+    raise Unavailable("apt has no source of Debian or Ubuntu here to take the newest suite of")
 
 
 def run(*command: str, directory: Path | None = None) -> str:
@@ -138,8 +167,15 @@ TOOLS = (
     sdk("15.1.0"),
     sdk("14.2.0"),
     debian(
+        "debian",
         {"prometheus": (2, 42), "promtool": (2, 42), "alertmanager": (0, 25), "amtool": (0, 25)},
         *("prometheus", "prometheus-alertmanager"),
+    ),
+    debian(
+        "debian-newest",
+        {"prometheus": (3, 5), "promtool": (3, 5), "alertmanager": (0, 28), "amtool": (0, 28)},
+        *("prometheus", "promtool", "prometheus-alertmanager"),
+        newest=True,
     ),
 )
 
