@@ -69,7 +69,8 @@ def debian(
 
     `newest`: those of the suite in which Debian prepares its next release.
     """
-    key = " ".join((*packages, *(f"{name}>={version}" for name, version in minimum.items())))
+    needed = (f"{name}>={version}" for name, version in minimum.items())
+    key = " ".join((*packages, *needed, "with templates"))
 
     def install(directory: Path) -> None:
         binaries = directory / "usr" / "bin"
@@ -85,8 +86,8 @@ def debian(
                     f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
                 )
         extract(directory, packages, newest=newest)
-        if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
-            (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
+        if not (binaries / "alertmanager").exists():
+            name_alertmanager(binaries)
         for name, needed in minimum.items():
             if version(str(binaries / name)) < needed:
                 raise Unavailable(f"the packaged {name} is older than {needed[0]}.{needed[1]}")
@@ -123,6 +124,25 @@ def extract(directory: Path, packages: Sequence[str], *, newest: bool) -> None:
             raise
         for archive in sorted(private.glob("*.deb")):
             run("dpkg-deb", "--extract", str(archive), str(directory))
+
+
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
+"""Where Debian's Alertmanager looks for its templates; without them it does not start."""
+
+IN_ITS_PLACE = """#!/bin/sh
+cd "$(dirname "$0")/../.." && exec usr/bin/prometheus-alertmanager "$@"
+"""
+
+
+def name_alertmanager(binaries: Path) -> None:
+    """Make Debian's `prometheus-alertmanager` run as `alertmanager`, with the templates beside it.
+
+    Their path stands in the program: it is made relative, and as long as it was.
+    """
+    program = binaries / "prometheus-alertmanager"
+    program.write_bytes(program.read_bytes().replace(TEMPLATES, TEMPLATES[1:] + b"/"))
+    (binaries / "alertmanager").write_text(IN_ITS_PLACE)
+    (binaries / "alertmanager").chmod(0o755)
 
 
 SUITES = {"debian": "sid", "ubuntu": "devel"}

@@ -186,11 +186,13 @@ def _stuck(name: str, summary: str, **settings: Any) -> Scenario:
     quiet = {
         "auto_pool_share": 0.0,
         "auto_scale_pools": 0,
+        "tasks_per_job": (300, 400),
         "job_disable_share": 0.0,
         "job_terminate_share": 0.0,
         "ended_unstarted_share": 0.0,
         "later_tasks_share": 0.0,
         "job_max_wall_clock": 86400.0,
+        "node_incident_interval": 1e9,
         "preparation_share": 0.0,
         "task_failure_share": 0.0,
         "flaky_job_share": 0.0,
@@ -264,6 +266,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                 preparation_share=1.0,
                 release_share=1.0,
                 release_failure_share=0.9,
+                preparation_failure_share=0.0,
                 tasks_per_job=(20, 60),
                 task_median=10.0,
             ),
@@ -274,6 +277,8 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                 task_failure_share=0.9,
                 flaky_job_share=0.0,
                 task_median=5.0,
+                tasks_per_job=(400, 800),
+                preparation_share=0.0,
                 task_failures=(("exit-1", 1.0), ("blob-timed-out", 1.0), ("disk-full", 1.0)),
             ),
             _stuck(
@@ -292,6 +297,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             _stuck(
                 name="stalled",
                 summary="Scheduling stops: tasks wait beside idle nodes, and nothing fails.",
+                required_slots=((1, 1.0),),
                 scheduling_stops_after=30.0,
             ),
             _stuck(
@@ -328,6 +334,7 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                 tasks_per_job=(5, 20),
                 task_median=5.0,
                 later_tasks_share=0.0,
+                preparation_share=0.0,
                 job_disable_share=0.0,
                 job_terminate_share=0.0,
                 job_max_wall_clock=86400.0,
