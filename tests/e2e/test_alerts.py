@@ -65,11 +65,13 @@ def alerts(*names: str) -> frozenset[str]:
 
 TASKS = {"collect": ["task_counts", "preparation_release", "tasks"]}
 GROUP = {"group": "all"}
+ENDED = {"completed_for": "1h"}
 # In a small pool one node of four may be away for a while, and that is not what is to be shown.
 LARGE: dict[str, Any] = {"nodes": 24, "jobs": 4}
 
 CASES = (
     Case("steady", "steady", alerts(), rule=TASKS, **LARGE),
+    Case("spot-eviction", "spot-eviction", alerts(), rule=TASKS, **LARGE),
     Case("steady-group", "steady", alerts(), rule=TASKS | GROUP, **LARGE),
     Case("prep-storm", "prep-storm", alerts("PreparationFailingEverywhere"), speed=10),
     Case(
@@ -88,7 +90,7 @@ CASES = (
         "failing-tasks",
         alerts("TasksFailingByCategory"),
         rule=TASKS,
-        **LARGE,
+        nodes=60,
     ),
     Case("blocked-tasks", "blocked-tasks", alerts("JobStalledDependency")),
     Case("blocked-tasks-group", "blocked-tasks", alerts("JobStalledDependency"), rule=GROUP),
@@ -119,6 +121,7 @@ CASES = (
         "too-few-requests",
         "steady",
         alerts("PollsSkipped"),
+        rule=ENDED,
         account={"requests_per_second": 2},
         **LARGE,
     ),
@@ -133,7 +136,7 @@ CASES = (
         "max-jobs",
         "steady",
         alerts("JobsDropped"),
-        rule={"completed_for": "1h"},
+        rule=ENDED,
         account={"max_jobs": 1},
         **LARGE,
     ),
@@ -143,7 +146,7 @@ CASES = (
         alerts("SeriesDropped"),
         jobs=40,
         nodes=24,
-        rule={"completed_for": "1h", "interval": "5s", "collect": ["task_counts"]},
+        rule=ENDED | {"interval": "5s", "collect": ["task_counts"]},
         account={"max_series": 1000},
     ),
 )
