@@ -118,7 +118,9 @@ def test_recording_rules_are_named_by_level_metric_and_operation() -> None:
 
 def freshness(expression: str) -> bool:
     """Whether it looks at when something was last polled, itself or in what it is recorded from."""
-    if re.search(r"last_scrape_success_timestamp_seconds|azure_batch_up|_scrape_success", expression):
+    if re.search(
+        r"last_scrape_success_timestamp_seconds|azure_batch_up|_scrape_success", expression
+    ):
         return True
     recorded = [
         rule["expr"] for rule in rules("recording-rules.yaml") if rule["record"] in expression
