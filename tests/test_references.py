@@ -20,9 +20,7 @@ from exporter.telemetry import ROWS, SERIES
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-RULE_FILES = sorted((DEPLOY / "prometheus").glob("*rules.yaml")) + [
-    DEPLOY / "prometheus" / "alerts.yaml"
-]
+RULE_FILES = [DEPLOY / "prometheus" / name for name in ("recording-rules.yaml", "alerts.yaml")]
 PAGES = sorted(
     page
     for pattern in ("*.md", "docs/*.md", "deploy/**/*.md")
@@ -109,7 +107,7 @@ def problems(expression: str, known: dict[str, frozenset[str]]) -> list[str]:
 
 
 def recorded() -> dict[str, frozenset[str]]:
-    """All families, and those that recording rules make: with any label of what they are made of."""
+    """All families, and what recording rules make of them, with any label that goes into it."""
     known = families()
     for file in RULE_FILES:
         for group in yaml.safe_load(file.read_text())["groups"]:

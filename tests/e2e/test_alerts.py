@@ -36,13 +36,14 @@ class Case:
     """An account of its own. `faults` begin when everything was polled once.
 
     `rule` and `account`: settings of the job rule and of the account. `speed`: simulated seconds
-    to a real one.
+    to a real one. `age`: simulated seconds that the scenario has lasted before anybody looks.
     """
 
     name: str
     scenario: str
     expected: frozenset[str]
     speed: float = 1.0
+    age: float = 0.0
     jobs: int = 3
     nodes: int = 4
     rule: dict[str, Any] = field(default_factory=dict)
@@ -73,13 +74,14 @@ CASES = (
     Case("steady", "steady", alerts(), rule=TASKS, **LARGE),
     Case("spot-eviction", "spot-eviction", alerts(), rule=TASKS, **LARGE),
     Case("steady-group", "steady", alerts(), rule=TASKS | GROUP, **LARGE),
-    Case("prep-storm", "prep-storm", alerts("PreparationFailingEverywhere"), speed=10),
+    Case("prep-storm", "prep-storm", alerts("PreparationFailingEverywhere"), age=300, **LARGE),
     Case(
         "prep-storm-group",
         "prep-storm",
         alerts("PreparationFailingEverywhere"),
-        speed=10,
+        age=300,
         rule=GROUP,
+        **LARGE,
     ),
     Case("flaky-prep", "flaky-prep", alerts("PreparationFailing"), **LARGE),
     Case("failing-release", "failing-release", alerts("ReleaseTasksFailing"), speed=5, **LARGE),
@@ -95,8 +97,8 @@ CASES = (
     Case("blocked-tasks", "blocked-tasks", alerts("JobStalledDependency")),
     Case("blocked-tasks-group", "blocked-tasks", alerts("JobStalledDependency"), rule=GROUP),
     Case("large-tasks", "large-tasks", alerts("JobStalledLargeTasks")),
-    Case("stalled", "stalled", alerts("JobStalled"), speed=10),
-    Case("stalled-group", "stalled", alerts("JobStalled"), speed=10, rule=GROUP),
+    Case("stalled", "stalled", alerts("JobStalled"), age=300),
+    Case("stalled-group", "stalled", alerts("JobStalled"), age=300, rule=GROUP),
     Case("unusable-nodes", "unusable-nodes", alerts("JobStalledNoNodes", "NodesUnusable")),
     Case(
         "start-task-failed",
@@ -181,7 +183,11 @@ async def simulate(stack: AsyncExitStack, case: Case, faults: Faults) -> dict[st
     """Serve the case's account; its configuration."""
     start = datetime.now(UTC)
     world = World(
-        SCENARIOS[case.scenario], seed=SEED, jobs=case.jobs, nodes=case.nodes, start=start
+        SCENARIOS[case.scenario],
+        seed=SEED,
+        jobs=case.jobs,
+        nodes=case.nodes,
+        start=start - timedelta(seconds=case.age),
     )
     clock = Clock(start, speed=case.speed)
     account = make_account(SEED, case.name)
