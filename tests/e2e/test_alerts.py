@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,6 +67,7 @@ def alerts(*names: str) -> frozenset[str]:
 TASKS = {"collect": ["task_counts", "preparation_release", "tasks"]}
 GROUP = {"group": "all"}
 ENDED = {"completed_for": "1h"}
+KEPT = {"stale_after": 100}
 # In a small pool one node of four may be away for a while, and that is not what is to be shown.
 LARGE: dict[str, Any] = {"nodes": 24, "jobs": 4}
 
@@ -108,17 +109,36 @@ CASES = (
     ),
     Case("backlog", "backlog", alerts("TasksQueuedTooLong"), rule=TASKS, nodes=24, jobs=1),
     Case("leaked-jobs", "leaked-jobs", alerts("JobLeaked"), **LARGE),
-    # Jobs that would have an alert of their own, were what is known of them fresh.
-    Case("outage", "blocked-tasks", alerts("AccountUnreachable"), faults=[Rule("outage")]),
-    Case("auth-expired", "large-tasks", alerts("AccountForbidden"), faults=[Rule("auth-expired")]),
-    Case("no-access", "unusable-nodes", alerts("AccountForbidden"), faults=[Rule("no-access")]),
-    Case("throttled", "steady", alerts("Throttled"), faults=[Rule("throttled")], **LARGE),
+    # Jobs that would have an alert of their own, were what is still shown of them fresh.
+    Case(
+        "outage",
+        "blocked-tasks",
+        alerts("AccountUnreachable"),
+        rule=KEPT,
+        faults=[Rule("outage")],
+    ),
+    Case(
+        "auth-expired",
+        "large-tasks",
+        alerts("AccountForbidden"),
+        rule=KEPT,
+        faults=[Rule("auth-expired")],
+    ),
+    Case(
+        "no-access",
+        "unusable-nodes",
+        alerts("AccountForbidden"),
+        rule=KEPT,
+        faults=[Rule("no-access")],
+    ),
     Case(
         "failing-polls",
         "blocked-tasks",
         alerts("PollsFailing"),
+        rule=KEPT,
         faults=[Rule("internal-error", operation="Job_GetTaskCounts")],
     ),
+    Case("throttled", "steady", alerts("Throttled"), faults=[Rule("throttled")], **LARGE),
     Case(
         "too-few-requests",
         "steady",
@@ -267,6 +287,8 @@ async def test_each_scenario_has_exactly_its_alerts_on_both_versions(tmp_path: P
         }
         starting = all_of([exporting(file) for file in files.values()])
         exporters = dict(zip(files, await stack.enter_async_context(starting), strict=True))
+        for case in CASES:
+            faults[case.name].set(*case.faults)
         targets = {name: exporter.target for name, exporter in exporters.items()}
         watches = await stack.enter_async_context(
             all_of([watching(release, tmp_path / release, targets) for release in (OLD, NEW)])
@@ -276,8 +298,6 @@ async def test_each_scenario_has_exactly_its_alerts_on_both_versions(tmp_path: P
                 await asyncio.sleep(0.2)
             watch.load_rules()
 
-        for case in CASES:
-            faults[case.name].set(*case.faults)
         exporters["killed"].process.kill()
         files["broken"].write_text("accounts: none")
         exporters["broken"].process.send_signal(signal.SIGHUP)
