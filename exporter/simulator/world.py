@@ -59,9 +59,12 @@ class World:
         )
         (found or _found)(self._state)
         node_life.plan_wave(self._state)
-        if scenario.image_breaks_after is not None:
-            breaks = before + int(scenario.image_breaks_after * ticks.SECOND)
-            agenda.after(breaks, node_life.break_image, self._state)
+        for delay, event in (
+            (scenario.image_breaks_after, node_life.break_image),
+            (scenario.scheduling_stops_after, schedule.stop),
+        ):
+            if delay is not None:
+                agenda.after(before + int(delay * ticks.SECOND), event, self._state)
         self._run_until(first)
 
     @property
