@@ -13,6 +13,7 @@ from tests import tools
 from tools import gen_chart
 
 CHART = gen_chart.CHART
+DEPLOY = gen_chart.ROOT / "deploy"
 SWITCHES = sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml"))
 HELMS = (3, 4)
 
