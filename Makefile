@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compi
 # be made some ten seconds sooner, once, and be a second thing to keep right for ever.
 VENV := .venv/.installed
 
-SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh
+SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh tools/write_sbom.sh
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
@@ -89,6 +89,24 @@ test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.
 image: ## build the container image with docker, podman or buildah
 	@tools/build_image.sh
 
+# From the environment: what tests/deploy/test_image.py names, and tools/build_image.sh.
+.PHONY: image-test
+image-test: export IMAGE ?= azure-batch-exporter:test
+image-test: $(VENV) image ## build the image and run it read-only, without capabilities, in 256 MB
+	@$(BIN)/pytest tests/deploy/test_image.py $(ARGS)
+
+.PHONY: check-deploy
+check-deploy: $(VENV) ## check what is in deploy/; part of `make test`
+	@$(BIN)/python tools/install_test_tools.py
+	@$(BIN)/pytest --numprocesses=auto --dist=loadfile tests/deploy $(ARGS)
+
+SBOM ?= dist/sbom.cdx.json
+.PHONY: sbom
+sbom: $(VENV) ## write the software bill of materials, dist/sbom.cdx.json
+	@$(BIN)/python tools/install_test_tools.py
+	@tools/write_sbom.sh $(SBOM)
+	@echo 'wrote $(SBOM)'
+
 # Versions change only where pyproject.toml asks for it; UPGRADE=--upgrade takes the newest of all.
 .PHONY: lock
 lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest versions
@@ -97,7 +115,8 @@ lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest ver
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
-	@set -e; for sdk in tests/sdk-requirements/*.in; do $(UV_COMPILE) "$$sdk" -o "$${sdk%.in}.lock"; done
+	@set -e; for file in tests/sdk-requirements/*.in tests/deploy/*.in; do \
+		$(UV_COMPILE) "$$file" -o "$${file%.in}.lock"; done
 
 .PHONY: clean
 clean: ## remove what was installed and generated

@@ -27,6 +27,7 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 LOCKS = [
     *ROOT.glob("requirements*.lock"),
     *(ROOT / "tests" / "sdk-requirements").glob("*.lock"),
+    *(ROOT / "tests" / "deploy").glob("*.lock"),
 ]
 
 

@@ -21,9 +21,14 @@ def sdk_python(version: str) -> Path:
     return _find(f"sdk-{version}", "bin/python")
 
 
-def deploy_python() -> Path:
+def linters_python() -> Path:
     """The interpreter of the environment with checkov, kubernetes-validate and their like."""
-    return _find("deploy-checks", "bin/python")
+    return _find("linters", "bin/python")
+
+
+def sbom_python() -> Path:
+    """The interpreter of the environment with cyclonedx-py."""
+    return _find("sbom", "bin/python")
 
 
 def helm(major: int) -> Path:

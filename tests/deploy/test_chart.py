@@ -43,7 +43,7 @@ def test_kubernetes_accepts_what_is_rendered(version: str, tmp_path: Path) -> No
         (tmp_path / f"{switch}.yaml").write_text(rendered(HELMS[-1], switch))
     done = subprocess.run(
         [
-            *(tools.deploy_python(), "-m", "kubernetes_validate", "--strict", "--no-warn"),
+            *(tools.linters_python(), "-m", "kubernetes_validate", "--strict", "--no-warn"),
             *("--kubernetes-version", version, *sorted(tmp_path.iterdir())),
         ],
         capture_output=True,

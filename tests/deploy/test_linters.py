@@ -31,7 +31,7 @@ OF_THE_TEST_POD = {"CKV_K8S_8", "CKV_K8S_9"}
 
 def python(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [tools.deploy_python(), *arguments], capture_output=True, text=True, check=False, **options
+        [tools.linters_python(), *arguments], capture_output=True, text=True, check=False, **options
     )
 
 
