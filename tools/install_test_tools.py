@@ -121,9 +121,13 @@ def systemd() -> Tool:
         extract(directory / "debian", ["systemd", "libsystemd-shared", "libseccomp2"])
         program.write_text(
             "#!/bin/sh\n"
-            'cd "$(dirname "$0")/debian/usr/lib"/*-linux-gnu || exit 1\n'
-            'export LD_LIBRARY_PATH="$PWD/systemd:$PWD"\n'
-            'cd "$OLDPWD" && exec "$(dirname "$0")/debian/usr/bin/systemd-analyze" "$@"\n'
+            'root="$(cd "$(dirname "$0")/debian" && pwd)"\n'
+            'for lib in "$root"/usr/lib/*-linux-gnu; do\n'
+            '    export LD_LIBRARY_PATH="$lib/systemd:$lib"\n'
+            "done\n"
+            # Targets and the like, which every unit stands on; the machine's own come after.
+            'export SYSTEMD_UNIT_PATH="$root/lib/systemd/system:$root/usr/lib/systemd/system:"\n'
+            'exec "$root/usr/bin/systemd-analyze" "$@"\n'
         )
         program.chmod(0o755)
         run(str(program), "--version")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import subprocess
 from pathlib import Path
 
@@ -52,6 +54,39 @@ def test_kubernetes_accepts_what_is_rendered(version: str, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("passed") > 50
+
+
+OPERATOR = """
+import json, sys
+from cloudcoil.models.prometheus_operator import v1
+for manifest in json.load(sys.stdin):
+    read = getattr(v1, manifest["kind"]).model_validate(manifest)
+    kept = read.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    print(manifest["kind"], "is taken" if kept == manifest else f"{kept} of {manifest}")
+"""
+"""Models made of Prometheus Operator's definitions: they drop what they do not know."""
+
+
+def test_prometheus_operator_accepts_what_is_rendered_for_it() -> None:
+    found = [
+        each
+        for switch in SWITCHES
+        for each in manifests(switch)
+        if each["apiVersion"] == "monitoring.coreos.com/v1"
+    ]
+    wrong = copy.deepcopy(next(each for each in found if each["kind"] == "ServiceMonitor"))
+    wrong["spec"]["endpoints"][0]["intervall"] = "30s"
+    done = subprocess.run(
+        [tools.linters_python(), "-c", OPERATOR],
+        input=json.dumps([*found, wrong]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *verdicts, of_the_wrong_one = done.stdout.splitlines()
+    assert verdicts == [f"{each['kind']} is taken" for each in found], done.stderr
+    assert {each["kind"] for each in found} == {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+    assert "intervall" in of_the_wrong_one
 
 
 @pytest.mark.parametrize("switch", SWITCHES)

@@ -165,3 +165,25 @@ def test_everything_in_the_chart_that_is_made_is_up_to_date() -> None:
     for file, text in gen_chart.files().items():
         assert file.read_text(encoding="utf-8") == text, f"run `make docs`: {file}"
     assert gen_chart.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("switch", "says"),
+    [
+        ("demo", "The simulated account is on show."),
+        ("config", "curl http://localhost:10225/metrics"),
+        ("web-config", "curl https://localhost:10225/metrics"),
+        ("existing-config-map", "rollout restart deployment/release-azure-batch-exporter"),
+        ("everything-else", "kubectl --namespace hpc port-forward service/batch-metrics"),
+    ],
+)
+def test_after_the_installation_it_says_how_to_look(switch: str, says: str) -> None:
+    # Helm 3 would ask a cluster for its version.
+    done = helm(
+        *(4, "install", "release", CHART, "--dry-run=client", "--namespace=monitoring"),
+        f"--values={CHART}/ci/{switch}-values.yaml",
+    )
+    notes = done.stdout.partition("\nNOTES:\n")[2]
+    assert says in notes, done.stderr
+    assert "helm test release --namespace monitoring" in notes
+    assert ("no image is published" in notes) == (switch != "everything-else")
