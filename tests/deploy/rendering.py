@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,12 @@ def rendered(major: int, switch: str) -> str:
 
 def manifests(switch: str, major: int = HELMS[-1]) -> list[Manifest]:
     return [each for each in yaml.safe_load_all(rendered(major, switch)) if each]
+
+
+def distinct() -> list[Manifest]:
+    """All that is rendered, whatever the switch, each manifest once."""
+    texts = {json.dumps(each, sort_keys=True) for switch in SWITCHES for each in manifests(switch)}
+    return [json.loads(text) for text in sorted(texts)]
 
 
 def of_kind(switch: str, kind: str) -> list[Manifest]:
