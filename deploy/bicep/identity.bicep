@@ -47,9 +47,9 @@ resource federation 'Microsoft.ManagedIdentity/userAssignedIdentities/federatedI
 }
 
 resource customRole 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (leastPrivilege) {
-  name: guid(resourceGroup().id, 'azure-batch-exporter')
+  name: guid(account.id, 'azure-batch-exporter')
   properties: {
-    roleName: 'Azure Batch Exporter (${resourceGroup().name})'
+    roleName: 'Azure Batch Exporter (${batchAccountName})'
     description: 'Read pools, jobs and tasks of Batch accounts.'
     type: 'CustomRole'
     assignableScopes: [resourceGroup().id]

@@ -90,6 +90,6 @@ def test_it_serves_read_only_without_capabilities_in_256_mb_and_ends_when_asked(
             pytest.fail(engine("logs", name).stderr)
         text = engine("exec", name, "python3", "-c", ASK).stdout
         assert 'azure_batch_up{account="simulated"}' in text
-        assert engine("stop", "--time=20", name).returncode == 0
+        assert engine("stop", "-t", "20", name).returncode == 0
         state = engine("inspect", "--format={{.State.ExitCode}} {{.State.OOMKilled}}", name)
         assert state.stdout == "0 false\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -31,7 +32,12 @@ OF_THE_TEST_POD = {"CKV_K8S_8", "CKV_K8S_9"}
 
 def python(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [tools.linters_python(), *arguments], capture_output=True, text=True, check=False, **options
+        [tools.linters_python(), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "CHECKPOINT_DISABLE": "1"},  # Terraform would ask for newer versions
+        **options,
     )
 
 

@@ -21,8 +21,8 @@ from tests.process import logged_address, process
 UNIT = DEPLOY / "systemd" / "azure-batch-exporter.service"
 PROGRAM = "/opt/azure-batch-exporter/bin/azure-batch-exporter"
 
-EXPOSURE = 15
-"""At most this, of 100: it is 12."""
+EXPOSURE = 20
+"""At most this, of 100: with systemd 252 it is 12, and 28 without the filter of system calls."""
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
