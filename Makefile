@@ -13,7 +13,7 @@ PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-compi
 # be made some ten seconds sooner, once, and be a second thing to keep right for ever.
 VENV := .venv/.installed
 
-SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh
+SHELL_SCRIPTS := .ci/run tools/build_image.sh tools/test_all_pythons.sh tools/write_sbom.sh
 
 UV_COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(UPGRADE)
@@ -56,12 +56,12 @@ fix: $(VENV) docs ## correct and format the code, regenerate docs/, dashboards a
 	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
 
 .PHONY: docs
-docs: $(VENV) ## regenerate docs/ and the dashboards in deploy/grafana/ from the code
+docs: $(VENV) ## regenerate docs/, the dashboards, and the Helm chart's copies of them and of the rules
 	@$(BIN)/python -m tools.gen_docs
 	@$(BIN)/python -m tools.dashboards
 
 .PHONY: docs-check
-docs-check: $(VENV) ## check that docs/ and deploy/grafana/ are what the code generates
+docs-check: $(VENV) ## check that nothing that `make docs` writes is out of date
 	@$(BIN)/python -m tools.gen_docs --check
 	@$(BIN)/python -m tools.dashboards --check
 
@@ -96,6 +96,24 @@ test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.
 image: ## build the container image with docker, podman or buildah
 	@tools/build_image.sh
 
+# From the environment: what tests/deploy/test_image.py names, and tools/build_image.sh.
+.PHONY: image-test
+image-test: export IMAGE ?= azure-batch-exporter:test
+image-test: $(VENV) image ## build the image and run it read-only, without capabilities, in 256 MB
+	@$(BIN)/pytest tests/deploy/test_image.py $(ARGS)
+
+.PHONY: check-deploy
+check-deploy: $(VENV) ## check what is in deploy/; part of `make test`
+	@$(BIN)/python tools/install_test_tools.py
+	@$(BIN)/pytest --numprocesses=auto --dist=loadfile tests/deploy $(ARGS)
+
+SBOM ?= dist/sbom.cdx.json
+.PHONY: sbom
+sbom: $(VENV) ## write the software bill of materials, dist/sbom.cdx.json
+	@$(BIN)/python tools/install_test_tools.py
+	@tools/write_sbom.sh $(SBOM)
+	@echo 'wrote $(SBOM)'
+
 # Versions change only where pyproject.toml asks for it; UPGRADE=--upgrade takes the newest of all.
 .PHONY: lock
 lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest versions
@@ -104,7 +122,8 @@ lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest ver
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
-	@set -e; for list in tests/*-requirements/*.in; do $(UV_COMPILE) "$$list" -o "$${list%.in}.lock"; done
+	@set -e; for list in tests/*-requirements/*.in tests/deploy/*.in; do \
+		$(UV_COMPILE) "$$list" -o "$${list%.in}.lock"; done
 
 .PHONY: clean
 clean: ## remove what was installed and generated

