@@ -18,6 +18,7 @@ from exporter import collectors
 from exporter.batch.models import Counts
 from exporter.collectors.health import Health
 from exporter.collectors.node_runs import Runs
+from exporter.collectors.packed_runs import RESULTS, STATES
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
 from tools.sample_job import SAMPLE_SNAPSHOTS
@@ -73,15 +74,16 @@ def snapshots(step: int) -> dict[str, Any]:
     for name in ("task_counts", "preparation_release"):
         table = collectors.counters_of(name)
         totals = dict.fromkeys(SAMPLE_SNAPSHOTS[table].totals, step)
-        shown[table] = Counters(totals, totals)
+        shown[table] = Counters.of(totals, totals)
     assert tuple(sorted(shown)) == tuple(sorted(TABLES))
     return shown
 
 
 def _grown(runs: Runs, step: int) -> Runs:
     tally = {
-        "state": {("pool-1", "running"): step, ("pool-1", "completed"): step},
-        "result": {("pool-1", "success"): step, ("pool-1", "failure"): step},
+        (what, ("pool-1", value)): step
+        for what, values in (("state", STATES), ("result", RESULTS))
+        for value in values
     }
     return replace(runs, tally=tally, running={"pool-1": {"node-1": 1_790_000_000.5 + step}})
 

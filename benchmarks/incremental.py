@@ -16,19 +16,18 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
-
 from benchmarks.harness import ROOT, environment
 from exporter import collectors
-from exporter.batch import transport as transport_module
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.connection import Answer
+from exporter.batch.http import Client
 from exporter.batch.models import Job
 from exporter.batch.transport import Transport
 from exporter.collectors.jobs import SelectedJobs
@@ -142,40 +141,37 @@ async def measure(collector: str, records: int) -> None:
     endpoint, account, key = server.stdout.readline().split()
     received = 0
 
-    read = transport_module._read
+    class CountingClient(Client):
+        async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+            nonlocal received
+            answer = await super().get(url, headers)
+            received += len(answer.body)
+            return answer
 
-    async def counting(response: aiohttp.ClientResponse) -> bytes:
-        nonlocal received
-        body = await read(response)
-        received += len(body)
-        return body
-
-    transport_module._read = counting
     ways = {"full": Exporter(collector, "0s"), "changes": Exporter(collector, "1d")}
     costs: dict[str, list[tuple[float, int, int]]] = {way: [] for way in ways}
-    async with aiohttp.ClientSession() as session:
-        transport = Transport(
-            session=session,
-            auth=SharedKeyAuth(account, base64.b64decode(key)),
-            budget=Budget(1000.0, lambda _: None),
-            observer=Unobserved(),
-            request_timeout=60.0,
-        )
-        client = BatchClient(endpoint, "2024-07-01.20.0", transport)
-        for number in range(WARM_UP + ROUNDS):
-            now = START.timestamp() + number * MINUTE
-            for way, exporter in ways.items():
-                if way == "full" and 0 < number < WARM_UP - 1:
-                    continue
-                gc.collect()  # lest one way pays for what the other leaves behind
-                received, started = 0, time.process_time()
-                count = await exporter.poll(client, now)
-                if number >= WARM_UP:
-                    costs[way].append((time.process_time() - started, received, count))
-            server.stdin.write("\n")
-            server.stdin.flush()
-            server.stdout.readline()
-    transport_module._read = read
+    transport = Transport(
+        http=CountingClient(endpoint),
+        auth=SharedKeyAuth(account, base64.b64decode(key)),
+        budget=Budget(1000.0, lambda _: None),
+        observer=Unobserved(),
+        request_timeout=60.0,
+    )
+    client = BatchClient(endpoint, "2024-07-01.20.0", transport)
+    for number in range(WARM_UP + ROUNDS):
+        now = START.timestamp() + number * MINUTE
+        for way, exporter in ways.items():
+            if way == "full" and 0 < number < WARM_UP - 1:
+                continue
+            gc.collect()  # lest one way pays for what the other leaves behind
+            received, started = 0, time.process_time()
+            count = await exporter.poll(client, now)
+            if number >= WARM_UP:
+                costs[way].append((time.process_time() - started, received, count))
+        server.stdin.write("\n")
+        server.stdin.flush()
+        server.stdout.readline()
+    await transport.close()
     server.stdin.close()
     server.wait()
     full, changes = (replace(ways[way].state, read_at=0.0, listed_at=0.0) for way in ways)

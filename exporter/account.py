@@ -108,8 +108,13 @@ def health_of(outcomes: Mapping[str, Outcome]) -> Mapping[str, Health]:
 
 def owner_of(watched: WatchedJob) -> tuple[str, str]:
     if watched.group is not None:
-        return "job_group", watched.group
-    return "job_id", watched.job.id
+        return _owner("job_group", watched.group)
+    return _owner("job_id", watched.job.id)
+
+
+@lru_cache(maxsize=10_000)  # like identities, which they are part of
+def _owner(kind: str, name: str) -> tuple[str, str]:
+    return kind, name
 
 
 @lru_cache(maxsize=10_000)  # of one job there are several tables, and each keeps it

@@ -9,7 +9,8 @@ before its first sample.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from exporter.metric import Metric, Sample
 
@@ -20,49 +21,111 @@ Increments = Mapping[Key, float]
 """What is to be added to each series; 0 makes a series appear."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Running totals. `exposed`: what is shown of them, which is behind where they are new.
+class _Layout:
+    """Series, in the order of their keys: one for all counters that have the same.
 
-    Both are in the order of their keys, and the same object where they are equal.
+    `index`: where in the values a series is. `by_name`: labels and index, by the sample's name.
     """
 
-    totals: Mapping[Key, float] = field(default_factory=dict)
-    exposed: Mapping[Key, float] = field(default_factory=dict)
+    __slots__ = ("__weakref__", "by_name", "index", "keys")
+
+    def __init__(self, keys: tuple[Key, ...]) -> None:
+        self.keys = keys
+        self.index = {key: index for index, key in enumerate(keys)}
+        self.by_name: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for index, (name, labels) in enumerate(keys):
+            self.by_name.setdefault(name, []).append((labels, index))
+
+    @classmethod
+    def of(cls, keys: Iterable[Key]) -> _Layout:
+        """That of these series, in whatever order they are given."""
+        ordered = tuple(sorted(keys))
+        layout = _LAYOUTS.get(ordered)
+        if layout is None:
+            layout = _LAYOUTS[ordered] = cls(ordered)
+        return layout
+
+
+_LAYOUTS: WeakValueDictionary[tuple[Key, ...], _Layout] = WeakValueDictionary()
+_NOTHING = _Layout.of(())
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Running totals, and what is exposed of them, which is behind where they are new.
+
+    Jobs have the same series, so what they are is kept once, and of each job its values only.
+    """
+
+    _layout: _Layout = _NOTHING
+    _totals: tuple[float, ...] = ()
+    _exposed: tuple[float, ...] = ()
+    """The same object where they are equal."""
+
+    @classmethod
+    def of(cls, totals: Mapping[Key, float], exposed: Mapping[Key, float]) -> Counters:
+        """Counters with these totals; what nothing is exposed of is exposed as 0."""
+        layout = _Layout.of(totals)
+        values = tuple([totals[key] for key in layout.keys])
+        shown = tuple([exposed.get(key, 0) for key in layout.keys])
+        return cls(layout, values, values if shown == values else shown)
+
+    @property
+    def totals(self) -> Mapping[Key, float]:
+        """All series."""
+        return dict(zip(self._layout.keys, self._totals, strict=True))
+
+    @property
+    def exposed(self) -> Mapping[Key, float]:
+        """What is shown of them."""
+        return dict(zip(self._layout.keys, self._exposed, strict=True))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._layout.index
 
     def add(self, increments: Increments, held: Collection[Key] = ()) -> Counters:
         """The totals after these increments; series that were there before show all of theirs.
 
         Those that are `held` show what they did.
         """
-        totals = dict(self.totals)
         for key, amount in increments.items():
             if amount < 0:
                 raise ValueError(f"{key}: a counter does not fall")
-            totals[key] = totals.get(key, 0) + amount
-        if len(totals) == len(self.exposed) and not held:
-            return Counters(totals, totals)
-        totals = dict(sorted(totals.items()))
-        exposed = {
-            key: self.exposed.get(key, 0) if key in held or key not in self.exposed else total
-            for key, total in totals.items()
-        }
-        return Counters(totals, totals if exposed == totals else exposed)
-
-    @classmethod
-    def restored(cls, totals: Mapping[Key, float], exposed: Mapping[Key, float]) -> Counters:
-        """Counters as they were once, in whatever order."""
-        totals, exposed = dict(sorted(totals.items())), dict(sorted(exposed.items()))
-        return cls(totals, totals if exposed == totals else exposed)
+        index = self._layout.index
+        if increments.keys() <= index.keys():
+            values = list(self._totals)
+            for key, amount in increments.items():
+                values[index[key]] += amount
+            totals = tuple(values)
+            if not held:
+                return Counters(self._layout, totals, totals)
+            shown = list(totals)
+            for key in held:
+                if key in index:
+                    shown[index[key]] = self._exposed[index[key]]
+            exposed = tuple(shown)
+            return Counters(self._layout, totals, totals if exposed == totals else exposed)
+        sums = dict(self.totals)
+        for key, amount in increments.items():
+            sums[key] = sums.get(key, 0) + amount
+        known = self.exposed
+        return Counters.of(
+            sums,
+            {
+                key: known.get(key, 0) if key in held or key not in known else value
+                for key, value in sums.items()
+            },
+        )
 
     @property
     def is_behind(self) -> bool:
         """Whether some of the totals are not exposed yet."""
-        return self.totals is not self.exposed and self.totals != self.exposed
+        return self._totals is not self._exposed
 
     def samples(self, name: str) -> list[Sample]:
         """The exposed samples of one name."""
-        return [(labels, value) for (known, labels), value in self.exposed.items() if known == name]
+        exposed = self._exposed
+        return [(labels, exposed[index]) for labels, index in self._layout.by_name.get(name, ())]
 
 
 CounterRow = Metric[Counters]

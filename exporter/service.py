@@ -198,7 +198,7 @@ class Service:
             budget.set_rate(rate)  # a pause that was asked for goes on
             self.store.select_anew(account.name, plan.rules, plan.max_jobs, self._now())
         stack = AsyncExitStack()
-        client = await open_client(stack, account, credential, budget, observer)
+        client = open_client(stack, account, credential, budget, observer)
         poller = AccountPoller(plan, client, self.store, observer, self._now, diagnoser(account))
         polled = _Polled(wanted, poller, budget, observer, stack)
         self._accounts[account.name] = polled

@@ -280,6 +280,7 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
             "DELETE FROM counter WHERE account = ? AND owner = ?", (account, _owner_text(owner))
         )
     for owner, collector, counters, keys in changes.counters:
+        totals, exposed = counters.totals, counters.exposed
         rows = (
             (
                 account,
@@ -287,8 +288,8 @@ def _write(connection: sqlite3.Connection, changes: Changes) -> None:
                 collector,
                 name,
                 json.dumps(labels),
-                _real(counters.totals[name, labels]),
-                _real(counters.exposed.get((name, labels))),
+                _real(totals[name, labels]),
+                _real(exposed[name, labels]),
             )
             for name, labels in keys
         )
@@ -376,7 +377,7 @@ def _load(connection: sqlite3.Connection, account: str) -> Saved:
         states.setdefault(str(job_id), {})[str(collector)] = saved
     return Saved(
         found[0] if found else None,
-        {place: Counters.restored(of, exposed.get(place, {})) for place, of in totals.items()},
+        {place: Counters.of(of, exposed.get(place, {})) for place, of in totals.items()},
         {
             str(job_id): SavedJob(
                 _bytes(job),

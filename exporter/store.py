@@ -381,7 +381,9 @@ class Store:
         self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
     ) -> None:
         state = self._accounts[account]
-        outcomes = {**state.job_outcomes.get(watched.job.id, {}), collector: outcome}
+        # Copied so, it takes half the room.
+        outcomes = dict(state.job_outcomes.get(watched.job.id, {}))
+        outcomes[collector] = outcome
         state.job_outcomes[watched.job.id] = outcomes
         self._display.job(account, watched, collectors.JOB_HEALTH, health_of(outcomes))
 

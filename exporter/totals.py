@@ -81,12 +81,12 @@ class Totals:
             place = (account, owner, collector)
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
-            news = {k: n for k, n in amounts.items() if n or k not in before.totals}
+            news = {k: n for k, n in amounts.items() if n or k not in before}
             if not news and not before.is_behind and place in self._shown:
                 continue
             held = self._held.get(place, {})
             if _is_lasting(owner):
-                new = dict.fromkeys((key for key in news if key not in before.totals), HELD)
+                new = dict.fromkeys((key for key in news if key not in before), HELD)
                 held = self._held[place] = {**held, **new}
             after = before.add(news, held)
             if after == before and place in self._shown:
@@ -180,10 +180,12 @@ _NONE = Counters()
 
 def _changed(before: Counters, after: Counters) -> frozenset[Key]:
     """The series that are other than before, in what they are or in what is shown of them."""
+    known, shown = before.totals, before.exposed
+    exposed = after.exposed
     return frozenset(
         key
         for key, value in after.totals.items()
-        if before.totals.get(key) != value or before.exposed.get(key) != after.exposed[key]
+        if known.get(key) != value or shown.get(key) != exposed[key]
     )
 
 

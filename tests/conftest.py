@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import hypothesis
 import pytest
 
@@ -17,6 +16,7 @@ from exporter import config
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.http import Client
 from exporter.batch.transport import Transport
 from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
@@ -71,16 +71,16 @@ async def client(
     batch: FakeBatch, observed: Observed, pauses: list[float]
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
-    async with aiohttp.ClientSession() as session:
-        transport = Transport(
-            session=session,
-            auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
-            budget=Budget(1000.0, pauses.append),
-            observer=observed,
-            request_timeout=0.15,
-            jitter=lambda: 0.01,
-        )
-        yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)
+    transport = Transport(
+        http=Client(batch.endpoint),
+        auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
+        budget=Budget(1000.0, pauses.append),
+        observer=observed,
+        request_timeout=0.15,
+        jitter=lambda: 0.01,
+    )
+    yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)
+    await transport.close()
 
 
 @pytest.fixture

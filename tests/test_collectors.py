@@ -198,7 +198,7 @@ async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
     api = NodesApi((early,), (late,))
     reading = await preparation_release.read(api, WATCHED, None, 0.0)
     runs = preparation_release.fold(None, reading, 0.0, False).state.preparation
-    assert runs.tally["state"] == {("pool-1", "completed"): 1}
+    assert runs.tally["state", ("pool-1", "completed")] == 1
     assert runs.running == {}
 
 

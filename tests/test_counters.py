@@ -228,7 +228,7 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     assert nodes.state is not None
     assert list(nodes.state.preparation.latest["p"]) == ["b"]
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
-    assert nodes.state.preparation.tally["result"]["p", "failure"] == 1
+    assert nodes.state.preparation.tally["result", ("p", "failure")] == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
 
 
@@ -331,14 +331,12 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     assert nodes.state is not None
     runs = nodes.state.preparation
     latest = {node_id: unpack(run) for node_id, run in runs.latest.get("p", {}).items()}
-    tally = {
-        "state": Counter(("p", run.state) for run in latest.values()),
-        "result": Counter(("p", run.result) for run in latest.values() if run.result),
-    }
-    assert runs.tally == {what: counts for what, counts in tally.items() if counts}
+    states = Counter(("state", ("p", run.state)) for run in latest.values())
+    results = Counter(("result", ("p", run.result)) for run in latest.values() if run.result)
+    assert runs.tally == states | results
     running = {node_id: run.start for node_id, run in latest.items() if run.state == "running"}
     assert runs.running == ({"p": running} if running else {})
-    completed = tally["result"]["p", "success"]
+    completed = results["result", ("p", "success")]
     assert nodes.sums["preparation_tasks_completed_success"] >= completed
 
 

@@ -6,12 +6,12 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-import aiohttp
 import pytest
 
 from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
+from exporter.batch.http import Client
 from exporter.batch.models import Job
 from exporter.batch.transport import Transport
 from exporter.collectors import tasks
@@ -42,13 +42,12 @@ class Silent:
 
 def connect(
     simulation: Simulation,
-    session: aiohttp.ClientSession,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
 ) -> BatchClient:
     (account,) = config_of(simulation, monkeypatch, tmp_path).accounts
     transport = Transport(
-        session=session,
+        http=Client(simulation.endpoint),
         auth=auth.build(account),
         budget=Budget(1000.0, lambda _: None),
         observer=Silent(),
@@ -149,8 +148,8 @@ async def test_reading_by_changes_is_as_good_as_reading_all(
 ) -> None:
     world = World(BUSY, seed=11, jobs=5, nodes=6, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation, aiohttp.ClientSession() as session:
-        client = connect(simulation, session, monkeypatch, tmp_path)
+    async with serve(world, clock) as simulation:
+        client = connect(simulation, monkeypatch, tmp_path)
         follower = Follower(client, world, clock)
         read, there = 0, 0
         for number in range(ROUNDS):
@@ -173,8 +172,8 @@ async def test_deleted_tasks_are_found_out_by_the_next_full_listing(
 ) -> None:
     world = World(BUSY, seed=11, jobs=5, nodes=6, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation, aiohttp.ClientSession() as session:
-        client = connect(simulation, session, monkeypatch, tmp_path)
+    async with serve(world, clock) as simulation:
+        client = connect(simulation, monkeypatch, tmp_path)
         follower = Follower(client, world, clock)
         job = next(job for job in world.jobs.values() if failures_of(job))
         await follower.poll(job)

@@ -228,7 +228,7 @@ async def completed(
             await service.run_once()
             if number < rounds:
                 clock.advance(20.0)
-        await service._totals.settled()
+        await service.settle()
         total = sum(value for (name, _), value in shown(service).items() if name == COMPLETED)
         return total, set(service.store.jobs("simulated"))
 

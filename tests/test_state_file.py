@@ -62,7 +62,7 @@ async def test_what_was_written_is_known_again(tmp_path: Path) -> None:
     await file.close()
     saved = await reopened(tmp_path / "s.db")
     assert saved.watched_since == 5.0  # the first time is the one that holds
-    assert saved.counters == {(GROUP, "task_counts"): Counters({KEY: 5}, {KEY: 5})}
+    assert saved.counters == {(GROUP, "task_counts"): Counters.of({KEY: 5}, {KEY: 5})}
     expected = SavedState(b"newer", {"n1": b"one", "n3": b"three"})
     assert saved.jobs == {"a": SavedJob(b"job", True, {"preparation_release": expected})}
 
@@ -72,7 +72,7 @@ async def test_what_was_not_shown_yet_is_known_not_to_be(tmp_path: Path) -> None
     await write(file, counting(4, shown=False))
     await file.close()
     saved = await reopened(tmp_path / "s.db")
-    assert saved.counters == {(GROUP, "task_counts"): Counters({KEY: 4}, {KEY: 0})}
+    assert saved.counters == {(GROUP, "task_counts"): Counters.of({KEY: 4}, {KEY: 0})}
 
 
 async def test_counters_of_an_owner_that_is_gone_are_forgotten(tmp_path: Path) -> None:

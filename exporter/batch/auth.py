@@ -67,12 +67,10 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     lower = {name.lower(): value for name, value in headers.items()}
     lines = [method, *[lower.get(name, "") for name in _SIGNED_HEADERS]]
     lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-")]
-    _, _, behind_scheme = url.partition("://")
-    _, _, behind_host = behind_scheme.partition("/")
-    path, _, query = behind_host.partition("?")
+    path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
     lines.append(f"/{account}/{path}")
-    pairs = sorted([pair.partition("=") for pair in query.split("&") if pair])
-    lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in pairs]
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)]
     return "\n".join(lines)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,14 +18,13 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar
 
-import aiohttp
 import msgspec
-from yarl import URL
 
 import exporter
 from exporter.batch import models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
+from exporter.batch.connection import Answer
 from exporter.errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -43,10 +44,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 
-MAX_BODY = 16 * 1024 * 1024
-"""Bytes of one answer, decompressed. A page of 1,000 records is about 1.3 MB."""
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
@@ -70,6 +70,16 @@ NOT_CONFIGURED_CODES = frozenset(
 JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
 
 
+class Http(Protocol):
+    """Sends requests to the account's endpoint."""
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """OSError where there is no answer, ValueError where there can be none."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+
+
 class RequestObserver(Protocol):
     """Is told of every HTTP attempt."""
 
@@ -83,14 +93,14 @@ class RequestObserver(Protocol):
 class Transport:
     """Sends GET requests to one account.
 
-    `request_timeout`: seconds for an attempt, body included. The session's life is the caller's;
-    `auth` and `budget` are this account's own. `jitter`: a random number from 0 to 1.
+    `request_timeout`: seconds for an attempt, body included. `http`, `auth` and `budget` are this
+    account's own. `jitter`: a random number from 0 to 1.
     """
 
     def __init__(
         self,
         *,
-        session: aiohttp.ClientSession,
+        http: Http,
         auth: Auth,
         budget: Budget,
         observer: RequestObserver,
@@ -98,7 +108,7 @@ class Transport:
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._session = session
+        self._http = http
         self._auth = auth
         self._budget = budget
         self._observer = observer
@@ -113,7 +123,8 @@ class Transport:
         return self._clock_offset
 
     async def close(self) -> None:
-        """Free the credential."""
+        """Free the credential and the connections."""
+        await self._http.close()
         await self._auth.close()
 
     async def get(
@@ -134,7 +145,7 @@ class Transport:
             **conditions,
             "Accept": "application/json",
             "client-request-id": str(uuid.uuid4()),
-            "User-Agent": f"azure-batch-exporter/{exporter.__version__}",
+            "User-Agent": _USER_AGENT,
         }
         may_renew = True
         delay = FIRST_DELAY
@@ -171,25 +182,19 @@ class Transport:
         started = loop.time()
         code: int | str | None = None
         try:
-            async with (
-                asyncio.timeout(self._request_timeout),
-                # The link's own encoding is what the service signs and expects back.
-                self._session.get(
-                    URL(url, encoded=True), headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                body = await _read(response)
-            code = response.status
-            self._read_clock(response.headers)
-            if response.status == 200:
-                return decoder.decode(body)
-            raise self._failure(response, body)
+            async with asyncio.timeout(self._request_timeout):
+                answer = await self._http.get(url, headers)
+            code = answer.status
+            self._read_clock(answer.headers)
+            if answer.status == 200:
+                return decoder.decode(answer.body)
+            raise self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
             raise RequestTimeout(
                 f"{operation}: no whole answer within {self._request_timeout:g} s"
             ) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
             raise ConnectionFailed(text, _step(error)) from error
@@ -202,7 +207,7 @@ class Transport:
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
-        theirs = _unix_time(headers.get("Date", ""))
+        theirs = _unix_time(headers.get("date", ""))
         if theirs is None or not 0 <= theirs < END_OF_TIME:
             return  # nobody's clock, and what is reckoned with it may be no date
         # The header has whole seconds, cut off: half of one is what it lacks on average, and what
@@ -210,33 +215,33 @@ class Transport:
         offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
-    def _failure(self, response: aiohttp.ClientResponse, body: bytearray) -> PollError:
+    def _failure(self, answer: Answer) -> PollError:
         """The error for an answer that is not 200; a request for a pause is passed on."""
-        status = response.status
-        code, message = "", response.reason or ""
+        status = answer.status
+        code, message = "", answer.reason
         values: tuple[tuple[str, str], ...] = ()
         try:
-            parsed = _ERROR.decode(body)
+            parsed = _ERROR.decode(answer.body)
         except (ValueError, RecursionError):
             pass  # a proxy's page, or nothing: the status is all there is
         else:
             code, message = parsed.code, parsed.text
             values = tuple((item.key or "", item.value or "") for item in parsed.values or ())
-        kind = _kind(status, code, response.headers)
+        kind = _kind(status, code, answer.headers)
         if kind is TooManyRequests:
-            self._budget.pause(_retry_after(response.headers))
+            self._budget.pause(_retry_after(answer.headers))
         if kind is AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
             ahead = "behind" if self._clock_offset > 0 else "ahead of"
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
-        return kind(status, code, message, values, response.headers.get("request-id", ""))
+        return kind(status, code, message, values, answer.headers.get("request-id", ""))
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
     """How far a connection came."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, socket.gaierror):
         return "dns"
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, ssl.SSLError):
         return "tls"
     return "connection"
 
@@ -244,7 +249,7 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
     if status == 401 or (status == 403 and code == "AuthenticationFailed"):
         return AuthenticationFailed
-    if status == 429 or (status == 503 and "Retry-After" in headers):
+    if status == 429 or (status == 503 and "retry-after" in headers):
         return TooManyRequests
     if (status, code) in JOB_GONE:
         return JobGone
@@ -263,22 +268,13 @@ def _unix_time(date: str) -> float | None:
         return None
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytearray:
-    body = bytearray()  # pieces that are joined in the end would be there twice
-    async for chunk in response.content.iter_any():
-        if len(body) + len(chunk) > MAX_BODY:
-            raise ValueError(f"the answer is longer than {MAX_BODY} bytes")
-        body += chunk
-    return body
-
-
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that Retry-After asks for: a number, or a date against the answer's own Date."""
-    text = headers.get("Retry-After", "").strip()
+    text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
-        until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("Date", ""))
+        until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
         return (until - now).total_seconds()
     except (TypeError, ValueError, OverflowError):
         return None

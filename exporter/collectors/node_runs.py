@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,9 @@ from exporter.collectors.packed_runs import Run, pack_given, unpack
 
 ByNode = Mapping[str, Mapping[str, int]]
 """Runs, packed, by pool and node."""
+
+Tallied = tuple[str, tuple[str, ...]]
+"""What is counted of nodes, `state`, `result` or `failure`; the pool's id and the values."""
 
 InfoOf = Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
 """One of the two tasks of a record."""
@@ -65,20 +70,24 @@ News = tuple[Change, SpecialTaskExecutionInfo]
 """A change, and what the service says of the run."""
 
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
+"""Most jobs have nothing in one place or another, and an empty dictionary each would add up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """All nodes' latest runs of one kind of task.
 
-    `tally`: number of nodes by what (`state`, `result` or `failure`) and (pool id, values…).
+    `tally`: number of nodes.
     `running`: start of what runs now, by pool and node.
     `missing`: nodes that the last full listing did not hold. Pages are no snapshot: one that comes
     back has not run again.
     """
 
-    latest: ByNode = field(default_factory=dict)
-    tally: Mapping[str, Mapping[tuple[str, ...], int]] = field(default_factory=dict)
-    running: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    missing: ByNode = field(default_factory=dict)
+    latest: ByNode = field(default_factory=lambda: _NONE)
+    tally: Mapping[Tallied, int] = field(default_factory=dict)
+    running: Mapping[str, Mapping[str, float | None]] = field(default_factory=lambda: _NONE)
+    missing: ByNode = field(default_factory=lambda: _NONE)
 
     @classmethod
     def of(cls, latest: ByNode, missing: ByNode) -> Runs:
@@ -102,7 +111,7 @@ class Runs:
             return self
         latest = seen.runs if full else self._updated(seen)
         missing = gone if full else self._still_missing(seen)
-        return Runs(latest, totals.tally, totals.running, _nested(missing))
+        return Runs(latest, totals.tally, totals.running or _NONE, _nested(missing) or _NONE)
 
     def _updated(self, seen: Seen) -> ByNode:
         """What is known, with what is new; pools of which nothing has changed are not copied."""
@@ -151,21 +160,25 @@ class Seen:
         nothing.
         """
         news: list[News] = []
+        pool_id: str | None = None
+        runs: dict[str, int] = {}
+        known: Mapping[str, int] = {}
         # There may be a hundred thousand, nearly all of which are as they were.
         for record in page:
             info = info_of(record)
             if info is None:
                 continue
-            pool_id, node_id = record.pool_id or "", record.node_id or ""
+            if pool_id is None or record.pool_id != pool_id:
+                pool_id = record.pool_id or ""
+                runs = self.runs.setdefault(pool_id, {})
+                known = self._latest.get(pool_id, {})
+            node_id = record.node_id or ""
             run = pack_given(info)
-            if pool_id not in self.runs:
-                self.runs[pool_id] = {}
-            runs = self.runs[pool_id]
             before = runs.get(node_id)
-            if before is None and pool_id in self._latest:
-                before = self._latest[pool_id].get(node_id)
-            if run == before:
-                runs[node_id] = run
+            if before is None:
+                before = known.get(node_id)
+            if before == run:
+                runs[node_id] = before  # not the new one, so that there is one of it
                 continue
             change = self._change(pool_id, node_id, before, run, info)
             if change is not None:
@@ -204,9 +217,7 @@ class _Totals:
     """What is kept of all nodes together, while some change."""
 
     def __init__(self, runs: Runs | _Totals) -> None:
-        self.tally: dict[str, dict[tuple[str, ...], int]] = {
-            what: dict(counts) for what, counts in runs.tally.items()
-        }
+        self.tally: dict[Tallied, int] = dict(runs.tally)
         self.running: dict[str, dict[str, float | None]] = {
             pool_id: dict(nodes) for pool_id, nodes in runs.running.items()
         }
@@ -225,21 +236,19 @@ class _Totals:
             del self.running[pool_id]
 
     def _count(self, pool_id: str, run: Run, by: int) -> None:
-        for what, key in _tallied(pool_id, run.state, run.result, run.category, run.code):
-            counts = self.tally.setdefault(what, {})
-            counts[key] = counts.get(key, 0) + by
-            if not counts[key]:
-                del counts[key]
-                if not counts:
-                    del self.tally[what]
+        tally = self.tally
+        for key in _tallied(pool_id, run.state, run.result, run.category, run.code):
+            tally[key] = tally.get(key, 0) + by
+            if not tally[key]:
+                del tally[key]
 
 
 @lru_cache(maxsize=1000)  # of all jobs on a pool they are the same
 def _tallied(
     pool_id: str, state: str | None, result: str | None, category: str | None, code: str | None
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
+) -> tuple[Tallied, ...]:
     """What a run counts for in the tally."""
-    found: list[tuple[str, tuple[str, ...]]] = []
+    found: list[Tallied] = []
     if state is not None:
         found.append(("state", (pool_id, state)))
     if result is not None:

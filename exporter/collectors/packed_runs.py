@@ -70,9 +70,11 @@ def unpack(packed: int) -> Run:
 def pack_given(info: SpecialTaskExecutionInfo) -> int:
     """What is kept of a run that the service shows."""
     failure = info.failure_info
-    given: tuple[str | None, ...] = (info.state, info.result)
-    if failure is not None:
-        given = (*given, failure.category, failure.code)
+    given: tuple[str | None, ...]
+    if failure is None:
+        given = (info.state, info.result)
+    else:
+        given = (info.state, info.result, failure.category, failure.code)
     number = _AS_GIVEN.get(given)
     if number is None:
         number = _learn(given, failure)
@@ -80,8 +82,10 @@ def pack_given(info: SpecialTaskExecutionInfo) -> int:
     # Most times are as they should be, and there are very many.
     moment = start.timestamp() if start is not None and start.tzinfo is dt.UTC else None
     if moment is None or not ORIGIN <= moment < _END:
-        moment = unix_time(start)
-    return _packed(moment, info.retry_count or 0, number)
+        return _packed(unix_time(start), info.retry_count or 0, number)
+    run = int((moment - ORIGIN) * 1_000_000 + 1.5) << _OUTCOME_BITS | number
+    retries = info.retry_count
+    return retries << _START_BITS + _OUTCOME_BITS | run if retries else run
 
 
 def _packed(start: float | None, retries: int, outcome: int) -> int:

@@ -222,7 +222,8 @@ def _rows(
     def tallied(what: str, known: tuple[str, ...] = ()) -> Samples:
         def samples(state: PreparationRelease) -> Iterable[Sample]:
             zeros = _pairs(state.pools, known)
-            counts = runs_of(state).tally.get(what)
+            tally = runs_of(state).tally
+            counts = {labels: n for (kind_of, labels), n in tally.items() if kind_of == what}
             if not counts:
                 return [(labels, 0) for labels in zeros]
             if counts.keys() <= zeros.keys():

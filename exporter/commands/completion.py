@@ -69,11 +69,11 @@ def known_commands(parser: RootParser) -> Iterator[Command]:
     """What the parser knows."""
     for name, command in parser.commands.items():
         actions = command.actions
-        words = [
-            value for action in actions if not action.option_strings for value in _values(action)
-        ]
         flags = tuple(_flag(action) for action in actions if action.option_strings)
-        yield Command(name, parser.summaries[name], flags, tuple(words))
+        words = tuple(
+            value for action in actions if not action.option_strings for value in _values(action)
+        )
+        yield Command(name, command.summary, flags, words)
 
 
 def _flag(action: argparse.Action) -> Flag:

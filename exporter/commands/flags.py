@@ -19,7 +19,7 @@ REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
 
 ENVIRONMENT = {
-    "AZURE_*": "what azure-identity goes by: AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_AUTHORITY_HOST",
+    "AZURE_*": "what azure-identity goes by, such as AZURE_TENANT_ID and AZURE_CLIENT_ID",
     "HTTPS_PROXY, NO_PROXY": "the proxy to the service",
     "SSL_CERT_FILE": "authorities that are trusted, for a proxy that opens TLS",
 }

@@ -18,8 +18,8 @@ def add(commands: Commands) -> None:
         _healthcheck,
         "ask a running exporter for its health; for containers without curl",
         """
-        Asks a running exporter whether it can serve. One that asks for a password is alive. Nobody's
-        certificate is checked, for nothing but the question is sent.
+        Asks a running exporter whether it can serve. One that asks for a password is alive.
+        Nobody's certificate is checked, for nothing but the question is sent.
         """,
         examples={
             "azure-batch-exporter healthcheck": "on port 10225 of this machine",

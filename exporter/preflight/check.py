@@ -72,7 +72,7 @@ async def _of_account(config: Config, number: int, shown: Shown) -> AccountForec
         requests_made=found.requests,
         problems=(),
     )
-    problems = tuple(_problems(path, account, forecast, found))
+    problems = tuple(_problems(path, forecast, found))
     return AccountForecast(**{**vars(forecast), "problems": problems})
 
 
@@ -103,9 +103,7 @@ def _own_requests(account: Account, interval: float, found: Findings) -> Range:
     return Range(each, each)
 
 
-def _problems(
-    path: str, account: Account, forecast: AccountForecast, found: Findings
-) -> Iterator[Problem]:
+def _problems(path: str, forecast: AccountForecast, found: Findings) -> Iterator[Problem]:
     sign_in = forecast.sign_in
     if sign_in.is_ok is False:
         yield Problem("error", f"{path}.auth", sign_in.cause, sign_in.error, sign_in.cure)

@@ -104,10 +104,6 @@ class Sample:
 
 def describe(rule: Rule) -> str:
     """A rule by what it matches."""
-    text = (
-        f"id {rule.id}"
-        if rule.id is not None
-        else f"id_regex {rule.pattern and rule.pattern.pattern}"
-    )
+    text = f"id_regex {rule.pattern.pattern}" if rule.pattern is not None else f"id {rule.id}"
     wanted = ", ".join(f"{name}={value}" for name, value in sorted(rule.metadata))
     return f"{text} with {wanted}" if wanted else text

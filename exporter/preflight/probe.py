@@ -117,7 +117,7 @@ async def probe(account: Account, rules: Sequence[Rule]) -> Findings:
         raise ConfigError((f"account {account.name}: {error}",)) from error
     allowance = Allowance(account.requests_per_second)
     async with AsyncExitStack() as stack:
-        client = await open_client(stack, account, credential, allowance, _Silent())
+        client = open_client(stack, account, credential, allowance, _Silent())
         prober = _Prober(account, rules, client, credential, allowance)
         try:
             async with asyncio.timeout(MAX_SECONDS):

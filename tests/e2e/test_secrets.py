@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from exporter import logs
 from exporter.batch import auth
 from exporter.batch.budget import Budget
+from exporter.batch.http import Client
 from exporter.batch.transport import Transport
 from exporter.config import loader
 from exporter.exposition import Format
@@ -294,9 +295,9 @@ async def test_nothing_that_knows_a_secret_shows_it(tmp_path: Path) -> None:
         (account,) = config.accounts
         signer = auth.build(account)
         known: list[Any] = [config, account, account.auth, signer]
-        async with aiohttp.ClientSession() as session, open_service(config) as service:
+        async with open_service(config) as service:
             transport = Transport(
-                session=session,
+                http=Client(account.endpoint),
                 auth=signer,
                 budget=Budget(1.0, lambda _: None),
                 observer=Observed(),

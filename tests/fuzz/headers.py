@@ -14,11 +14,11 @@ _NOTHING: Any = None
 def target(data: bytes) -> None:
     """Any header has a meaning or none, and what follows from it can be asked for."""
     first, _, second = data.decode("latin-1").partition("\n")
-    headers = {"Retry-After": first, "Date": second}
+    headers = {"retry-after": first, "date": second}
     pause = transport._retry_after(headers)
     assert pause is None or pause == pause
     reader = Transport(
-        session=_NOTHING,
+        http=_NOTHING,
         auth=_NOTHING,
         budget=_NOTHING,
         observer=_NOTHING,

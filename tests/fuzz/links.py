@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from yarl import URL
-
 from exporter.batch.auth import string_to_sign
 from exporter.batch.client import _origin
+from exporter.batch.http import Client
 
-ENDPOINT = "https://acc.westeurope.batch.azure.com"
+ENDPOINT = "http://acc.westeurope.batch.azure.com"
+CLIENT = Client(ENDPOINT)
 
 
 def target(data: bytes) -> None:
-    """What we take for the endpoint's origin is where aiohttp would send the credentials."""
+    """What is sent is one request, to the endpoint's host, for the path that was signed."""
     text = data.decode("utf-8", "replace")
     for link in (text, ENDPOINT + text):
         try:
@@ -20,10 +20,17 @@ def target(data: bytes) -> None:
             assert _origin(link) != _origin(ENDPOINT)
         else:
             assert signed.startswith("GET\n")
-        if _origin(link) == _origin(ENDPOINT):
-            try:
-                url = URL(link, encoded=True)
-                sent_to = (url.scheme, url.host, url.port)
-            except ValueError:
-                continue
-            assert sent_to == _origin(ENDPOINT)
+        try:
+            request = CLIENT._request(link, {"If-None-Match": text})
+        except ValueError:
+            continue
+        lines = request.decode("ascii").split("\r\n")
+        path = link.partition("://")[2].partition("#")[0].partition("/")[2]
+        assert lines == [
+            f"GET /{path} HTTP/1.1",
+            "Host: acc.westeurope.batch.azure.com",
+            "Accept-Encoding: gzip",
+            f"If-None-Match: {text}",
+            *("", ""),
+        ]
+        assert "\n" not in "".join(lines)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.fuzz import answers, configuration, durations, filters, headers, links, negotiation
+from tests.fuzz import (
+    answers,
+    configuration,
+    connection,
+    durations,
+    filters,
+    headers,
+    links,
+    negotiation,
+)
 
 CORPUS = Path(__file__).parent / "corpus"
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "answers": answers.target,
     "configuration": configuration.target,
+    "connection": connection.target,
     "durations": durations.target,
     "filters": filters.target,
     "headers": headers.target,

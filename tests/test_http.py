@@ -1,0 +1,329 @@
+"""Requests over connections that stay open, against servers that do as they please."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
+
+import pytest
+
+from exporter.batch import connection, proxy
+from exporter.batch.connection import BrokenConnection
+from exporter.batch.http import MAX_IDLE, Client
+from exporter.batch.proxy import Proxy
+from tests.certificates import Authority
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@asynccontextmanager
+async def listening(serve: Serve, tls: SSLContext | None = None) -> AsyncIterator[int]:
+    """A server that hands each connection to `serve`, and closes it after; gives its port."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the other side has gone
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+class Script:
+    """Answers requests of any connection with these in turn; None closes it."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self.answers = list(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while self.answers:
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            answer = self.answers.pop(0)
+            if answer is None:
+                return
+            writer.write(answer)
+            await writer.drain()
+        await reader.read()
+
+
+async def bodies(script: Script, count: int) -> list[bytes]:
+    """What so many requests of one client are answered."""
+    async with listening(script) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        found = [
+            (await client.get(f"http://127.0.0.1:{port}/a?b=c", {"X": "y"})).body
+            for _ in range(count)
+        ]
+        await client.close()
+    return found
+
+
+async def test_a_request_is_what_it_should_be_and_the_connection_serves_the_next() -> None:
+    script = Script(OK, OK, OK)
+    assert await bodies(script, 3) == [b"{}"] * 3
+    assert script.connections == 1
+    assert script.requests[0].split(b"\r\n")[0] == b"GET /a?b=c HTTP/1.1"
+    assert script.requests[0].split(b"\r\n")[1].startswith(b"Host: 127.0.0.1:")
+    assert script.requests[0].endswith(b"\r\nAccept-Encoding: gzip\r\nX: y\r\n\r\n")
+
+
+async def test_a_connection_that_was_closed_while_idle_costs_no_error() -> None:
+    script = Script(OK, None, OK)
+    assert await bodies(script, 2) == [b"{}"] * 2
+    assert script.connections == 2
+
+
+async def test_a_new_connection_that_is_closed_without_an_answer_is_an_error() -> None:
+    with pytest.raises(BrokenConnection, match="ended before an answer"):
+        await bodies(Script(None), 1)
+
+
+async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
+    script = Script(OK, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", None)
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            script.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(script.answers.pop(0) or b"")
+        await writer.drain()
+
+    async with listening(cut) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        await client.get("http://x/", {})
+        with pytest.raises(BrokenConnection, match="ended within an answer"):
+            await client.get("http://x/", {})
+        await client.close()
+    assert len(script.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        OK + OK,
+    ],
+    ids=["it says close", "HTTP/1.0", "a second answer"],
+)
+async def test_a_connection_that_should_not_be_used_again_is_not(answer: bytes) -> None:
+    script = Script(answer, OK)
+    assert await bodies(script, 2) == [b"{}"] * 2
+    assert script.connections == 2
+
+
+async def test_one_that_was_idle_for_long_is_not_used_again() -> None:
+    script = Script(OK, OK)
+    async with listening(script) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        await client.get("http://x/", {})
+        client._idle[0].idle_since -= MAX_IDLE + 1
+        await client.get("http://x/", {})
+        await client.close()
+    assert script.connections == 2
+
+
+async def test_who_does_not_wait_any_longer_leaves_no_connection_behind() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with pytest.raises(asyncio.IncompleteReadError):
+            await reader.readexactly(1)
+        ended.set()
+
+    ended = asyncio.Event()
+    async with listening(silent) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.get("http://x/", {}), 0.02)
+        await asyncio.wait_for(ended.wait(), 5)
+        await client.close()
+
+
+async def test_bodies_come_in_every_form() -> None:
+    zipped = gzip.compress(b"{") + gzip.compress(b"}")
+    script = Script(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\n{\r\n1;x=y\r\n}\r\n0\r\nT: z\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: %d\r\n\r\n%s"
+        % (len(zipped), zipped),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        OK,
+    )
+    assert await bodies(script, 5) == [b"{}", b"{}", b"{}", b"", b"{}"]
+    assert script.connections == 1
+
+
+async def test_a_body_may_end_with_the_connection() -> None:
+    async def until_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n{}")
+
+    async with listening(until_the_end) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        assert (await client.get("http://x/", {})).body == b"{}"
+        await client.close()
+
+
+async def test_of_headers_with_one_name_the_first_counts() -> None:
+    script = Script(
+        b"HTTP/1.1 429 So?\r\nRetry-After: 1\r\nretry-after: 2\r\nContent-Length: 0\r\n\r\n"
+    )
+    async with listening(script) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        answer = await client.get("http://x/", {})
+        await client.close()
+    assert (answer.status, answer.reason, answer.headers["retry-after"]) == (429, "So?", "1")
+
+
+@pytest.mark.parametrize(
+    ("url", "value"),
+    [("http://x/a b", ""), ("http://x/\r\nX: y", ""), ("http://x/ü", ""), ("http://x/", "a\nb")],
+)
+async def test_what_would_be_two_requests_is_none(url: str, value: str) -> None:
+    script = Script(OK)
+    async with listening(script) as port:
+        client = Client(f"http://127.0.0.1:{port}")
+        with pytest.raises(ValueError, match="may not stand in a request"):
+            await client.get(url, {"If-None-Match": value})
+    assert script.requests == []
+
+
+async def test_what_is_longer_than_may_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_BODY", 1000)
+    bomb = gzip.compress(b" " * 1001)
+    for head, body in (
+        (b"Content-Length: 1001\r\n", b" " * 1001),
+        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(bomb), bomb),
+    ):
+        with pytest.raises(ValueError, match="longer than 1000 bytes"):
+            await bodies(Script(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body), 1)
+
+
+# Proxies
+
+
+@asynccontextmanager
+async def connecting_proxy(status: bytes, seen: list[bytes]) -> AsyncIterator[int]:
+    """A proxy that notes what it is asked, answers `status`, and passes on."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        seen.append(asked)
+        writer.write(b"HTTP/1.1 " + status + b"\r\n\r\n")
+        if not status.startswith(b"200"):
+            return
+        port = int(asked.split()[1].rpartition(b":")[2])
+        back, there = await asyncio.open_connection("127.0.0.1", port)
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            try:
+                while data := await source.read(65536):
+                    sink.write(data)
+            except OSError:
+                pass  # the other side has gone
+            finally:
+                sink.close()
+
+        await asyncio.gather(pump(reader, there), pump(back, writer))
+
+    async with listening(serve) as port:
+        yield port
+
+
+def tls_of(authority: Authority) -> SSLContext:
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.server())
+    return context
+
+
+async def test_a_proxy_connects_us_and_sees_nothing_but_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    script, seen = Script(OK, OK), list[bytes]()
+    async with (
+        listening(script, tls_of(authority)) as port,
+        connecting_proxy(b"200 Connection established", seen) as proxy_port,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://some%20one:secret@127.0.0.1:{proxy_port}")
+        monkeypatch.setenv("https_proxy", f"http://some%20one:secret@127.0.0.1:{proxy_port}")
+        client = Client(f"https://localhost:{port}", proxy.from_environment("localhost"))
+        for _ in range(2):
+            assert (await client.get(f"https://localhost:{port}/secret", {})).body == b"{}"
+        await client.close()
+    (asked,) = seen
+    wanted = base64.b64encode(b"some one:secret")
+    host = b"localhost:%d" % port
+    assert asked.split(b"\r\n") == [
+        b"CONNECT " + host + b" HTTP/1.1",
+        b"Host: " + host,
+        b"Proxy-Authorization: Basic " + wanted,
+        *(b"", b""),
+    ]
+    assert script.connections == 1
+
+
+async def test_a_proxy_that_refuses_is_named_and_its_password_is_not() -> None:
+    async with connecting_proxy(b"407 Proxy Authentication Required", []) as port:
+        by = Proxy("127.0.0.1", port, authorization="Basic c2VjcmV0")
+        client = Client("https://localhost:1", by)
+        with pytest.raises(BrokenConnection) as caught:
+            await client.get("https://localhost:1/", {})
+        await client.close()
+    assert str(caught.value) == (
+        f"the proxy 127.0.0.1:{port} refused: 407 Proxy Authentication Required"
+    )
+    assert "c2VjcmV0" not in repr(by)
+
+
+async def test_a_certificate_of_another_authority_is_refused(tmp_path: Path) -> None:
+    script = Script(OK)
+    async with listening(script, tls_of(Authority(tmp_path))) as port:
+        client = Client(f"https://localhost:{port}")
+        with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(f"https://localhost:{port}/", {})
+        await asyncio.sleep(0.01)  # both ends close
+    assert script.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("http://proxy:3128", Proxy("proxy", 3128)),
+        ("proxy:3128", Proxy("proxy", 3128)),
+        ("http://[::1]:3128/", Proxy("::1", 3128)),
+        ("https://proxy", Proxy("proxy", 443, is_tls=True)),
+        ("http://a:b@proxy", Proxy("proxy", 80, authorization="Basic YTpi")),
+    ],
+)
+def test_proxies_are_read_from_the_environment(
+    address: str, found: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", address)
+    monkeypatch.setenv("no_proxy", "example.org")
+    assert proxy.from_environment("acc.westeurope.batch.azure.com") == found
+    assert proxy.from_environment("example.org") is None
+
+
+@pytest.mark.parametrize("address", ["socks5://proxy:1", "http://user:secret@:80", "http://p:x"])
+def test_what_is_no_proxy_is_said_without_showing_it(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", address)
+    with pytest.raises(ValueError, match=r"^HTTPS_PROXY is no proxy's address: write"):
+        proxy.from_environment("acc.westeurope.batch.azure.com")
