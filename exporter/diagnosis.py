@@ -131,8 +131,9 @@ def _connection(error: ConnectionFailed, patient: Patient) -> Diagnosis:
     if error.step == "tls":
         return Diagnosis(
             "tls",
-            f"the certificate of {patient.host} is not trusted here: see that endpoint is right;"
-            " where a proxy opens TLS, name its authority's file in SSL_CERT_FILE",
+            f"there is no TLS with {patient.host}, or its certificate is not trusted here: see that"
+            " endpoint is right; where a proxy opens TLS, name its authority's file in"
+            " SSL_CERT_FILE",
         )
     return Diagnosis(
         "connection",
@@ -175,8 +176,8 @@ _ENTRA: Mapping[str, Diagnosis] = {
 }
 
 _METHODS: Mapping[str, str] = {
-    "default": "none of the ways of DefaultAzureCredential worked: set auth.method to the one that"
-    " is meant, and its error says more",
+    "default": "see that this machine has an identity; or set auth.method to the way that is"
+    " meant, and the error will say more than this one of all of them",
     "managed_identity": "give this machine a managed identity; where it is a user-assigned one,"
     " set client_id to its client id",
     "workload_identity": "see that the pod has the label azure.workload.identity/use and its"

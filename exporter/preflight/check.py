@@ -59,7 +59,7 @@ async def _of_account(config: Config, number: int, shown: Shown) -> AccountForec
         api_version=account.api_version,
         sign_in=found.sign_in,
         operations=tuple(found.operations.values()),
-        clock_offset=round(found.clock_offset, 1) if found.has_answered else None,
+        clock_offset=found.clock_offset and round(found.clock_offset, 1),
         is_version_accepted=found.is_version_accepted,
         rules=forecasts,
         jobs=min(jobs, account.max_jobs),
@@ -117,9 +117,9 @@ def _problems(path: str, forecast: AccountForecast, found: Findings) -> Iterator
     if found.out_of_time:
         text = f"the account did not answer everything within {MAX_SECONDS:g} s"
         yield Problem("error", path, "timeout", text, "try again; the rest below is a part of it")
-    if abs(found.clock_offset) > MAX_SKEW:
-        side = "behind" if found.clock_offset > 0 else "ahead of"
-        text = f"this machine's clock is {abs(found.clock_offset):.0f} s {side} the service's"
+    if abs(offset := found.clock_offset or 0.0) > MAX_SKEW:
+        side = "behind" if offset > 0 else "ahead of"
+        text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
         yield Problem("error", path, "clock", text, "set this machine's clock right, with NTP")
     if not forecast.is_listing_whole:
         text = f"the account lists more jobs than the {MAX_PAGES} pages that were read"
@@ -140,7 +140,7 @@ def _rule_problems(rules: Sequence[RuleForecast]) -> Iterator[Problem]:
             takers = " and ".join(rule.taken_by)
             text = f"all {rule.matches} jobs that match {rule.rule} go to {takers}"
             cure = "write this rule above those: the first that matches a job has it"
-            yield Problem("error", rule.where, "shadowed", text, cure)
+            yield Problem("warning", rule.where, "shadowed", text, cure)
 
 
 def _limits(path: str, forecast: AccountForecast) -> Iterator[Problem]:

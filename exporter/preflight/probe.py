@@ -103,8 +103,7 @@ class Findings:
     named_requests: int = 0
     is_listing_whole: bool = True
     is_version_accepted: bool | None = None
-    has_answered: bool = False
-    clock_offset: float = 0.0
+    clock_offset: float | None = None
     requests: int = 0
     out_of_time: bool = False
 
@@ -124,7 +123,6 @@ async def probe(account: Account, rules: Sequence[Rule]) -> Findings:
                 await prober.run()
         except TimeoutError:
             prober.found.out_of_time = True
-        prober.found.clock_offset = client.clock_offset
         prober.found.requests = allowance.used
         return prober.found
 
@@ -249,8 +247,7 @@ class _Prober:
             refused = self._refused(answer, error)
             self.found.operations[operation] = refused
             if isinstance(error, ServiceError):
-                self.found.has_answered = True
-                self.found.is_version_accepted = refused.cause != "api_version"
+                self._note_answer(is_version_accepted=refused.cause != "api_version")
             if error.account_wide or refused.cause in ("endpoint", "api_version"):
                 raise _Stop from error
         else:
@@ -258,7 +255,7 @@ class _Prober:
 
     def _answered(self, operation: str) -> None:
         answer = self.found.operations[operation]
-        self.found.has_answered = self.found.is_version_accepted = True
+        self._note_answer(is_version_accepted=True)
         if self.found.sign_in.is_ok is None:
             sign_in = self.found.sign_in
             self.found.sign_in = Answer(sign_in.name, sign_in.needed_for, "", True)
@@ -267,11 +264,16 @@ class _Prober:
                 answer.name, answer.needed_for, answer.permission, True
             )
 
+    def _note_answer(self, *, is_version_accepted: bool) -> None:
+        """Somebody answered, and it is the first answer that tells the time."""
+        self.found.is_version_accepted = is_version_accepted
+        if self.found.clock_offset is None:
+            self.found.clock_offset = self._client.clock_offset
+
     def _refused(self, answer: Answer, error: PollError) -> Answer:
         cause, cure = diagnose(error, self._patient)
-        return Answer(
-            answer.name, answer.needed_for, answer.permission, False, str(error), cause, cure
-        )
+        text = str(error).removeprefix(f"{answer.name}: ")
+        return Answer(answer.name, answer.needed_for, answer.permission, False, text, cause, cure)
 
 
 def needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Answer]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
+from exporter.batch.transport import MAX_SKEW
 from exporter.preflight.forecast import AccountForecast, Answer, Problem, Range, Report
 
 Paint = Callable[[str], str]
@@ -33,12 +34,10 @@ def render(report: Report, *, colour: bool = False) -> str:
 def _account(account: AccountForecast, paint: Paint) -> Iterable[str]:
     yield f"account {account.name} at {account.endpoint}"
     yield ""
-    offset = account.clock_offset
-    clock = "" if offset is None else f"{abs(offset):g} s {'behind' if offset > 0 else 'ahead'}"
     yield from _columns(
         [
             ("sign in", _mark(account.sign_in.is_ok), account.method),
-            ("clock", _mark(None if offset is None else True), clock if offset else "in step"),
+            ("clock", *_clock(account.clock_offset)),
             ("API version", _mark(account.is_version_accepted), account.api_version),
         ],
         paint,
@@ -73,6 +72,14 @@ def _account(account: AccountForecast, paint: Paint) -> Iterable[str]:
         f" {account.max_series}), {_range(account.requests_per_minute)} requests a minute (at most"
         f" {account.max_requests_per_minute:g}); the check took {account.requests_made}"
     )
+
+
+def _clock(offset: float | None) -> tuple[str, str]:
+    """Whether this machine's clock is right enough, and by how much it is not."""
+    if not offset:
+        return ("not known", "") if offset is None else ("ok", "in step")
+    side = "behind" if offset > 0 else "ahead of"
+    return _mark(abs(offset) <= MAX_SKEW), f"{abs(offset):g} s {side} the service's"
 
 
 def _operation(answer: Answer) -> tuple[str, ...]:
