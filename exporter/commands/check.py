@@ -8,6 +8,7 @@ import sys
 
 import msgspec
 
+from exporter import logs
 from exporter.commands import flags
 from exporter.commands.parsing import Commands, OneOf, add_command
 from exporter.config import loader
@@ -68,6 +69,7 @@ def _check(options: argparse.Namespace) -> int:
     # Here, for it brings in all that polls.
     from exporter.preflight.check import foretell
 
+    logs.configure("error", "logfmt")  # what libraries warn of is in the report
     report = asyncio.run(foretell(loaded, str(options.config_file)))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())

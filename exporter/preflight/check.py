@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from exporter.batch.transport import MAX_SKEW
 from exporter.config import Account, Config
 from exporter.metric import Excluded
-from exporter.preflight.cost import Sample, Shown, describe, owners
+from exporter.preflight.cost import Sample, Shown, describe, own_series, owners
 from exporter.preflight.forecast import (
     AccountForecast,
     Problem,
@@ -50,7 +50,12 @@ async def _of_account(config: Config, number: int, shown: Shown) -> AccountForec
         _of_rule(path, index, share, samples[index]) for index, share in enumerate(found.shares)
     )
     jobs = sum(forecast.jobs for forecast in forecasts)
-    own = Sample(account.name, (), shown, now).series_of_account(found.nodes)
+    own = own_series(account.name, found.nodes, shown, now)
+    # Rules share what the account has because of their jobs.
+    shared = max(
+        sample.series_of_account(share.watched)
+        for sample, share in zip(samples, found.shares, strict=True)
+    )
     requests = _own_requests(account, config.defaults.interval, found)
     forecast = AccountForecast(
         name=account.name,
@@ -65,7 +70,7 @@ async def _of_account(config: Config, number: int, shown: Shown) -> AccountForec
         jobs=min(jobs, account.max_jobs),
         dropped=max(0, jobs - account.max_jobs),
         is_listing_whole=found.is_listing_whole,
-        series=own + sum(each.series for each in forecasts),
+        series=own + shared + sum(each.series for each in forecasts),
         max_series=account.max_series,
         requests_per_minute=sum((each.requests_per_minute for each in forecasts), requests),
         max_requests_per_minute=account.requests_per_second * 60,
@@ -83,10 +88,10 @@ def _of_rule(path: str, index: int, share: Share, sample: Sample) -> RuleForecas
         rule=describe(share.rule),
         matches=share.matches,
         jobs=len(ids),
-        groups=owners(share.watched) if share.rule.group is not None else None,
+        groups=len(owners(share.watched)) if share.rule.group is not None else None,
         examples=tuple(ids[:EXAMPLES]),
         taken_by={_rule_path(path, by): count for by, count in sorted(share.taken_by.items())},
-        series=sample.series_of_jobs(share.watched),
+        series=sample.series_of_owners(share.watched),
         requests_per_minute=sample.requests_per_minute(len(ids)),
         sampled=sample.jobs,
     )

@@ -35,10 +35,10 @@ MAX_PAGES = 20
 MAX_NAMED = 20
 """Jobs that are asked for because a rule names them and the listing does not."""
 
-SAMPLE = 3
+SAMPLE = 8
 """Jobs of each rule that are polled once, to know what all of them will cost."""
 
-PATIENCE = 10.0
+PATIENCE = 2.0
 """Seconds for which a request that failed is tried again."""
 
 NO_JOB = "azure-batch-exporter-check"
@@ -67,14 +67,15 @@ class AllowanceSpent(PollError):
 class Allowance(Budget):
     """A budget that ends. `used`: requests that were begun."""
 
-    def __init__(self, requests_per_second: float) -> None:
+    def __init__(self, requests_per_second: float, most: int = MAX_REQUESTS) -> None:
         super().__init__(requests_per_second, lambda _: None)
+        self._most = most
         self.used = 0
 
     async def acquire(self, until: float) -> None:
         """Wait for the turn of one request. AllowanceSpent where there is none left."""
-        if self.used >= MAX_REQUESTS:
-            raise AllowanceSpent(f"not asked: {MAX_REQUESTS} requests are enough for a check")
+        if self.used >= self._most:
+            raise AllowanceSpent(f"not asked: {self._most} requests are enough for a check")
         await super().acquire(until)
         self.used += 1
 
@@ -206,10 +207,9 @@ class _Prober:
 
     async def _poll_some(self, number: int, share: Share) -> None:
         polls = self.found.polls[number] = []
-        # First, last and middle: jobs that are old and jobs that are new.
-        places = {round(part * (len(share.watched) - 1) / (SAMPLE - 1)) for part in range(SAMPLE)}
-        for place in sorted(places) if share.watched else ():
-            watched = share.watched[place]
+        step = max(1, len(share.watched) / SAMPLE)  # so that every kind of id is among them
+        for part in range(min(SAMPLE, len(share.watched))):
+            watched = share.watched[int(part * step)]
             for name in share.rule.collect:
                 async with self._asking(OPERATIONS[name]) as client:
                     before = self._allowance.used
