@@ -33,6 +33,14 @@ def add(commands: Commands) -> None:
         scenarios=flags.SCENARIOS,
     )
     flags.add_scenario(parser)
+    parser.add_argument(
+        "--simulator.listen-address",
+        dest="simulator_address",
+        type=flags.parse_address,
+        default=("127.0.0.1", 0),
+        metavar="ADDRESS",
+        help="host:port of the simulated account (default: a free port of 127.0.0.1)",
+    )
     flags.add_log_flags(parser)
     flags.add_web_flags(parser)
 
@@ -50,7 +58,9 @@ async def _serve(options: argparse.Namespace) -> int:
         print(demo.welcome(simulation, options.scenario, tuple(shown), options.telemetry_path))
         print("Press Ctrl-C to stop.", flush=True)
 
-    async with demo.simulated_account(demo.Settings(scenario=options.scenario)) as simulation:
+    settings = demo.Settings(scenario=options.scenario)
+    host, port = options.simulator_address
+    async with demo.simulated_account(settings, host or "127.0.0.1", port) as simulation:
         loaded = demo.demo_config(simulation)
         async with open_service(loaded, revision=flags.revision()) as service:
             await daemon.run(service, flags.listener(options), lambda: loaded, stop, announce)

@@ -67,4 +67,5 @@ async def shown(service: Service, line: Line | None) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+        line.show(describe(service.progress))
         line.show("")
