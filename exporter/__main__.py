@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import exporter
 from exporter.commands import check, completion, demo, flags, healthcheck, run, scrape, simulate
+from exporter.commands.os_errors import explain
 from exporter.commands.parsing import PROGRAM, RootParser
 from exporter.commands.parsing import Parser as CommandParser
 from exporter.errors import ConfigError
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(problem, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {explain(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 0

@@ -32,7 +32,7 @@ from exporter.errors import (
 
 CAUSES = (
     *("dns", "tls", "connection", "timeout", "endpoint", "api_version"),
-    *("account_name", "key", "clock", "authentication"),
+    *("account_name", "key", "clock"),
     *("tenant", "client_id", "client_secret", "scope", "credential", "token"),
     *("role", "network", "account_disabled"),
     *("throttled", "service", "invalid", "gone", "internal"),

@@ -11,7 +11,8 @@ import pytest
 from exporter.__main__ import build_parser
 from exporter.commands.completion import SHELLS, known_commands
 from exporter.config import durations, near_miss
-from tests.process import finish
+from tests.process import finish, process
+from tests.tools import find_shell
 
 COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck", "completion")
 
@@ -101,20 +102,14 @@ def test_a_word_that_nothing_is_near_gets_no_suggestion() -> None:
     assert near_miss.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
 
 
-@pytest.mark.parametrize("shell", SHELLS)
-async def test_a_shell_takes_its_script(shell: str) -> None:
-    program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"no {shell} here")
-    status, script, _ = await finish("completion", shell)
-    assert status == 0
-    checking = await asyncio.create_subprocess_exec(
-        *(program, "-n", "/dev/stdin"),
-        stdin=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, errors = await checking.communicate(script.encode())
-    assert (checking.returncode, errors) == (0, b"")
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+async def test_a_shell_takes_its_script(shell: str, tmp_path: Path) -> None:
+    program, environment = find_shell(shell)
+    file = tmp_path / "script"
+    file.write_text((await finish("completion", shell))[1])
+    async with process(program, "-n", file, **environment) as checking:
+        assert await checking.communicate() == (b"", b"")
+    assert checking.returncode == 0
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -162,3 +157,31 @@ async def test_bash_completes(line: str, completions: list[str], tmp_path: Path)
     output, errors = await shell.communicate()
     assert errors == b""
     assert output.decode().split() == completions
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("azure-batch-exporter sc", {"scrape"}),
+        ("azure-batch-exporter scrape --o", {"--output"}),
+        ("azure-batch-exporter scrape --format=", {"--format=text", "--format=openmetrics"}),
+        ("azure-batch-exporter scrape --format o", {"openmetrics"}),
+        ("azure-batch-exporter demo --scenario=pr", {"--scenario=prep-storm"}),
+        ("azure-batch-exporter completion z", {"zsh"}),
+        ("azure-batch-exporter check --config.file=ex", {"--config.file=example.yaml"}),
+    ],
+)
+async def test_fish_completes(line: str, completions: set[str], tmp_path: Path) -> None:
+    program, environment = find_shell("fish")
+    (tmp_path / "example.yaml").write_text("")
+    script = tmp_path / "script.fish"
+    script.write_text(SHELLS["fish"](list(known_commands(build_parser()))))
+    asked = (
+        f"cd {tmp_path}; test -n $FISH_FUNCTIONS; and set -g fish_function_path $FISH_FUNCTIONS;"
+        f' function azure-batch-exporter; end; source {script}; complete -C "{line}"'
+    )
+    environment["HOME"] = str(tmp_path)
+    async with process(program, "--no-config", "-c", asked, **environment) as shell:
+        output, _ = await shell.communicate()
+    found = {each.partition("\t")[0] for each in output.decode().splitlines()}
+    assert found == completions

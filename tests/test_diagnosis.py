@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,3 +129,10 @@ async def test_the_log_says_cause_and_cure(tmp_path: Path) -> None:
     assert (status, line["level"], line["account"]) == (1, "WARNING", "another")
     assert line["cause"] == "account_name"
     assert line["cure"].startswith("set name to the Batch account's own")
+
+
+def test_every_cause_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "check.md").read_text()
+    table = page.partition("## Causes")[2].partition("## For programs")[0]
+    explained = set(re.findall(r"`([a-z_]+)`", table.partition("|---|---|")[2]))
+    assert set(CAUSES) <= explained
