@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -18,10 +19,11 @@ import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from exporter.config import loader
+from exporter.config import Defaults, loader
 from exporter.preflight import table
 from exporter.preflight.check import foretell
-from exporter.preflight.probe import Allowance, AllowanceSpent
+from exporter.preflight.probe import Allowance, AllowanceSpent, probe
+from exporter.selection import resolve
 from exporter.simulator import (
     SCENARIOS,
     Call,
@@ -298,6 +300,7 @@ async def test_a_wrong_key_is_told_from_a_wrong_name(
         environment = {"KEY": key or simulation.account_key}
         status, output = await check(simulation.endpoint, environment, "--format=json", name=name)
     found = json.loads(output)
+    assert environment["KEY"] not in output
     assert (status, causes(found)) == (1, {"Job_List": cause})
     assert found["accounts"][0]["requests_made"] == 1  # every other one would fail alike
 
@@ -385,6 +388,29 @@ async def test_a_check_asks_only_so_much() -> None:
     with pytest.raises(AllowanceSpent, match="3 requests are enough"):
         await allowance.acquire(0.0)
     assert allowance.used == 3
+
+
+async def test_a_check_ends_though_the_account_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def hang(_request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
+        if call.operation == "Account_ListPoolNodeCounts":
+            asked.set()
+            await asyncio.Event().wait()
+        return await proceed()
+
+    async with serve(world(), Clock(START, speed=0.0), interceptors=(hang,)) as simulation:
+        monkeypatch.setenv("KEY", simulation.account_key)
+        text = configuration(simulation.endpoint, request_timeout="1h")
+        (account,) = loader.parse(text, "config.yaml", tmp_path).accounts
+        rules = [resolve(rule, Defaults()) for rule in account.jobs]
+        found = await probe(account, rules, within=0.2)
+    assert asked.is_set()
+    assert found.out_of_time
+    assert found.operations["Job_List"].is_ok  # what is known by then is told
+    assert found.operations["Account_ListPoolNodeCounts"].is_ok is None
 
 
 def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:

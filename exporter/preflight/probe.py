@@ -109,8 +109,11 @@ class Findings:
     out_of_time: bool = False
 
 
-async def probe(account: Account, rules: Sequence[Rule]) -> Findings:
-    """Ask an account. Whatever fails is part of the findings; ConfigError for a bad secret."""
+async def probe(account: Account, rules: Sequence[Rule], within: float = MAX_SECONDS) -> Findings:
+    """Ask an account, for so many seconds at most. Whatever fails is part of the findings.
+
+    ConfigError where a secret cannot be read.
+    """
     try:
         credential = auth.build(account)
     except ValueError as error:
@@ -120,7 +123,7 @@ async def probe(account: Account, rules: Sequence[Rule]) -> Findings:
         client = open_client(stack, account, credential, allowance, _Silent())
         prober = _Prober(account, rules, client, credential, allowance)
         try:
-            async with asyncio.timeout(MAX_SECONDS):
+            async with asyncio.timeout(within):
                 await prober.run()
         except TimeoutError:
             prober.found.out_of_time = True
