@@ -68,7 +68,7 @@ async def test_the_commands_of_the_tour_show_what_it_says(tmp_path: Path) -> Non
     before = f"cd {tmp_path}\n"
     tried = list(steps(text))
     assert len(tried) > 10
-    async with AsyncExitStack() as stack, asyncio.timeout(120):
+    async with AsyncExitStack() as stack, asyncio.timeout(240):
         running: asyncio.subprocess.Process | None = None
         for step in tried:
             if step.server is None:
@@ -94,13 +94,15 @@ async def test_the_commands_of_the_tour_show_what_it_says(tmp_path: Path) -> Non
 
 async def shown(bash: str, before: str, step: Step, environment: dict[str, str]) -> None:
     """Run a step's commands until they show what they should: what is polled comes in time."""
-    while True:
+    found, patience = "", asyncio.get_running_loop().time() + 20
+    while asyncio.get_running_loop().time() < patience:
         async with process(bash, "-c", before + step.commands, **environment) as ran:
             output, errors = await ran.communicate()
         found = (output + errors).decode()
         if all(re.search(pattern, found) for pattern in step.shows):
             return
         await asyncio.sleep(0.3)  # another process: there is no event to wait for
+    raise AssertionError(f"{step.commands} does not show {step.shows} but\n{found[-2000:]}")
 
 
 async def listening(port: int) -> None:
