@@ -12,12 +12,15 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import atomic_file
 from exporter.errors import ConfigError
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
-from tests.process import check_metrics, finish
+from tests.process import check_metrics, finish, process
+from tests.tools import find_tool
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -64,6 +67,41 @@ async def test_the_file_is_one_that_node_exporter_can_take(
     value = re.compile(r".*[}a-z] [-+0-9.eInfNa]+")
     assert all(value.fullmatch(line) for line in lines)
     assert not [line for line in lines if line.startswith(("process_", "python_"))]
+
+
+async def test_node_exporter_shows_what_is_in_the_file(
+    simulation: Simulation, flag: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    await finish("scrape", flag, f"--output={folder}/a.prom", KEY=simulation.account_key)
+    arguments = (
+        *("--web.listen-address=127.0.0.1:0", "--collector.disable-defaults"),
+        *("--collector.textfile", f"--collector.textfile.directory={folder}"),
+    )
+    async with process(find_tool("prometheus-node-exporter"), *arguments) as node_exporter:
+        assert node_exporter.stderr is not None
+        async for line in node_exporter.stderr:
+            match = re.search(r"[Ll]istening on.*?address=(127\.0\.0\.1:\d+)", line.decode())
+            if match:
+                break
+        assert match is not None
+        async with aiohttp.ClientSession() as session:
+            text = await (await session.get(f"http://{match[1]}/metrics")).text()
+    assert "node_textfile_scrape_error 0\n" in text
+    written, taken = samples((folder / "a.prom").read_text()), samples(text)
+    assert written
+    assert written <= taken
+
+
+def samples(text: str) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
+    """Name, labels and value of each sample of the service's jobs."""
+    return {
+        (sample.name, frozenset(sample.labels.items()), sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("azure_batch_job_")
+    }
 
 
 async def test_an_account_that_fails_is_told_in_the_file_and_in_the_status(
@@ -118,17 +156,17 @@ async def test_a_terminal_is_shown_how_far_it_is_and_nothing_is_left_of_it(
     simulation: Simulation, flag: str
 ) -> None:
     leader, follower = os.openpty()
-    process = await asyncio.create_subprocess_exec(
+    scrape = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "exporter", "scrape", flag),
         stdout=asyncio.subprocess.PIPE,
         stderr=follower,
         env={**os.environ, "KEY": simulation.account_key},
     )
     os.close(follower)
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(scrape.communicate(), 30)
     shown = os.read(leader, 65536).decode()
     os.close(leader)
-    assert process.returncode == 0
+    assert scrape.returncode == 0
     assert b"\x1b" not in output
     last = re.findall(r"accounts \d of 1, jobs (\d+), polls (\d+) of (\d+), pages (\d+)", shown)[-1]
     # The listing, nodes, and two polls of each job, of which one has no preparation to list.

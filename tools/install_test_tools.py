@@ -166,8 +166,14 @@ TOOLS = (
     sdk("15.1.0"),
     sdk("14.2.0"),
     debian(
-        {"prometheus": (2, 42), "promtool": (2, 42), "alertmanager": (0, 25), "amtool": (0, 25)},
-        *("prometheus", "prometheus-alertmanager"),
+        {
+            "prometheus": (2, 42),
+            "promtool": (2, 42),
+            "alertmanager": (0, 25),
+            "amtool": (0, 25),
+            "prometheus-node-exporter": (1, 5),
+        },
+        *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
     ),
     shells(),
 )

@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
         node_exporter's textfile collector can read it while a timer runs this command. What
         process_* and python_* tell is left out. Counters begin at 0 each time, but with a
         state_file. Where an account fails the file is written all the same, with azure_batch_up 0.
-        One such file to a node_exporter: of two, what the exporter tells of itself would be there
-        twice, and it would take neither.
+        One such file to a node_exporter: of two, what
+        the exporter tells of itself would be there twice, an error in its log with each scrape.
         """,
         examples={
             "azure-batch-exporter scrape --config.file=config.yaml": "to have a look",
