@@ -50,18 +50,20 @@ check: lint types test docs-check ## what CI runs
 
 # Only test modules that compare with a golden file run here; they fail where the code does.
 .PHONY: fix
-fix: $(VENV) docs ## correct and format the code, regenerate docs/ and tests/golden/; look at the diff
+fix: $(VENV) docs ## correct and format the code, regenerate docs/, dashboards and tests/golden/; look at the diff
 	@$(BIN)/ruff check --fix --exit-zero .
 	@$(BIN)/ruff format .
 	@$(BIN)/pytest --quiet --update-golden $$(grep -l golden tests/test_*.py)
 
 .PHONY: docs
-docs: $(VENV) ## regenerate docs/ from the code
+docs: $(VENV) ## regenerate docs/ and the dashboards in deploy/grafana/ from the code
 	@$(BIN)/python -m tools.gen_docs
+	@$(BIN)/python -m tools.dashboards
 
 .PHONY: docs-check
-docs-check: $(VENV) ## check that docs/ is what the code generates
+docs-check: $(VENV) ## check that docs/ and deploy/grafana/ are what the code generates
 	@$(BIN)/python -m tools.gen_docs --check
+	@$(BIN)/python -m tools.dashboards --check
 
 # What they compare with is Microsoft's client, in the environment that tests run it in, too.
 BENCHMARKS := exposition memory stall million collection incremental startup ten_thousand fleet
@@ -80,6 +82,11 @@ fuzz: $(VENV) ## feed garbage to all that parses, for FUZZ_SECONDS=600; crashes 
 		$(PIP_INSTALL) --no-build-isolation -e '.[fuzz]' || echo 'no atheris here: by chance'
 	@$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS) $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV) ## take the pictures of docs/img anew, of the demo; look at them
+	@$(BIN)/python tools/install_test_tools.py
+	@$(BIN)/python -m tests.browser.screenshots
+
 .PHONY: test-all-pythons
 test-all-pythons: $(VENV) ## run the tests with each of Python 3.11, 3.12 and 3.13 that is found
 	@$(BIN)/python tools/install_test_tools.py
@@ -97,7 +104,7 @@ lock: $(VENV) ## write the lock files anew; UPGRADE=--upgrade for the newest ver
 	@$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements-dev.lock -o requirements-build.lock
-	@set -e; for sdk in tests/sdk-requirements/*.in; do $(UV_COMPILE) "$$sdk" -o "$${sdk%.in}.lock"; done
+	@set -e; for list in tests/*-requirements/*.in; do $(UV_COMPILE) "$$list" -o "$${list%.in}.lock"; done
 
 .PHONY: clean
 clean: ## remove what was installed and generated

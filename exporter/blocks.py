@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
 from exporter.metric import Identity
@@ -63,6 +63,18 @@ class _Family:
         if self._apart is not None:
             return self._apart[index]
         return self._piece.text[self._ends[index] : self._ends[index + 1]]
+
+    def replace(self, index: int, text: bytes) -> bool:
+        """Give one its lines; whether they are others than it had."""
+        apart = self._apart
+        if apart is None:
+            if text == self.of(index):
+                return False
+            apart = self.apart()
+        elif apart[index] == text:
+            return False
+        apart[index] = text
+        return True
 
     def joined(self) -> Piece:
         """The lines of all."""
@@ -121,7 +133,15 @@ class Blocks:
     def __contains__(self, identity: Identity) -> bool:
         return identity in self._where
 
-    def put(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> tuple[bool, int]:
+    def lines(self, identity: Identity) -> list[bytes]:
+        """An identity's lines, one text a family; none where it is not here."""
+        place = self._where.get(identity)
+        if place is None:
+            return []
+        index = bisect_left(place.identities, identity)
+        return [family.of(index) for family in place.families]
+
+    def put(self, identity: Identity, lines: Sequence[bytes], series: int) -> tuple[bool, int]:
         """Replace an identity's lines, one text a family.
 
         Gives whether anything is new, and by how many lines they are more.
@@ -135,12 +155,11 @@ class Blocks:
         place.series[index] = series
         changed = False
         for family, text in zip(place.families, lines, strict=True):
-            if text != family.of(index):
-                family.apart()[index] = text
+            if family.replace(index, text):
                 changed = True
         return changed, more
 
-    def _insert(self, identity: Identity, lines: tuple[bytes, ...], series: int) -> None:
+    def _insert(self, identity: Identity, lines: Sequence[bytes], series: int) -> None:
         number = bisect_right(self._all, identity, key=lambda each: each.identities[0]) - 1
         if number < 0:
             if not self._all:

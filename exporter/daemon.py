@@ -30,13 +30,17 @@ HEARTBEAT = 5.0
 
 @dataclass(frozen=True)
 class Listener:
-    """Where and what to serve. `addresses`: (host, port), host None: all interfaces."""
+    """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
+
+    `docs_url`: where the documentation is; "": nobody knows.
+    """
 
     addresses: tuple[tuple[str | None, int], ...]
     telemetry_path: str
     settings: CurrentSettings
     limits: Limits
     enable_lifecycle: bool
+    docs_url: str = ""
 
 
 class Reloader:
@@ -94,7 +98,8 @@ async def serving(
     settings, limits = listener.settings, listener.limits
     raise_file_limit(limits.connections)
     reload_ = reload if listener.enable_lifecycle else None
-    app = build_app(service, listener.telemetry_path, settings, limits, reload_)
+    path, docs_url = listener.telemetry_path, listener.docs_url
+    app = build_app(service, path, settings, limits, reload_, docs_url=docs_url)
     server = await listen(app, listener.addresses, settings, limits)
     try:
         auth = bool(settings().config.basic_auth_users)

@@ -124,15 +124,14 @@ class Exposition:
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        self._put(table, identity, self._shown[table].renderer.lines(identity, snapshot))
+        self._put(table, identity, *self._shown[table].renderer.lines(identity, snapshot))
 
     def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
-        self._put(table, identity, self._shown[table].renderer.group_lines(identity, snapshots))
+        self._put(table, identity, *self._shown[table].renderer.group_lines(identity, snapshots))
 
-    def _put(self, table: str, identity: Identity, lines: tuple[bytes, ...]) -> None:
+    def _put(self, table: str, identity: Identity, lines: list[bytes], series: int) -> None:
         blocks, account = self._shown[table].blocks, _account(identity)
-        series = sum([text.count(b"\n") for text in lines])
         if not series:
             self.remove(table, identity)
             return
@@ -170,6 +169,14 @@ class Exposition:
         for name, shown in self._shown.items():
             for identity in [each for each in shown.blocks if _account(each) == account]:
                 self.remove(name, identity)
+
+    def lines(self, identity: Identity) -> bytes:
+        """All sample lines of an identity, as they are served."""
+        return b"".join(b"".join(shown.blocks.lines(identity)) for shown in self._shown.values())
+
+    def series(self, account: str) -> int:
+        """How many samples an account has."""
+        return self._series[account]
 
     def body(self, format_: Format) -> Body:
         """The whole state, without the end mark of OpenMetrics."""

@@ -92,7 +92,7 @@ class JobFailure(msgspec.Struct, frozen=True, omit_defaults=True):
             "job_id": self.job_id,
             "job_group": self.job_group,
             **{name: getattr(self.failure, name) for name in Failure.__struct_fields__},
-            "time": None if self.failure.time is None else _iso(self.failure.time),
+            "time": None if self.failure.time is None else iso_time(self.failure.time),
             "details": [{"name": n, "value": v} for n, v in self.failure.details] or None,
         }
         return {name: value for name, value in known.items() if value is not None}
@@ -210,7 +210,8 @@ def _cut(text: str | None) -> str | None:
     return text[:MAX_TEXT] + "…"
 
 
-def _iso(moment: float) -> str | None:
+def iso_time(moment: float) -> str | None:
+    """A Unix time in ISO 8601, as JSON has it; None where no calendar has it."""
     try:
         found = dt.datetime.fromtimestamp(moment, dt.UTC)
     except (ValueError, OverflowError):

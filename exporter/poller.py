@@ -46,6 +46,16 @@ class AccountObserver(PollObserver, Protocol):
         """So many polls were not needed."""
 
 
+class Timetable(Protocol):
+    """How busy the polls are. `polls_per_second`: as planned. `waiting`: due and not begun."""
+
+    @property
+    def polls_per_second(self) -> float: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is polled of an account, and how often. Times in seconds."""
@@ -109,6 +119,11 @@ class AccountPoller:
     def stuck_for(self) -> float:
         """Seconds for which polls were due and none began."""
         return self._scheduler.stuck_for
+
+    @property
+    def timetable(self) -> Timetable:
+        """How the polls are planned, and how many of them wait."""
+        return self._scheduler
 
     async def run(self) -> None:
         """Poll until cancelled; may be called again after an error."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
@@ -25,59 +25,65 @@ REMEMBERED = 10_000
 
 
 class Renderer(Generic[T]):
-    """Writes the sample lines of one table's snapshots, a text for each of its rows.
+    """Writes the sample lines of one table's snapshots: a text for each of its rows.
 
     What the lines of all jobs have in common is worked out once: a line is put together from four
     pieces, of which the labels of the identity and the value are the only new ones.
     """
 
     def __init__(self, table: Table[T]) -> None:
-        self._rows = tuple(_Row(metric, bool(table.identity)) for metric in table.metrics)
+        self._metrics = table.metrics
+        self._rows = [_Row(metric, bool(table.identity)) for metric in table.metrics]
 
-    def lines(self, identity: Identity, snapshot: T) -> tuple[bytes, ...]:
-        """Of one snapshot; b"" where a row has no samples."""
-        labels = _identity_labels(identity)
-        return tuple([row.lines(labels, row.metric.samples(snapshot)) for row in self._rows])
+    def lines(self, identity: Identity, snapshot: T) -> tuple[list[bytes], int]:
+        """Of one snapshot; b"" where a row has no samples. And how many lines they are."""
+        return self._write(identity, [metric.samples(snapshot) for metric in self._metrics])
 
-    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> tuple[bytes, ...]:
+    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> tuple[list[bytes], int]:
         """Of many snapshots merged into one."""
-        labels, members = _identity_labels(identity), list(snapshots)
-        return tuple(
-            [
-                row.lines(labels, merged(row.metric, members) if row.metric.merge else ())
-                for row in self._rows
-            ]
+        members = list(snapshots)
+        return self._write(
+            identity,
+            [merged(metric, members) if metric.merge else () for metric in self._metrics],
         )
+
+    def _write(
+        self, identity: Identity, samples: Sequence[Iterable[Sample]]
+    ) -> tuple[list[bytes], int]:
+        # One loop, for calls would take as long as what they do: it runs for each series that
+        # polls bring anew.
+        own, texts, count = _identity_labels(identity), [], 0
+        for row, of_row in zip(self._rows, samples, strict=True):
+            pieces, lines = row.pieces, []
+            for values, value in of_row:
+                before, after = pieces.get(values) or row.learn(values)
+                if type(value) is int and -_PLAIN < value < _PLAIN:
+                    lines.append(f"{before}{own}{after}{value}\n")
+                else:
+                    lines.append(f"{before}{own}{after}{format_value(value)}\n")
+            texts.append("".join(lines).encode() if lines else b"")
+            count += len(lines)
+        return texts, count
 
 
 class _Row:
-    """A row of a table, and what stands before and after the identity in its lines."""
+    """A row of a table. `pieces`: what stands before and after the identity in its lines."""
 
     def __init__(self, metric: Metric[Any], has_identity: bool) -> None:
-        self.metric = metric
+        self.pieces: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._metric = metric
         self._has_identity = has_identity
-        self._pieces: dict[tuple[str, ...], tuple[str, str]] = {}
 
-    def lines(self, identity: str, samples: Iterable[Sample]) -> bytes:
-        pieces = self._pieces
-        lines = []
-        for values, value in samples:
-            known = pieces.get(values)
-            before, after = self._learn(values) if known is None else known
-            # Nearly all are whole numbers of a size that needs no thought.
-            text = value if type(value) is int and -_PLAIN < value < _PLAIN else format_value(value)
-            lines.append(f"{before}{identity}{after}{text}\n")
-        return "".join(lines).encode() if lines else b""
-
-    def _learn(self, values: tuple[str, ...]) -> tuple[str, str]:
-        if len(self._pieces) >= REMEMBERED:
-            self._pieces.clear()
-        found = self._pieces[values] = self._pieces_of(values)
+    def learn(self, values: tuple[str, ...]) -> tuple[str, str]:
+        """The pieces for these labels, which are not known yet."""
+        if len(self.pieces) >= REMEMBERED:
+            self.pieces.clear()
+        found = self.pieces[values] = self._pieces_of(values)
         return found
 
     def _pieces_of(self, values: tuple[str, ...]) -> tuple[str, str]:
-        name, names = self.metric.name, self.metric.labels
-        if self.metric.type == "histogram":
+        name, names = self._metric.name, self._metric.labels
+        if self._metric.type == "histogram":
             *own, suffix, bound = values
             name += suffix
             names, values = (*names, "le"), (*own, bound)

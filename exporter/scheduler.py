@@ -112,6 +112,20 @@ class Scheduler:
         return max(0.0, now - max(min(due, default=now), self._began_at))
 
     @property
+    def polls_per_second(self) -> float:
+        """What the timetable asks for."""
+        return math.fsum(
+            [1.0 / (turn.poll.interval * turn.intervals) for turn in self._turns.values()]
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Polls that are due and have not begun."""
+        now = asyncio.get_running_loop().time()
+        ready = [turn for _, _, turn in self._ready if not turn.cancelled]
+        return len(ready) + sum(due <= now and not turn.cancelled for due, _, turn in self._queue)
+
+    @property
     def first_round_done(self) -> bool:
         """Whether there was a moment at which every poll had run once, or was removed."""
         return self._first_round_done

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter import collectors
@@ -23,6 +23,7 @@ from exporter.diagnosis import diagnoser
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.failures import Failures
+from exporter.load import Load, RequestRate
 from exporter.metric import Excluded
 from exporter.poller import AccountPoller, Plan
 from exporter.selection import resolve
@@ -75,7 +76,21 @@ class _Polled:
     budget: Budget
     observer: AccountTelemetry
     stack: AsyncExitStack
+    rate: RequestRate = field(default_factory=RequestRate)
     polling: asyncio.Task[None] | None = None
+
+    @property
+    def load(self) -> Load:
+        """How busy its polls are."""
+        timetable = self.poller.timetable
+        return Load(
+            requests_per_second=self.rate.per_second,
+            budget_per_second=self.budget.requests_per_second,
+            polls_per_second=timetable.polls_per_second,
+            polls_waiting=timetable.waiting,
+            lag_seconds=self.observer.lag,
+            pause_seconds=self.budget.pause_left,
+        )
 
     async def stop(self) -> None:
         """End polling and close the connections. Of a poll under way nothing is kept."""
@@ -102,8 +117,8 @@ class Service:
         self._totals = Totals(self.exposition, state_file)
         self.store = Store(self.exposition, self._totals, self.failures)
         self._state_file = state_file
-        self._now = now
-        self._shard = shard
+        self.now = now
+        self.shard = shard
         self._config: Config | None = None
         self._accounts: dict[str, _Polled] = {}
         self._is_running = False
@@ -117,6 +132,21 @@ class Service:
             polled.poller.is_ready for polled in self._accounts.values()
         )
         return self._was_ready
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        assert self._config is not None, "configure comes first"
+        return self._config
+
+    def load(self, account: str) -> Load | None:
+        """How busy the polls of an account are; None while it is being taken over."""
+        polled = self._accounts.get(account)
+        return polled.load if polled is not None else None
+
+    def is_account_ready(self, account: str) -> bool:
+        """Whether an account has finished a first round of polls."""
+        return account in self._accounts and self._accounts[account].poller.is_ready
 
     @property
     def problem(self) -> str | None:
@@ -151,9 +181,7 @@ class Service:
         before = self._config
         if before is not None and before.state_file != config.state_file:
             raise ConfigError(("state_file: another file needs a restart of the process",))
-        wanted = {
-            each.name: _wanted(each, config.defaults, self._shard) for each in config.accounts
-        }
+        wanted = {each.name: _wanted(each, config.defaults, self.shard) for each in config.accounts}
         changed = [
             each
             for name, each in wanted.items()
@@ -170,7 +198,7 @@ class Service:
         for each, credential in zip(changed, credentials, strict=True):
             await self._take_over(each, credential)
         self.store.flush()
-        self.telemetry.config_loaded(self._now())
+        self.telemetry.config_loaded(self.now())
 
     def _show_anew(self, config: Config) -> None:
         excluded = Excluded(config.exclude_metrics)
@@ -186,7 +214,7 @@ class Service:
         """Poll an account as it is wanted now."""
         account, plan = wanted.account, wanted.plan
         before = self._accounts.get(account.name)
-        rate = account.requests_per_second / self._shard.count  # the others need theirs
+        rate = account.requests_per_second / self.shard.count  # the others need theirs
         if before is None:
             observer = self.telemetry.for_account(account.name)
             budget = Budget(rate, observer.throttled)
@@ -196,11 +224,13 @@ class Service:
             await before.stop()
             observer, budget = before.observer, before.budget
             budget.set_rate(rate)  # a pause that was asked for goes on
-            self.store.select_anew(account.name, plan.rules, plan.max_jobs, self._now())
+            self.store.select_anew(account.name, plan.rules, plan.max_jobs, self.now())
         stack = AsyncExitStack()
         client = open_client(stack, account, credential, budget, observer)
-        poller = AccountPoller(plan, client, self.store, observer, self._now, diagnoser(account))
+        poller = AccountPoller(plan, client, self.store, observer, self.now, diagnoser(account))
         polled = _Polled(wanted, poller, budget, observer, stack)
+        if before is not None:
+            polled.rate = before.rate
         self._accounts[account.name] = polled
         self._start(polled)
 
@@ -228,6 +258,8 @@ class Service:
         # A group may have thousands of jobs: it is rendered once a second, not with each of them.
         while True:
             self.store.flush()
+            for polled in self._accounts.values():
+                polled.rate.note(asyncio.get_running_loop().time(), polled.budget.started)
             await asyncio.sleep(FLUSH_INTERVAL)
 
     async def run_once(self) -> None:

@@ -38,6 +38,7 @@ from exporter.display import OF_JOBS, Display
 from exporter.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition import Exposition
 from exporter.failures import Failures, JobFailure
+from exporter.history import History
 from exporter.selection import Rule, WatchedJob, select, watch
 from exporter.state_file import Owner, Saved, SavedJob
 from exporter.totals import ACCOUNT, HISTOGRAMS, Totals
@@ -50,6 +51,7 @@ class Store:
         self._totals = totals
         self._failures = failures
         self._accounts: dict[str, AccountState] = {}
+        self.history = History()
         self._display = Display(exposition, self._accounts)
 
     def add_account(self, account: str, known: Saved, rules: Iterable[Rule]) -> None:
@@ -82,12 +84,18 @@ class Store:
         del self._accounts[account]
         self._totals.forget_account(account)
         self._failures.forget_account(account)
+        self.history.forget_account(account)
         self._display.remove_account(account)
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew."""
         self._display.everything()
         self._totals.show_all()
+
+    @property
+    def accounts(self) -> Mapping[str, AccountState]:
+        """What is known of each account, to look at."""
+        return self._accounts
 
     def jobs(self, account: str) -> Mapping[str, WatchedJob]:
         """The selected jobs of an account by id."""
@@ -219,6 +227,7 @@ class Store:
         watched = state.jobs[job.id]
         self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
         self._display.job(account, watched, collector, folded.state)
+        self.history.add(account, job.id, collector, folded.state, now)
         is_new = job.id in state.new_jobs
         failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
         self._count(account, watched, collector, folded, failures, is_new=is_new)
@@ -309,6 +318,7 @@ class Store:
         state = self._accounts[account]
         watched = state.jobs[job_id]
         state.job_outcomes.pop(job_id, None)
+        self.history.forget(account, job_id)
         state.new_jobs.discard(job_id)
         state.left[job_id, unix_time(watched.job.creation_time)] = None
         if len(state.left) > REMEMBERED:

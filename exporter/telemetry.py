@@ -270,6 +270,7 @@ class AccountTelemetry:
     """Counts the events of one account; children of the metrics are looked up once.
 
     `pages`: answers that were as they should be.
+    `lag`: how late the latest poll started, in seconds.
     """
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
@@ -302,6 +303,7 @@ class AccountTelemetry:
             lambda collector: corrections.labels(account, collector)
         )
         telemetry.series_dropped(account, 0)
+        self.lag = 0.0
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
         self.pages = 0
 
@@ -321,6 +323,7 @@ class AccountTelemetry:
 
     def poll_started(self, lag: float) -> None:
         """A poll started `lag` seconds late."""
+        self.lag = lag
         self._lag.set(lag)
 
     def polls_skipped(self, count: int) -> None:

@@ -66,6 +66,8 @@ FORBIDDEN = {
         "aiohttp",
         "asyncio",
     ),
+    "exporter/history.py": ("exporter.store", "exporter.web", "time"),
+    "exporter/views": ("exporter.web", "exporter.poller", "exporter.simulator", "aiohttp", "time"),
     "exporter/web": (
         "exporter.batch",
         "exporter.poller",

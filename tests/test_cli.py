@@ -184,7 +184,14 @@ async def test_a_port_that_is_taken_is_named(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["run", "--web.listen-address=nowhere"], ["run", "--web.telemetry-path="]],
+    [
+        [],
+        ["fly"],
+        ["run", "--web.listen-address=nowhere"],
+        ["run", "--web.telemetry-path="],
+        ["run", "--web.telemetry-path=/config"],
+        ["run", "--web.telemetry-path=/static/metrics"],
+    ],
 )
 async def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     status, _, errors = await finish(*arguments)
@@ -197,6 +204,13 @@ async def test_each_command_has_help(command: str) -> None:
     status, output, _ = await finish(command, "--help")
     assert status == 0
     assert output.startswith(f"usage: azure-batch-exporter {command}")
+
+
+async def test_documentation_that_is_nowhere_is_refused() -> None:
+    url = {"AZURE_BATCH_EXPORTER_DOCS_URL": "javascript:alert(1)"}
+    status, _, errors = await finish("demo", "--web.listen-address=127.0.0.1:0", **url)
+    assert status == 2
+    assert "AZURE_BATCH_EXPORTER_DOCS_URL: 'javascript:alert(1)' is not a URL" in errors
 
 
 async def test_version_is_one_line() -> None:

@@ -290,8 +290,8 @@ async def test_failures_as_json(service: Service) -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ("?limit=-1", "limit must be a number, not '-1'"),
-        ("?limit=" + "9" * 5000, "limit must be a number, not"),
+        ("?limit=-1", "limit must be a number from 0 to 999999, not '-1'"),
+        ("?limit=" + "9" * 5000, "limit must be a number from 0 to 999999, not"),
         ("?state=x", "unknown parameter: state"),
     ],
 )

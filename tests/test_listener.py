@@ -30,6 +30,7 @@ from exporter.web.config import RateLimit, WebConfig
 from exporter.web.config_file import CurrentSettings, Settings, WebConfigFile
 from exporter.web.limits import Limits, RateLimiter
 from exporter.web.listener import Listening, listen, raise_file_limit
+from exporter.web.pages import STATIC
 from tests.certificates import Authority
 from tests.test_web_config import Clock
 
@@ -314,7 +315,10 @@ def fixed(**sections: Any) -> CurrentSettings:
 async def test_every_path_needs_a_user_and_password(service: Service) -> None:
     settings = fixed(basic_auth_users={"alice": hash_of("s3cret")})
     async with serving(service, settings) as server:
-        for path in ("/metrics", "/-/healthy", "/-/ready", "/", "/api/v1/failures", "/nothing"):
+        for path in (
+            *("/metrics", "/-/healthy", "/-/ready", "/", "/job", "/config", "/nothing"),
+            *("/api/v1/failures", "/api/v1/config", *(f"/{each}" for each in STATIC)),
+        ):
             async with (
                 aiohttp.ClientSession(server.urls[0]) as session,
                 session.get(path) as response,
@@ -562,7 +566,7 @@ async def test_so_many_requests_are_answered_at_once_and_no_more(service: Servic
         for reader, writer in stuck:
             writer.write(GET)
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"  # and nothing is read after
-        for path in ("/metrics", "/api/v1/failures"):
+        for path in ("/metrics", "/api/v1/failures", "/api/v1/jobs", "/"):
             async with (
                 aiohttp.ClientSession(server.urls[0]) as session,
                 session.get(path) as response,

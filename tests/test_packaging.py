@@ -26,7 +26,7 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 
 LOCKS = [
     *ROOT.glob("requirements*.lock"),
-    *(ROOT / "tests" / "sdk-requirements").glob("*.lock"),
+    *ROOT.glob("tests/*-requirements/*.lock"),
 ]
 
 
@@ -40,7 +40,7 @@ def pins(lock: Path) -> dict[str, Requirement]:
 def test_a_lock_file_holds_pins_with_hashes_and_says_nothing_of_an_index(lock: Path) -> None:
     lines = [line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")]
     entries = re.split(r"\n(?=\S)", "\n".join(lines))
-    assert len(entries) > 3
+    assert len(entries) >= 3
     for entry in entries:
         assert re.fullmatch(
             r"[a-z][\w.-]*==[\w.]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+", entry

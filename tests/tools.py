@@ -33,6 +33,23 @@ def find_shell(name: str) -> tuple[Path, dict[str, str]]:
     }
 
 
+def browser() -> Path:
+    """A Chromium without a window."""
+    return _find("chromium", "chromium")
+
+
+def browser_packages() -> Path:
+    """Where the packages are that drive a browser, for this Python."""
+    python = _find("browser", "bin/python")
+    (found,) = (python.parent.parent / "lib").glob("python*/site-packages")
+    return found
+
+
+def openapi_python() -> Path:
+    """The interpreter of an environment with checkers of OpenAPI."""
+    return _find("openapi", "bin/python")
+
+
 def _find(tool: str, program: str) -> Path:
     # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
     found = CACHE / tool / program

@@ -26,6 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
+TOOL_REQUIREMENTS = ROOT / "tests" / "tool-requirements"
 
 TRIES = 2
 COMMAND_TIMEOUT = 240  # seconds of one command: a slow download passes, a hanging one ends
@@ -46,8 +47,13 @@ class Tool:
 
 
 def sdk(version: str) -> Tool:
-    """A virtual environment with Microsoft's own Batch client, to hold the simulator against."""
+    """Microsoft's own Batch client, to hold the simulator against."""
     lock = ROOT / "tests" / "sdk-requirements" / f"azure-batch-{version}.lock"
+    return environment(f"sdk-{version}", lock)
+
+
+def environment(name: str, lock: Path) -> Tool:
+    """A virtual environment with what a lock file names."""
 
     def install(directory: Path) -> None:
         # Without pip: the environment is moved, which breaks what is in bin/ but the interpreter.
@@ -59,7 +65,7 @@ def sdk(version: str) -> Tool:
         )
 
     key = f"Python {platform.python_version()} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
-    return Tool(f"sdk-{version}", key, ("bin/python",), install)
+    return Tool(name, key, ("bin/python",), install)
 
 
 def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
@@ -123,12 +129,64 @@ def version(program: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def extract(directory: Path, packages: Sequence[str]) -> None:
-    """Download packages from the machine's own sources and unpack them, as any user."""
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+"""Names on PATH, the one that is there first is taken."""
+
+BROWSER_PACKAGES = re.compile(r"chromium|fonts-|zlib1g|lib(?!c6|c-bin|llvm|z3|gl1-mesa-dri)")
+"""What is taken of all that Debian's package depends on, by the beginnings of names. Not the C
+library, which must be the machine's own, nor what draws on a screen."""
+
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+<dir prefix="relative">usr/share/fonts</dir>
+<cachedir prefix="xdg">fontconfig</cachedir>
+<alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
+<alias><family>monospace</family><prefer><family>DejaVu Sans Mono</family></prefer></alias>
+</fontconfig>
+"""
+
+
+def chromium() -> Tool:
+    """A browser: PATH's own, or else Debian's with all the libraries that it needs."""
+
+    def install(directory: Path) -> None:
+        on_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+        if on_path is not None:
+            (directory / "chromium").symlink_to(on_path)
+        else:
+            for command in ("apt-get", "dpkg-deb"):
+                if not shutil.which(command):
+                    raise Unavailable(f"no {command} here; install chromium so that it is on PATH")
+            packages = ("chromium-headless-shell", "fonts-dejavu-core")
+            extract(directory, packages, BROWSER_PACKAGES)
+            (directory / "fonts.conf").write_text(FONTS)
+            folders = {file.parent for file in directory.rglob("*.so*")}
+            libraries = ":".join(f"$here/{each.relative_to(directory)}" for each in folders)
+            wrapper = directory / "chromium"
+            wrapper.write_text(
+                '#!/bin/sh\nhere=$(dirname "$0")\n'
+                f'export LD_LIBRARY_PATH="{libraries}" FONTCONFIG_FILE="$here/fonts.conf"\n'
+                'exec "$here/usr/lib/chromium/chromium-headless-shell" "$@"\n'
+            )
+            wrapper.chmod(0o755)
+        run(str(directory / "chromium"), "--version")
+
+    return Tool("chromium", "chromium 1", ("chromium",), install)
+
+
+def extract(
+    directory: Path, packages: Sequence[str], with_needed: re.Pattern[str] | None = None
+) -> None:
+    """Download packages from the machine's own sources and unpack them, as any user.
+
+    `with_needed`: also those that they depend on whose names begin like this.
+    """
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         private = Path(scratch)
         (private / "lists" / "partial").mkdir(parents=True)
         (private / "archives" / "partial").mkdir(parents=True)
+        (private / "status").touch()
         apt_get = (
             *("apt-get", "--quiet=2", f"--option=Dir::State::lists={private}/lists"),
             *(f"--option=Dir::Cache={private}", "--option=Debug::NoLocking=1"),
@@ -139,6 +197,12 @@ def extract(directory: Path, packages: Sequence[str]) -> None:
         # Fails softly: a source that does not answer need not be the one with our packages.
         updated = run(*apt_get, "update")
         try:
+            if with_needed is not None:
+                # As if nothing were installed: what is here may be another version's.
+                nothing = f"--option=Dir::State::status={private}/status"
+                ask = (*apt_get, nothing, "--no-install-recommends", "--print-uris", "install")
+                files = re.findall(r"^'\S+' (\S+?)_\S+\.deb ", run(*ask, *packages), re.MULTILINE)
+                packages = sorted(filter(with_needed.match, files))
             run(*apt_get, "download", *packages, directory=private)
         except subprocess.CalledProcessError as error:
             error.output = updated + error.output  # it was the one: there stands why
@@ -176,6 +240,8 @@ TOOLS = (
         *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
     ),
     shells(),
+    chromium(),
+    *(environment(name, TOOL_REQUIREMENTS / f"{name}.lock") for name in ("browser", "openapi")),
 )
 
 

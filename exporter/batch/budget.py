@@ -26,6 +26,7 @@ class Budget:
 
     `requests_per_second`: requests start at least 1/rate seconds apart.
     `on_pause`: called with the seconds by which a pause grew.
+    `started`: number of turns that were given, each to a request.
     """
 
     def __init__(self, requests_per_second: float, on_pause: Callable[[float], None]) -> None:
@@ -34,6 +35,17 @@ class Budget:
         self._next = 0.0
         self._paused_until = 0.0
         self._retries = RETRIES
+        self.started = 0
+
+    @property
+    def requests_per_second(self) -> float:
+        """The ceiling."""
+        return 1.0 / self._gap
+
+    @property
+    def pause_left(self) -> float:
+        """Seconds of a pause that are left."""
+        return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
     def set_rate(self, requests_per_second: float) -> None:
         """Another ceiling from now on; a pause goes on."""
@@ -55,6 +67,7 @@ class Budget:
                 continue
             start = max(self._next, now)
             self._next = start + self._gap
+            self.started += 1
             if start <= now:
                 return
             await asyncio.sleep(start - now)

@@ -98,6 +98,12 @@ class Runs:
                 totals.move(pool_id, node_id, None, unpack(run))
         return cls(latest, totals.tally, totals.running, missing)
 
+    def count(self, what: str, value: str) -> int:
+        """Nodes of all pools together, by `state` or `result`."""
+        return sum(
+            [n for (of, labels), n in self.tally.items() if of == what and labels[1] == value]
+        )
+
     def merged(self, seen: Seen, *, full: bool) -> Runs:
         """These runs after a reading. `full`: it holds every node; those that it lacks are gone."""
         totals = _Totals(seen.totals)

@@ -9,14 +9,19 @@ from pathlib import Path
 from exporter import demo, logs
 from exporter.commands.parsing import OneOf
 from exporter.daemon import Listener
+from exporter.errors import ConfigError
 from exporter.shard import WHOLE, Shard
 from exporter.web.config_file import Settings, WebConfigFile
 from exporter.web.limits import Limits
+from exporter.web.pages import PAGES
 
 DEFAULT_PORT = 10225
 
 REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
+
+DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
+"""Where the folder docs/ of this version can be read: the page links to it."""
 
 ENVIRONMENT = {
     "AZURE_*": "what azure-identity goes by, such as AZURE_TENANT_ID and AZURE_CLIENT_ID",
@@ -139,12 +144,20 @@ def listener(options: argparse.Namespace) -> Listener:
         WebConfigFile(file) if file is not None else Settings,
         Limits(max_requests=options.max_requests),
         enable_lifecycle=options.enable_lifecycle,
+        docs_url=_docs_url(),
     )
 
 
 def revision() -> str:
     """The commit that this was built from, or ""."""
     return os.environ.get(REVISION_VARIABLE, "")
+
+
+def _docs_url() -> str:
+    url = os.environ.get(DOCS_VARIABLE, "")
+    if url and not url.startswith(("https://", "http://")):
+        raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
+    return url
 
 
 def positive(text: str) -> int:
@@ -180,6 +193,7 @@ def _shard(text: str) -> Shard:
 
 
 def _path(text: str) -> str:
-    if not text.startswith("/") or text.startswith(("/-/", "/api/")):
+    taken = text.startswith(("/-/", "/api/", "/static/")) or text in PAGES.keys() - {"/"}
+    if not text.startswith("/") or taken:
         raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
     return text

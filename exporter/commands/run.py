@@ -34,7 +34,10 @@ def add(commands: Commands) -> None:
             **flags.CONFIG_FILES,
             "web.yaml": "--web.config.file: deploy/web-config.example.yaml",
         },
-        environment=flags.ENVIRONMENT,
+        environment={
+            **flags.ENVIRONMENT,
+            flags.DOCS_VARIABLE: "where docs/ can be read: the page links there",
+        },
     )
     flags.add_config(parser, required=False)
     flags.add_shard(parser)

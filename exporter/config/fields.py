@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 from exporter.config import durations
 
@@ -23,6 +31,7 @@ def _parse_duration(value: Any) -> float:
 Duration = Annotated[
     float,
     BeforeValidator(_parse_duration),
+    PlainSerializer(durations.format_duration, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": durations.PATTERN, "examples": ["30s", "5m"]}),
 ]
 """Seconds, written as a Prometheus duration."""

@@ -1,4 +1,4 @@
-"""The HTTP server: /metrics, health, and a page that says what this is.
+"""The HTTP server: /metrics, health, the JSON API and the pages for people.
 
 Nothing here asks Azure anything: a scrape gets what the polls have left.
 """
@@ -6,31 +6,33 @@ Nothing here asks Azure anything: a scrape gets what the polls have left.
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from html import escape
-from itertools import islice
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-import exporter
 from exporter.errors import ConfigError
 from exporter.exposition import gzip_parts
-from exporter.failures import LATEST
 from exporter.service import Service
+from exporter.views import models
+from exporter.web import openapi, pages
+from exporter.web.api import OPERATIONS, NotFound, Operation
 from exporter.web.auth import BasicAuth
 from exporter.web.config_file import CurrentSettings, Settings
 from exporter.web.connection import connection_of
 from exporter.web.limits import InFlight, Limits, RateLimiter
 from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.web.parameters import BadQuery, parse
 from exporter.web.sending import InParts
 
 _SERVICE = web.AppKey("service", Service)
 _TURN = web.AppKey("turn", asyncio.Lock)
 """Whose turn it is to make a body: one at a time, so that polls have their turns in between."""
+
+_VIEWING = web.AppKey("viewing", asyncio.Lock)
+"""Likewise for views of all jobs: many who look must not keep the scrapes waiting."""
 
 _LARGE = 1024 * 1024
 """Bytes of a body from which on it is compressed in a thread; up to it that takes some 10 ms."""
@@ -48,33 +50,33 @@ def build_app(
     settings: CurrentSettings = Settings,
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     reload: Reload | None = None,
+    docs_url: str = "",
 ) -> web.Application:
     """The web application; metrics are at `telemetry_path`.
 
-    `settings`: who may see it. `reload`: None: it is not offered.
+    `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where docs/ can be
+    read; "": the pages do not link to it.
     """
     app = web.Application(middlewares=[_while_answering, _guard(settings)])
     app[_SERVICE] = service
     app[_RELOAD] = reload
     app[_TURN] = asyncio.Lock()
+    app[_VIEWING] = asyncio.Lock()
     app.on_response_prepare.append(_headers_of(settings))
     limited = _limited(limits)
     app.router.add_get(telemetry_path, limited(_metrics))
-    app.router.add_get("/api/v1/failures", limited(_failures))
+    for operation in OPERATIONS:
+        app.router.add_get(operation.path, limited(_json(operation)))
+    app.router.add_get(openapi.PATH, limited(_description()))
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     app.router.add_route("*", "/-/reload", _reload)
     if telemetry_path != "/":
-        page = _landing_page(telemetry_path)
-
-        async def landing(_: web.Request) -> web.Response:
-            return web.Response(
-                text=page,
-                content_type="text/html",
-                headers={"Content-Security-Policy": "default-src 'none'"},
-            )
-
-        app.router.add_get("/", landing)
+        links = pages.Links(telemetry_path, docs_url.rstrip("/"))
+        for path, show in pages.PAGES.items():
+            app.router.add_get(path, limited(_page(show, links)))
+        for file in pages.STATIC.values():
+            app.router.add_get(f"/{file.path}", limited(_static(file)))
     return app
 
 
@@ -153,29 +155,68 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
     return InParts(parts, headers)
 
 
-async def _failures(request: web.Request) -> web.StreamResponse:
-    """The latest failures; `account`, `job_id`, `kind` and `limit` narrow them down."""
-    query = request.query
-    if unknown := query.keys() - {*_FAILURE_FILTERS, "limit"}:
-        return _bad_request(f"unknown parameter: {', '.join(sorted(unknown))}")
-    limit = query.get("limit", str(LATEST))
-    if not re.fullmatch(r"[0-9]{1,6}", limit):
-        return _bad_request(f"limit must be a number, not {limit!r}")
-    wanted = {name: query[name] for name in _FAILURE_FILTERS if name in query}
-    found = (
-        shown
-        for each in request.app[_SERVICE].failures.latest()
-        if (shown := each.shown).items() >= wanted.items()
+def _json(operation: Operation) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            values = parse(request.query, operation.parameters)
+            async with request.app[_VIEWING]:
+                view = await operation.answer(request.app[_SERVICE], values)
+        except BadQuery as error:
+            return _refusal(400, error)
+        except NotFound as error:
+            return _refusal(404, error)
+        return InParts((msgspec.json.encode(view),), _JSON)
+
+    return answer
+
+
+_JSON = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
+
+
+def _refusal(status: int, reason: Exception) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(models.Error(str(reason))), headers=_JSON
     )
-    body = json.dumps({"failures": list(islice(found, int(limit)))}).encode()
-    return InParts((body,), {"Content-Type": "application/json; charset=utf-8"})
 
 
-_FAILURE_FILTERS = ("account", "job_id", "kind")
+def _description() -> Handler:
+    body = msgspec.json.encode(openapi.document())
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return InParts((body,), _JSON)
+
+    return answer
 
 
-def _bad_request(reason: str) -> web.Response:
-    return web.json_response({"error": reason}, status=400)
+def _page(show: pages.Page, links: pages.Links) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            async with request.app[_VIEWING]:
+                text = await show(request.app[_SERVICE], request.query, links)
+            status = 200
+        except BadQuery as error:
+            text, status = pages.refused(400, str(error), links), 400
+        except NotFound as error:
+            text, status = pages.refused(404, str(error), links), 404
+        body = text.encode("utf-8", "replace")
+        response = InParts((body,), pages.HEADERS)
+        response.set_status(status)
+        return response
+
+    return answer
+
+
+def _static(file: pages.StaticFile) -> Handler:
+    # The path has a digest of the content: what is there stays as it is.
+    headers = {
+        "Content-Type": file.content_type,
+        "Cache-Control": "public, max-age=31536000, immutable",
+    }
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return InParts((file.content,), headers)
+
+    return answer
 
 
 async def _healthy(request: web.Request) -> web.Response:
@@ -206,27 +247,3 @@ async def _reload(request: web.Request) -> web.Response:
         text = "\n".join(("The old configuration is still in force:", *error.problems, ""))
         return web.Response(status=500, text=text)
     return web.Response(text="Reloaded.\n")
-
-
-def _landing_page(telemetry_path: str) -> str:
-    # Links are relative: they hold behind a proxy that serves us below a path of its own.
-    metrics = escape(telemetry_path.lstrip("/"))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>azure-batch-exporter</title>
-</head>
-<body>
-<h1>azure-batch-exporter</h1>
-<p>Prometheus exporter for Azure Batch. Version {escape(exporter.__version__)}</p>
-<ul>
-<li><a href="{metrics}">Metrics</a></li>
-<li><a href="api/v1/failures">Latest failures</a> (JSON)</li>
-<li><a href="-/healthy">Health</a></li>
-<li><a href="-/ready">Readiness</a></li>
-</ul>
-</body>
-</html>
-"""

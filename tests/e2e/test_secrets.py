@@ -93,7 +93,10 @@ def write_config(
     return file, f"--config.file={file}"
 
 
-PAGES = ("/metrics", "/api/v1/failures", "/", "/-/ready", "/-/healthy")
+PAGES = (
+    *("/metrics", "/", "/config", "/-/ready", "/-/healthy", "/api/v1/failures"),
+    *("/api/v1/status", "/api/v1/jobs", "/api/v1/config", "/api/v1/openapi.json"),
+)
 
 
 async def pages(session: aiohttp.ClientSession) -> list[bytes]:

@@ -26,6 +26,8 @@ from exporter.selection import WATCHED_TASKS, Scope, resolve
 from exporter.state_file import _SCHEMA, Changes, Saved, _load, _write
 from exporter.store import Store
 from exporter.totals import Totals
+from exporter.views.jobs import SORT_KEYS, Found
+from exporter.views.jobs import job as shown_job
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
             _poll(store, name, answer, rule, NOW + number)
             store.flush()
             _check(exposition)
+            _show(store, NOW + number)
         json.dumps([each.shown for each in failures.latest()])
         again = Exposition(_TABLES)
         restarted = Store(again, Totals(again), Failures())
@@ -125,6 +128,16 @@ def _check(exposition: Exposition) -> None:
             assert isinstance(float(sample.value), float)
     assert len(seen) == exposition.body(Format.TEXT).series
     assert sum(len(family.samples) for family in parse_openmetrics(openmetrics)) == len(seen)
+
+
+def _show(store: Store, now: float) -> None:
+    """The API and the pages have something to say of each job, and can sort by all of it."""
+    state = store.accounts[ACCOUNT]
+    for job_id, watched in state.jobs.items():
+        found = Found(ACCOUNT, watched, state.job_outcomes.get(job_id, {}))
+        assert msgspec.json.encode(shown_job(found, now))
+        for key in SORT_KEYS.values():
+            assert (value := key(found)) is None or isinstance(value, str | int | float)
 
 
 def _result(reading: Coroutine[Any, Any, T]) -> T:

@@ -14,6 +14,7 @@ from tests.fuzz import (
     headers,
     links,
     negotiation,
+    queries,
 )
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -27,6 +28,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "headers": headers.target,
     "links": links.target,
     "negotiation": negotiation.target,
+    "queries": queries.target,
 }
 
 

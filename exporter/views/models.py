@@ -1,0 +1,220 @@
+"""The shapes of the JSON API, version 1. What is not known is absent.
+
+The descriptions are those of docs/openapi.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""ISO 8601, in UTC."""
+
+Count = Annotated[int, Meta(ge=0)]
+
+Health = Literal["ok", "pending", "failing", "stale"]
+HEALTHS: tuple[Health, ...] = ("ok", "pending", "failing", "stale")
+"""From good to bad. `pending`: not yet polled. `failing`: the last poll failed, the values before
+it are shown. `stale`: polls failed for so long that the values were dropped."""
+
+
+class View(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of all views."""
+
+
+class Counts(View, frozen=True):
+    """Tasks, or the slots they need: by state, and the completed ones by result."""
+
+    active: Count | None = None
+    running: Count | None = None
+    completed: Count | None = None
+    succeeded: Count | None = None
+    failed: Count | None = None
+
+
+class Nodes(View, frozen=True, omit_defaults=False):
+    """Nodes by their latest run of the preparation or release task."""
+
+    running: Count
+    succeeded: Count
+    failed: Count
+
+
+class Poll(View, frozen=True):
+    """What the polls of one collector came to. `age_seconds`: since the last good one.
+
+    `error`: why the last poll failed; absent where it succeeded, or there was none.
+    """
+
+    collector: str
+    health: Health
+    error: str | None = None
+    last_success: Time | None = None
+    age_seconds: float | None = None
+
+
+class Job(View, frozen=True):
+    """A job that is watched.
+
+    `error`, `last_success`, `age_seconds`: of the collector that is worst off.
+    """
+
+    account: str
+    job_id: str
+    health: Health
+    job_group: str | None = None
+    display_name: str | None = None
+    state: str | None = None
+    pool_id: str | None = None
+    priority: int | None = None
+    created: Time | None = None
+    started: Time | None = None
+    ended: Time | None = None
+    last_progress: Time | None = None
+    tasks: Counts | None = None
+    task_slots: Counts | None = None
+    preparation: Nodes | None = None
+    release: Nodes | None = None
+    error: str | None = None
+    last_success: Time | None = None
+    age_seconds: float | None = None
+
+
+class JobList(View, frozen=True, omit_defaults=False):
+    """A page of the jobs. `total`: of all that are watched; `matched`: of those asked for."""
+
+    now: Time
+    total: Count
+    matched: Count
+    limit: Count
+    offset: Count
+    jobs: tuple[Job, ...]
+
+
+class Point(View, frozen=True):
+    """What was known of a job from `time` on; the same until the next point.
+
+    `failed_nodes`: those on which preparation failed.
+    """
+
+    time: Time
+    active: Count | None = None
+    running: Count | None = None
+    succeeded: Count | None = None
+    failed: Count | None = None
+    failed_nodes: Count | None = None
+
+
+class Detail(View, frozen=True, omit_defaults=False):
+    """A name and a value that the service gave with a failure."""
+
+    name: str
+    value: str
+
+
+class Failure(View, frozen=True):
+    """A preparation, release or job task that failed. `time`: when it ended."""
+
+    account: str
+    job_id: str
+    kind: Literal["preparation", "release", "task"]
+    category: str
+    code: str
+    job_group: str | None = None
+    time: Time | None = None
+    pool_id: str | None = None
+    node_id: str | None = None
+    task_id: str | None = None
+    exit_code: int | None = None
+    message: str | None = None
+    details: tuple[Detail, ...] | None = None
+
+
+class FailureList(View, frozen=True, omit_defaults=False):
+    """The latest failures, the latest first."""
+
+    failures: tuple[Failure, ...]
+
+
+class JobDetail(View, frozen=True):
+    """One job with all that is known of it.
+
+    `series`: its lines in the exposition; those of its group where it is in one.
+    `history`: how its numbers changed since the process began, thinned out evenly.
+    `failures`: its latest, at most 100.
+    """
+
+    now: Time
+    job: Job
+    polls: tuple[Poll, ...]
+    series: tuple[str, ...]
+    history: tuple[Point, ...]
+    failures: tuple[Failure, ...]
+
+
+class Load(View, frozen=True, omit_defaults=False):
+    """How busy the polls of an account are.
+
+    `requests_per_second`: of the last minute; `budget_per_second`: what is allowed.
+    `polls_per_second`: what the timetable asks for. `polls_waiting`: due and not begun.
+    `lag_seconds`: how late the latest poll began. `pause_seconds`: left of a pause that the service
+    asked for.
+    """
+
+    requests_per_second: float
+    budget_per_second: float
+    polls_per_second: float
+    polls_waiting: Count
+    lag_seconds: float
+    pause_seconds: float
+
+
+class Account(View, frozen=True):
+    """An account. `up`: absent until its jobs were listed. `error`: why it is not.
+
+    `jobs_by_state`, `jobs_by_health`: of the jobs that are watched. `jobs_dropped`: beyond
+    `max_jobs`.
+    """
+
+    name: str
+    endpoint: str
+    ready: bool
+    jobs: Count
+    jobs_dropped: Count
+    jobs_by_state: dict[str, int]
+    jobs_by_health: dict[str, int]
+    series: Count
+    load: Load
+    polls: tuple[Poll, ...]
+    up: bool | None = None
+    error: str | None = None
+
+
+class Status(View, frozen=True):
+    """The process and its accounts. `problem`: why it should be started anew; absent: it need not.
+
+    `shard`: which part of the jobs this process polls, as `I/N`.
+    """
+
+    now: Time
+    version: str
+    ready: bool
+    shard: str
+    series: Count
+    accounts: tuple[Account, ...]
+    problem: str | None = None
+
+
+class RunningConfig(View, frozen=True, omit_defaults=False):
+    """The configuration in force, with its defaults, in the form of the file. It has no secrets."""
+
+    config: dict[str, Any]
+
+
+class Error(View, frozen=True, omit_defaults=False):
+    """Why a request cannot be answered."""
+
+    error: str

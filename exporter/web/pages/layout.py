@@ -1,0 +1,140 @@
+"""What all pages have in common: head, navigation, and how numbers and times are written."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import exporter
+from exporter.config import durations
+from exporter.views.models import Health
+from exporter.web.pages.html import Child, Html, document, link, tag
+from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
+
+REFRESH = 5
+"""Seconds between two looks of the script."""
+
+HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self';"
+    " connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where things are that the program's user may move.
+
+    `docs_url`: the folder docs/ of the project; "": nobody said where it is.
+    """
+
+    telemetry_path: str
+    docs_url: str = ""
+
+
+def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
+    """A page. `current`: which of the navigation's it is."""
+    places = (("Overview", ""), ("Configuration", "config"))
+    navigation = tag(
+        "nav",
+        tag(
+            "ul",
+            *(
+                tag(
+                    "li",
+                    link(text, place, aria_current="page" if place == current else None),
+                )
+                for text, place in places
+            ),
+            tag("li", link("Metrics", links.telemetry_path.lstrip("/"))),
+            tag("li", link("API", "api/v1/openapi.json")),
+            *(tag("li", each) for each in _docs(links)),
+        ),
+        aria_label="Pages",
+    )
+    header = tag(
+        "header",
+        tag("p", "azure-batch-exporter ", tag("small", exporter.__version__), class_="name"),
+        navigation,
+        tag("p", tag("noscript", "Reload the page for new numbers."), id="live"),
+    )
+    footer = tag(
+        "footer",
+        tag("p", "All numbers are those of the JSON API and of the metrics:"),
+        tag(
+            "ul",
+            tag("li", link("jobs", "api/v1/jobs")),
+            tag("li", link("status", "api/v1/status")),
+            tag("li", link("failures", "api/v1/failures")),
+            tag("li", link("configuration", "api/v1/config")),
+            tag("li", link("health", "-/healthy")),
+            tag("li", link("readiness", "-/ready")),
+        ),
+    )
+    head = (
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{title} - azure-batch-exporter"),
+        tag("link", rel="icon", href=ICON.path, type="image/svg+xml"),
+        tag("link", rel="stylesheet", href=STYLE.path),
+        tag("script", src=SCRIPT.path, defer=True),
+    )
+    skip = tag("a", "Skip to the content", href="#content", class_="skip")
+    main = tag("main", tag("h1", title), *sections, id="content", tabindex="-1")
+    return document(head, (skip, header, main, footer), data_refresh=REFRESH)
+
+
+def _docs(links: Links) -> Iterable[Html]:
+    if links.docs_url:
+        for text, place in (("Docs", "metrics.md"), ("Runbooks", "runbooks")):
+            yield tag("a", text, href=f"{links.docs_url}/{place}", rel="noreferrer")
+
+
+def refused(status: int, reason: str, links: Links) -> str:
+    """A page for a request that cannot be answered."""
+    title = "Not found" if status == 404 else "That cannot be shown"
+    return page(title, links, tag("p", reason, class_="error", role="alert"),
+                tag("p", link("Back to all jobs", "")), current="-")  # fmt: skip
+
+
+def badge(health: Health) -> Html:
+    """A word and a colour for how the polls go."""
+    return tag("span", health, class_=f"badge {health}")
+
+
+UNKNOWN = tag("span", "-", class_="none", title="not known")
+
+
+def number(value: int | None) -> Child:
+    """A number with its thousands apart."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def decimal(value: float) -> str:
+    """A rate or a time in seconds."""
+    return f"{value:g}"
+
+
+def ago(seconds: float | None) -> Child:
+    """A time that has passed."""
+    if seconds is None:
+        return tag("span", "never", class_="none")
+    whole = round(seconds)
+    # Two units are enough: nobody reads the seconds of a day.
+    whole -= whole % (3600 if whole >= 86400 else 60 if whole >= 3600 else 1)
+    return f"{durations.format_duration(whole)} ago" if whole else "just now"
+
+
+def moment(text: str | None) -> Child:
+    """A point in time, as the API writes it; to the second."""
+    if text is None:
+        return UNKNOWN
+    parsed = dt.datetime.fromisoformat(text)
+    return tag("time", parsed.strftime("%Y-%m-%d %H:%M:%S UTC"), datetime=text)

@@ -1,0 +1,223 @@
+"""A real Prometheus answers every query of every dashboard with data.
+
+It scrapes the real exporter, which polls a simulated account for each scenario that a panel is made
+for. Their life goes ten times as fast, so that what takes minutes is there in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Scenario, World, make_account, serve
+from tests.e2e.test_prometheus import prometheus_scraping, query
+from tests.process import logged_address, program
+from tests.tools import find_tool
+from tools.dashboards import BOARDS
+from tools.dashboards.interpolation import (
+    Choice,
+    Resolution,
+    Target,
+    interpolate,
+    targets,
+    variable_query,
+)
+
+SPEED = 10.0
+RESOLUTION = Resolution(range_seconds=60, scrape_seconds=1)
+PATIENCE = 40  # seconds of real time, of which a few are needed
+
+
+def lively(scenario: str, **changes: Any) -> Scenario:
+    """Jobs that end soon, and whose preparation and release a poll finds running."""
+    return dataclasses.replace(
+        SCENARIOS[scenario],
+        tasks_per_job=(20, 100),
+        preparation_share=1.0,
+        release_share=1.0,
+        preparation_median=20.0,
+        release_median=30.0,
+        **changes,
+    )
+
+
+ACCOUNTS = {
+    "steady": lively("steady"),
+    "flaky-tasks": lively("flaky-tasks", release_failure_share=0.5),
+    "prep-storm": lively("prep-storm", image_breaks_after=10.0),
+    "throttled": lively("steady"),
+}
+"""What lives in the account of each name."""
+
+RULES = [
+    {"id_regex": "nf-(?P<pipeline>rnaseq|sarek|methylseq)-.*", "group": "${pipeline}"},
+    {"id_regex": ".*", "tasks": ["nf-0001", "nf-0002", "nf-0003"], "completed_for": "1h"},
+]
+
+
+@asynccontextmanager
+async def dashboards_data(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """Prometheus with what it scraped of an exporter that polls all the accounts."""
+    async with AsyncExitStack() as stack:
+        accounts = []
+        for seed, (name, scenario) in enumerate(ACCOUNTS.items()):
+            start = datetime.now(UTC)
+            world = World(scenario, seed=seed, jobs=8, nodes=6, start=start)
+            faults = Faults(seed=seed)
+            if name == "throttled":
+                faults.set(Rule("throttled"))
+            simulation = await stack.enter_async_context(
+                serve(
+                    world,
+                    Clock(start, speed=SPEED),
+                    account=make_account(seed, name),
+                    interceptors=(faults,),
+                )
+            )
+            key_file = folder / f"{name}.key"
+            key_file.write_text(simulation.account_key)
+            key_file.chmod(0o600)
+            accounts.append(
+                {
+                    "name": name,
+                    "endpoint": simulation.endpoint,
+                    "auth": {"method": "shared_key", "key_file": str(key_file)},
+                    "requests_per_second": 200,
+                    "discovery_interval": "1s",
+                    "jobs": RULES,
+                }
+            )
+        defaults = {
+            "interval": "1s",
+            "idle_interval": "2s",
+            "resync_interval": "3s",
+            "collect": ["task_counts", "preparation_release", "tasks"],
+        }
+        config = {"state_file": "state.db", "defaults": defaults, "accounts": accounts}
+        (folder / "config.yaml").write_text(json.dumps(config))
+        arguments = (f"--config.file={folder}/config.yaml", "--web.listen-address=127.0.0.1:0")
+        exporter = await stack.enter_async_context(program("run", *arguments))
+        url = await logged_address(exporter)
+        target = {"exporter": url.removeprefix("http://").removesuffix("/metrics")}
+        yield await stack.enter_async_context(
+            prometheus_scraping(find_tool("prometheus"), folder, target)
+        )
+
+
+async def has_data(api: aiohttp.ClientSession, target: Target) -> bool:
+    """Whether anything would be drawn."""
+    # Prometheus has lived for seconds only: no whole minute of samples is there.
+    expression = target.expression.replace(":1m]", ":1s]")
+    now = time.time()
+    parameters = {"query": expression, "time": f"{now:.3f}"}
+    path = "/api/v1/query"
+    if not target.instant:
+        start = now - RESOLUTION.range_seconds
+        parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{now:.3f}"}
+        parameters["step"] = str(RESOLUTION.step)
+        path += "_range"
+    async with api.get(path, params=parameters) as answer:
+        body: Any = await answer.json()
+    assert body["status"] == "success", (target.name, body)
+    values = [
+        float(value)
+        for series in body["data"]["result"]
+        for _, value in series.get("values", [series.get("value")])
+    ]
+    return any(map(math.isfinite, values))
+
+
+async def without_data(
+    api: aiohttp.ClientSession, asked: Mapping[str, Target], until: float
+) -> list[str]:
+    """Those of the queries that had data at no time until then, by `time.monotonic`."""
+    missing = dict(asked)
+    while missing and time.monotonic() < until:
+        for name, target in list(missing.items()):
+            if await has_data(api, target):
+                del missing[name]
+        if missing:
+            await asyncio.sleep(0.5)  # until more has happened and was scraped
+    return [f"{name}: {target.expression}" for name, target in missing.items()]
+
+
+async def label_values(api: aiohttp.ClientSession, selector: str, label: str) -> list[str]:
+    """What a variable can be, as Grafana asks for it."""
+    async with api.get(f"/api/v1/label/{label}/values", params={"match[]": selector}) as answer:
+        return list((await answer.json())["data"])
+
+
+def asked_of(model: Mapping[str, Any], scenarios: list[str], **chosen: Choice) -> dict[str, Target]:
+    """Each query of a dashboard with these variables, of the account of its scenario."""
+    found: dict[str, Target] = {}
+    # A query's own account is not in its JSON, so all are made once for each scenario.
+    by_scenario = {
+        scenario: list(targets(model, {"account": scenario, **chosen}, RESOLUTION))
+        for scenario in set(scenarios)
+    }
+    for number, scenario in enumerate(scenarios):
+        target = by_scenario[scenario][number]
+        found[f"{target.name} of {scenario}, {chosen}"] = target
+    return found
+
+
+async def missing_of_newest(
+    api: aiohttp.ClientSession, model: Mapping[str, Any], label: str
+) -> list[str]:
+    """What the job dashboard does not show of the progress of the newest job or of a group.
+
+    The newest: an older one may be gone before all was asked for.
+    """
+    found = await query(api, f'azure_batch_job_info{{account="steady",{label}!=""}}')
+    created = await query(api, 'azure_batch_job_created_timestamp_seconds{account="steady"}')
+    age = {labels["job_id"]: when for labels, when in created}
+    names = sorted({labels[label] for labels, _ in found}, key=lambda name: age.get(name, 0.0))
+    if not names:
+        return [f"no {label}"]
+    board = next(board for board in BOARDS if board.uid == model["uid"])
+    progress = [each for panel in board.sections[0].panels for each in panel.queries]
+    of_one = asked_of(model, ["steady"] * len(progress), **{label: names[-1]})
+    assert len(of_one) == len(progress)
+    return [name for name, target in of_one.items() if not await has_data(api, target)]
+
+
+async def test_every_panel_and_every_variable_has_data(tmp_path: Path) -> None:
+    models = {board.uid: board.model() for board in BOARDS}
+    asked: dict[str, Target] = {}
+    for board in BOARDS:
+        scenarios = [query.scenario for panel in board.panels for query in panel.queries]
+        assert set(scenarios) <= ACCOUNTS.keys()
+        asked |= asked_of(models[board.uid], scenarios)
+    assert len(asked) == sum(len(panel.queries) for board in BOARDS for panel in board.panels)
+
+    async with dashboards_data(tmp_path) as api:
+        until = time.monotonic() + PATIENCE
+        assert await without_data(api, asked, until) == []
+
+        for uid, model in models.items():
+            for variable in model["templating"]["list"]:
+                if variable["type"] != "query":
+                    continue
+                selector, label = variable_query(variable["query"]["query"])
+                chosen = {"account": "steady"} if variable["name"] != "account" else {}
+                filled = interpolate(selector, model, chosen, RESOLUTION)
+                while not (values := await label_values(api, filled, label)):
+                    assert time.monotonic() < until, (uid, variable["name"])
+                    await asyncio.sleep(0.5)
+                assert all(values)
+
+        until = time.monotonic() + PATIENCE
+        for label in ("job_id", "job_group"):
+            while missing := await missing_of_newest(api, models["azure-batch-job"], label):
+                assert time.monotonic() < until, missing
+                await asyncio.sleep(0.5)

@@ -1,0 +1,76 @@
+"""How the numbers of jobs came to be what they are: few bytes, evenly thinned out."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+
+from exporter.batch.models import Counts, TaskCountsResult
+from exporter.collectors import task_counts
+from exporter.history import POINTS, UNKNOWN, History, Point
+
+
+def read(history: History, now: float, active: int = 0, succeeded: int = 0) -> None:
+    counts = Counts(active, 0, succeeded, succeeded, 0)
+    state = task_counts.fold(None, TaskCountsResult(task_counts=counts), now, True).state
+    history.add("acc", "job-1", "task_counts", state, now)
+
+
+def test_only_changes_are_kept() -> None:
+    history = History()
+    for now in range(0, 1000, 10):
+        read(history, now, active=7 if now < 500 else 8)
+    first, second = history.points("acc", "job-1")
+    assert first == Point(0, 7, 0, 0, 0, UNKNOWN)
+    assert second == Point(500, 8, 0, 0, 0, UNKNOWN)
+
+
+def test_of_what_comes_within_a_step_the_latest_is_kept() -> None:
+    history = History()
+    for now in (100, 105, 106, 109, 110):
+        read(history, now, active=now)
+    assert [point.time for point in history.points("acc", "job-1")] == [100, 109, 110]
+
+
+def test_a_long_life_is_kept_from_its_beginning_in_even_steps() -> None:
+    history = History()
+    for now in range(0, 30 * 86400, 300):
+        read(history, now, succeeded=now)
+        assert len(history.points("acc", "job-1")) <= POINTS
+    points = history.points("acc", "job-1")
+    assert points[0].time == 0
+    assert points[-1].succeeded == points[-1].time == 30 * 86400 - 300
+    gaps = [after.time - before.time for before, after in pairwise(points[1:])]
+    assert len(points) > POINTS // 3
+    assert max(gaps) - min(gaps[:-1]) < 600
+
+
+def test_changes_that_are_rare_are_all_kept() -> None:
+    history = History()
+    for number in range(POINTS):
+        read(history, number * 86400.0, active=number)
+    assert [point.active for point in history.points("acc", "job-1")] == list(range(POINTS))
+
+
+def test_a_job_costs_little_more_than_a_kilobyte() -> None:
+    history = History()
+    largest = 0
+    for now in range(0, 86400, 5):
+        read(history, now, active=now)
+        largest = max(largest, *(sys.getsizeof(each) for each in history._known.values()))
+    assert largest < 1400  # docs/page.md says so
+
+
+def test_what_no_chart_needs_and_who_left_is_not_kept() -> None:
+    history = History()
+    history.add("acc", "job-1", "tasks", object(), 1.0)
+    assert history.points("acc", "job-1") == []
+    read(history, 1.0, active=2**40)
+    assert history.points("acc", "job-1")[0].active == UNKNOWN - 1
+    history.forget("acc", "job-1")
+    assert history.points("acc", "job-1") == []
+    read(history, 1.0)
+    history.forget_account("other")
+    assert history.points("acc", "job-1")
+    history.forget_account("acc")
+    assert history.points("acc", "job-1") == []

@@ -1,0 +1,262 @@
+"""The pages without a browser: nothing is trusted, nothing is missing, and no script is needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import aiohttp
+import pytest
+
+from exporter import config
+from exporter.service import Service, open_service
+from exporter.web.app import build_app
+from exporter.web.listener import listen
+from exporter.web.pages import PAGES, STATIC
+from exporter.web.pages.html import Html, join, link, tag
+from tests.fake_batch import FakeBatch, batch_error
+from tests.filled import ACCOUNT, config_of, fill
+
+JOBS = 120
+
+HOSTILE = """'"><script>alert(1)</script><img src=x onerror=alert(1)>&amp;"""
+
+
+class Page(HTMLParser):
+    """What a page holds. `rows`: cells of each row by what stands above them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
+        self.rows: list[dict[str, str]] = []
+        self.text = ""
+        self._cell: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, name: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.tags.append((name, found))
+        if name == "tr":
+            self.rows.append({})
+        if "data-label" in found:
+            self._cell = found["data-label"]
+
+    def handle_endtag(self, name: str) -> None:
+        if name in ("td", "th"):
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._cell is not None:
+            self.rows[-1][self._cell] = self.rows[-1].get(self._cell, "") + data
+
+    def links(self) -> list[str]:
+        return [str(found["href"]) for name, found in self.tags if name == "a"]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """A service that knows `JOBS` jobs."""
+    async with open_service(config_of()) as opened:
+        fill(opened.store, JOBS, opened.now() - 7.0)
+        yield opened
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of `service`."""
+    server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
+    async with aiohttp.ClientSession(server.urls[0]) as session:
+        yield session
+    await server.close()
+
+
+async def see(http: aiohttp.ClientSession, path: str, status: int = 200) -> Page:
+    async with http.get(path) as response:
+        assert response.status == status
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        return Page(await response.text())
+
+
+async def ask(http: aiohttp.ClientSession, path: str) -> Any:
+    async with http.get(path) as response:
+        return await response.json()
+
+
+def test_text_is_escaped_and_markup_is_not() -> None:
+    assert (
+        tag("p", "<b>", tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
+    )
+    assert join(("<", Html("<br>"), 3, None, ["a", ("b",)])) == "&lt;<br>3ab"
+    assert (
+        tag("input", value="", disabled=True, hidden=False, id=None) == '<input value="" disabled>'
+    )
+    assert link("x", "job", {"job_id": "a&b=c#d e"}) == '<a href="job?job_id=a%26b%3Dc%23d+e">x</a>'
+    assert tag("rect", x=0) == '<rect x="0"></rect>'
+
+
+@pytest.mark.parametrize("path", ["/", "/?sort=running&order=desc&offset=50", "/?search=0001"])
+async def test_every_number_of_a_job_is_that_of_the_api(
+    http: aiohttp.ClientSession, path: str
+) -> None:
+    page = await see(http, path)
+    given = urlsplit(path).query
+    answer = await ask(http, f"/api/v1/jobs?limit=50&{given}")
+    rows = [row for row in page.rows if "Waiting" in row]
+    assert len(rows) == len(answer["jobs"]) > 10
+    for row, job in zip(rows, answer["jobs"], strict=True):
+        tasks, nodes = job["tasks"], job["preparation"]
+        assert row["Job"] == job["job_id"] + job.get("display_name", "")
+        assert row["State"] == job["state"]
+        assert row["Polls"] == job["health"] + job.get("error", "")
+        assert row["Waiting"] == str(tasks["active"])
+        assert row["Running"] == str(tasks["running"])
+        assert row["Failed"] == str(tasks["failed"])
+        assert row["Tasks"].endswith(f"{tasks['completed']} done")
+        failed = f", {nodes['failed']} failed" if nodes["failed"] else ""
+        assert row["Preparation"] == f"{nodes['succeeded']} ok{failed}"
+        assert row["Last good poll"] == f"{round(job['age_seconds'])}s ago"
+    assert f"of {answer['matched']} jobs" in page.text
+
+
+async def test_every_number_of_an_account_is_that_of_the_api(http: aiohttp.ClientSession) -> None:
+    page = await see(http, "/")
+    (account,) = (await ask(http, "/api/v1/status"))["accounts"]
+    assert "118 ok, 2 failing" in page.text
+    assert f"{account['jobs_by_state']['active']} active" in page.text
+    assert f"Series{account['series']:,}".replace(",", "\u202f") in page.text
+    assert f"0 of {account['load']['budget_per_second']:g}" in page.text
+    assert account["endpoint"] in page.text
+
+
+async def test_every_link_of_a_page_leads_to_one(http: aiohttp.ClientSession) -> None:
+    for path in ("/", f"/job?account={ACCOUNT}&job_id=job-00050", "/config"):
+        page = await see(http, path)
+        found = {str(each[key]) for _, each in page.tags for key in ("href", "src") if key in each}
+        assert len(found) > 10
+        for target in sorted(found):
+            assert not urlsplit(target).scheme and not target.startswith("/")
+            if target.startswith("#"):
+                assert ("main", {"id": target[1:], "tabindex": "-1"}) in page.tags
+                continue
+            async with http.get(urljoin(path, target)) as response:
+                assert response.status in (200, 503), target  # it is not ready
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_sorting_filters_and_paging_need_no_script(http: aiohttp.ClientSession) -> None:
+    page = await see(http, "/?state=active&search=job")
+    (form,) = [found for name, found in page.tags if name == "form"]
+    assert (form["method"], form["action"]) == ("get", "./")
+    by_running = next(each for each in page.links() if "sort=running" in each)
+    assert parse_qs(urlsplit(by_running).query) == {
+        "search": ["job"],
+        "state": ["active"],
+        "sort": ["running"],
+        "order": ["desc"],
+    }
+    (after,) = [each for each in page.links() if "offset=50" in each]
+    second = await see(http, f"/{after}")
+    assert "51 to 90 of 90 jobs of 120" in second.text
+    assert any(each == "./?search=job&state=active" for each in second.links())
+    empty = await see(http, "/?search=nothing")
+    assert "No job is like this: 0 jobs of 120" in empty.text
+
+
+async def test_a_page_that_cannot_be_says_why(http: aiohttp.ClientSession) -> None:
+    page = await see(http, f"/?sort={HOSTILE.replace('&', '%26')}", 400)
+    assert "sort must be one of job_id, account" in page.text
+    assert_harmless(page)
+    page = await see(http, "/job?account=filled&job_id=<script>", 404)
+    assert "no job '<script>' is watched" in page.text
+    assert_harmless(page)
+    await see(http, "/job", 400)
+    await see(http, "/config?x=1", 400)
+
+
+async def test_a_job_shows_its_series_and_charts(http: aiohttp.ClientSession) -> None:
+    page = await see(http, f"/job?account={ACCOUNT}&job_id=job-00050")
+    answer = await ask(http, f"/api/v1/job?account={ACCOUNT}&job_id=job-00050")
+    for line in answer["series"]:
+        assert line in page.text
+    charts = [found for name, found in page.tags if name == "svg" and found["class"] == "chart"]
+    assert len(charts) == 5
+    assert "Tasks that wait: from 50 to 50 in 0 minutes, at most 50" in page.text
+    assert "The task exited with 1" in page.text
+
+
+async def test_what_is_served_to_a_browser_can_run_nothing_else(
+    http: aiohttp.ClientSession,
+) -> None:
+    for path in PAGES:
+        async with http.get(path) as response:
+            policy = response.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self';")
+            assert "unsafe" not in policy and "http" not in policy
+            assert_harmless(Page(await response.text()))
+    for path, file in STATIC.items():
+        async with http.get(f"/{path}") as response:
+            assert await response.read() == file.content
+            assert "immutable" in response.headers["Cache-Control"]
+
+
+def assert_harmless(page: Page) -> None:
+    """No script but our own, no style and no handler in an attribute."""
+    scripts = [found["src"] for name, found in page.tags if name == "script"]
+    assert scripts and set(scripts) <= STATIC.keys()
+    for name, found in page.tags:
+        assert name not in ("img", "style", "iframe", "object", "base")
+        assert not any(key.startswith("on") or key == "style" for key in found)
+        assert not str(found.get("href", "")).lower().startswith(("javascript:", "data:"))
+
+
+async def test_hostile_names_are_text(
+    batch: FakeBatch, make_config: Callable[..., config.Config], official: Callable[[str], Any]
+) -> None:
+    job: dict[str, Any] = {"id": HOSTILE, "displayName": HOSTILE, "state": "active"}
+    job["poolInfo"] = {"poolId": HOSTILE}
+    batch.json("/jobs", {"value": [job]})
+    batch.on("/nodecounts", batch_error(403, HOSTILE, HOSTILE))
+    async with open_service(make_config(batch.endpoint)) as service:
+        await service.run_once()
+        for request in batch.requests:  # as the client writes its path
+            if request.path.endswith("/taskcounts"):
+                batch.json(request.raw_path.partition("?")[0], official("JobGetTaskCounts"))
+            elif request.path.endswith("/jobpreparationandreleasetaskstatus"):
+                batch.json(request.raw_path.partition("?")[0], {"value": []})
+        await service.run_once()
+        server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
+        async with aiohttp.ClientSession(server.urls[0]) as http:
+            page = await see(http, "/")
+            (target,) = [each for each in page.links() if each.startswith("job?")]
+            own = await see(http, f"/{target}")
+        await server.close()
+    for each in (page, own):
+        assert HOSTILE in each.text
+        assert_harmless(each)
+    assert parse_qs(urlsplit(target).query)["job_id"] == [HOSTILE]
+
+
+async def test_the_documentation_is_linked_where_somebody_said_where_it_is(
+    service: Service,
+) -> None:
+    url = "https://docs.example.com/v1/docs"
+    server = await listen(build_app(service, "/metrics", docs_url=f"{url}/"), (("127.0.0.1", 0),))
+    async with aiohttp.ClientSession(server.urls[0]) as http:
+        page = await see(http, "/config")
+    await server.close()
+    outside = [each for each in page.links() if "//" in each]
+    assert outside == [f"{url}/metrics.md", f"{url}/runbooks"]
+
+
+async def test_without_a_page_there_are_metrics_and_the_api(service: Service) -> None:
+    server = await listen(build_app(service, "/"), (("127.0.0.1", 0),))
+    async with aiohttp.ClientSession(server.urls[0]) as http:
+        async with http.get("/") as response:
+            assert "azure_batch_up" in await response.text()
+        async with http.get("/job") as response:
+            assert response.status == 404
+        assert (await ask(http, "/api/v1/jobs?limit=1"))["total"] == JOBS
+    await server.close()
