@@ -45,25 +45,20 @@ _WIDTH = len(Point._fields)
 _NOTHING = Point(0, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
 
 
-def _of_tasks(state: TaskCounts) -> dict[str, int]:
+def _of_tasks(state: TaskCounts) -> tuple[int, ...]:
     known = state.known
-    return {
-        "active": known.active or 0,
-        "running": known.running or 0,
-        "succeeded": known.succeeded or 0,
-        "failed": known.failed or 0,
-    }
+    return (known.active or 0, known.running or 0, known.succeeded or 0, known.failed or 0)
 
 
-def _of_nodes(state: PreparationRelease) -> dict[str, int]:
-    return {"failed_nodes": state.preparation.count("result", "failure")}
+def _of_nodes(state: PreparationRelease) -> tuple[int, ...]:
+    return (state.preparation.count("result", "failure"),)
 
 
-_VALUES: Mapping[str, Callable[[Any], dict[str, int]]] = {
-    task_counts.COLLECTOR.name: _of_tasks,
-    preparation_release.COLLECTOR.name: _of_nodes,
+_VALUES: Mapping[str, tuple[int, Callable[[Any], tuple[int, ...]]]] = {
+    task_counts.COLLECTOR.name: (Point._fields.index("active"), _of_tasks),
+    preparation_release.COLLECTOR.name: (Point._fields.index("failed_nodes"), _of_nodes),
 }
-"""What is kept of the states of a collector."""
+"""What is kept of the states of a collector, and where in a point it begins."""
 
 
 class History:
@@ -74,23 +69,24 @@ class History:
 
     def add(self, account: str, job_id: str, collector: str, state: Any, now: float) -> None:
         """A job's state was read at the Unix time `now`."""
-        values = _VALUES.get(collector)
-        if values is None:
+        if collector not in _VALUES:
             return
+        begin, values_of = _VALUES[collector]
+        values = array("I", [min(value, _MOST) for value in values_of(state)])
+        end = begin + len(values)
         key = (account, job_id)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = array("I", (FIRST_STEP,))
-        before = Point(*known[-_WIDTH:]) if len(known) > 1 else _NOTHING
-        after = before._replace(
-            time=int(min(max(now, 0), _MOST)),
-            **{name: min(value, _MOST) for name, value in values(state).items()},
-        )
-        if before[1:] == after[1:] and len(known) > 1:
+        after = known[-_WIDTH:] if len(known) > 1 else array("I", _NOTHING)
+        if len(known) > 1 and after[begin:end] == values:
             return
+        before = after[0]
+        after[0] = int(min(max(now, 0), _MOST))
+        after[begin:end] = values
         step = known[0]
         # The first is where the chart begins; it stays.
-        if len(known) > 1 + _WIDTH and before.time // step == after.time // step:
+        if len(known) > 1 + _WIDTH and before // step == after[0] // step:
             del known[-_WIDTH:]
         known.extend(after)
         if len(known) > 1 + POINTS * _WIDTH:

@@ -231,6 +231,7 @@ def test_jobs(golden: Golden) -> None:
             "displayName": 'Nightly "render"\n',
             "state": "Completed",
             "priority": -10,
+            "usesTaskDependencies": True,
             "creationTime": "2026-01-01T10:00:00.1234567Z",
             "executionInfo": {
                 "startTime": "2026-01-01T10:00:01Z",

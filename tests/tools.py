@@ -11,9 +11,13 @@ import pytest
 CACHE = Path(__file__).parent.parent / ".cache"
 
 
-def find_tool(name: str) -> Path:
+OLD, NEW = "debian", "debian-newest"
+"""Programs of the Prometheus project in the versions that many run, and in the newest."""
+
+
+def find_tool(name: str, release: str = OLD) -> Path:
     """A program such as promtool; where it cannot be had the test is skipped, or fails in CI."""
-    return _find("debian", f"usr/bin/{name}")
+    return _find(release, f"usr/bin/{name}")
 
 
 def sdk_python(version: str) -> Path:

@@ -95,6 +95,7 @@ class Truth:
         for state in JOB_STATES:
             add("state", int(state == job.state), state=state)
         add("priority", job.priority)
+        add("uses_task_dependencies", int(job.uses_dependencies))
         for name, tick in (
             ("created", job.created),
             ("started", job.started),

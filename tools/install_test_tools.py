@@ -68,9 +68,15 @@ def environment(name: str, lock: Path) -> Tool:
     return Tool(name, key, ("bin/python",), install)
 
 
-def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
-    """Programs with the versions that the tests need at least: PATH's own, or else Debian's."""
-    key = " ".join((*packages, *(f"{name}>={version}" for name, version in minimum.items())))
+def debian(
+    name: str, minimum: dict[str, tuple[int, int]], *packages: str, newest: bool = False
+) -> Tool:
+    """Programs with the versions that the tests need at least: PATH's own, or else Debian's.
+
+    `newest`: those of the suite in which Debian prepares its next release.
+    """
+    needed = (f"{name}>={version}" for name, version in minimum.items())
+    key = " ".join((*packages, *needed, "with templates"))
 
     def install(directory: Path) -> None:
         binaries = directory / "usr" / "bin"
@@ -85,14 +91,14 @@ def debian(minimum: dict[str, tuple[int, int]], *packages: str) -> Tool:
                 raise Unavailable(
                     f"no {command} here; install {', '.join(minimum)} so that they are on PATH"
                 )
-        extract(directory, packages)
-        if not (binaries / "alertmanager").exists():  # Debian's name for it is longer
-            (binaries / "alertmanager").symlink_to("prometheus-alertmanager")
+        extract(directory, packages, newest=newest)
+        if not (binaries / "alertmanager").exists():
+            name_alertmanager(binaries)
         for name, needed in minimum.items():
             if version(str(binaries / name)) < needed:
                 raise Unavailable(f"the packaged {name} is older than {needed[0]}.{needed[1]}")
 
-    return Tool("debian", key, tuple(f"usr/bin/{name}" for name in minimum), install)
+    return Tool(name, key, tuple(f"usr/bin/{name}" for name in minimum), install)
 
 
 def shells() -> Tool:
@@ -159,7 +165,7 @@ def chromium() -> Tool:
                 if not shutil.which(command):
                     raise Unavailable(f"no {command} here; install chromium so that it is on PATH")
             packages = ("chromium-headless-shell", "fonts-dejavu-core")
-            extract(directory, packages, BROWSER_PACKAGES)
+            extract(directory, packages, with_needed=BROWSER_PACKAGES)
             (directory / "fonts.conf").write_text(FONTS)
             folders = {file.parent for file in directory.rglob("*.so*")}
             libraries = ":".join(f"$here/{each.relative_to(directory)}" for each in folders)
@@ -176,11 +182,16 @@ def chromium() -> Tool:
 
 
 def extract(
-    directory: Path, packages: Sequence[str], with_needed: re.Pattern[str] | None = None
+    directory: Path,
+    packages: Sequence[str],
+    *,
+    with_needed: re.Pattern[str] | None = None,
+    newest: bool = False,
 ) -> None:
     """Download packages from the machine's own sources and unpack them, as any user.
 
-    `with_needed`: also those that they depend on whose names begin like this.
+    `with_needed`: also those that they depend on whose names begin like this. `newest`: of the
+    suite in which Debian prepares its next release.
     """
     with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
         private = Path(scratch)
@@ -193,6 +204,7 @@ def extract(
             "--option=APT::Sandbox::User=",  # root's apt would else write as a user who may not
             *("--option=Acquire::Languages=none", "--option=Acquire::Retries=1"),
             *("--option=Acquire::http::Timeout=20", "--option=Acquire::https::Timeout=20"),
+            *(newest_sources(private / "sources") if newest else ()),
         )
         # Fails softly: a source that does not answer need not be the one with our packages.
         updated = run(*apt_get, "update")
@@ -209,6 +221,48 @@ def extract(
             raise
         for archive in sorted(private.glob("*.deb")):
             run("dpkg-deb", "--extract", str(archive), str(directory))
+
+
+TEMPLATES = b"/usr/share/prometheus/alertmanager"
+"""Where Debian's Alertmanager looks for its templates; without them it does not start."""
+
+IN_ITS_PLACE = """#!/bin/sh
+cd "$(dirname "$0")/../.." && exec usr/bin/prometheus-alertmanager "$@"
+"""
+
+
+def name_alertmanager(binaries: Path) -> None:
+    """Make Debian's `prometheus-alertmanager` run as `alertmanager`, with the templates beside it.
+
+    Their path stands in the program: it is made relative, and as long as it was.
+    """
+    program = binaries / "prometheus-alertmanager"
+    program.write_bytes(program.read_bytes().replace(TEMPLATES, TEMPLATES[1:] + b"/"))
+    (binaries / "alertmanager").write_text(IN_ITS_PLACE)
+    (binaries / "alertmanager").chmod(0o755)
+
+
+SUITES = {"debian": "sid", "ubuntu": "devel"}
+"""Where a distribution prepares its next release."""
+
+
+def newest_sources(directory: Path) -> tuple[str, ...]:
+    """Options by which apt reads the machine's first source, but of the newest suite.
+
+    The programs need no library of that suite, so that they run here, too.
+    """
+    directory.mkdir()
+    for distribution, suite in SUITES.items():
+        own = Path(f"/etc/apt/sources.list.d/{distribution}.sources")
+        if own.is_file():
+            source = re.sub(r"(?m)^#.*\n", "", own.read_text()).strip().split("\n\n")[0]
+            source = re.sub(r"(?m)^Suites:.*$", f"Suites: {suite}", source)
+            (directory / own.name).write_text(source + "\n")
+            return (
+                "--option=Dir::Etc::SourceList=/dev/null",
+                f"--option=Dir::Etc::SourceParts={directory}",
+            )
+    raise Unavailable("apt has no source of Debian or Ubuntu here to take the newest suite of")
 
 
 def run(*command: str, directory: Path | None = None) -> str:
@@ -230,6 +284,7 @@ TOOLS = (
     sdk("15.1.0"),
     sdk("14.2.0"),
     debian(
+        "debian",
         {
             "prometheus": (2, 42),
             "promtool": (2, 42),
@@ -238,6 +293,12 @@ TOOLS = (
             "prometheus-node-exporter": (1, 5),
         },
         *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
+    ),
+    debian(
+        "debian-newest",
+        {"prometheus": (3, 5), "promtool": (3, 5), "alertmanager": (0, 28), "amtool": (0, 28)},
+        *("prometheus", "promtool", "prometheus-alertmanager"),
+        newest=True,
     ),
     shells(),
     chromium(),

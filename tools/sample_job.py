@@ -35,6 +35,7 @@ JOB = Job(
     state="active",
     creation_time=_TIME,
     priority=0,
+    uses_task_dependencies=False,
     execution_info=JobExecutionInfo(start_time=_TIME, pool_id="pool-1"),
 )
 

@@ -76,6 +76,7 @@ class Job(Record, frozen=True):
     state_transition_time: dt.datetime | None = None
     creation_time: dt.datetime | None = None
     priority: int | None = None
+    uses_task_dependencies: bool | None = None
     pool_info: PoolInfo | None = None
     execution_info: JobExecutionInfo | None = None
     metadata: tuple[NameValuePair, ...] | None = None
@@ -95,6 +96,7 @@ JOB_FIELDS = (
     "stateTransitionTime",
     "creationTime",
     "priority",
+    "usesTaskDependencies",
     "poolInfo",
     "executionInfo",
     "metadata",

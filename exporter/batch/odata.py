@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote
 
 
@@ -32,10 +33,11 @@ def _join(operator: str, terms: Iterable[str]) -> str:
 def query_string(parameters: Mapping[str, str]) -> str:
     """`name=value&…`, percent-encoded; spaces as %20, because the signature reads `+` as a plus."""
     return "&".join(
-        f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in parameters.items()
+        [f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in parameters.items()]
     )
 
 
+@lru_cache(maxsize=10_000)  # the same jobs are asked for again and again
 def path_segment(identifier: str) -> str:
     """An id for a URL path: ids of a job schedule's jobs contain a colon."""
     return quote(identifier, safe="")

@@ -168,6 +168,14 @@ def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]
             lambda watched: present(((), watched.job.priority)),
         ),
         _row(
+            "uses_task_dependencies",
+            "Whether tasks of the job may depend on others, and so wait though nodes are idle",
+            "usesTaskDependencies",
+            (),
+            lambda watched: present(((), watched.job.uses_task_dependencies)),
+            merge=max,
+        ),
+        _row(
             "created_timestamp_seconds",
             "When the job was created",
             "creationTime",

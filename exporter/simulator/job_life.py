@@ -27,8 +27,7 @@ def arrive(state: State, name: JobName | None = None) -> None:
         delay = state.between(scenario.later_tasks_delay)
         state.agenda.after(delay, _rest_arrives, state, job, name.task_prefix)
     else:
-        # Set by users only when all tasks are there, or the job would end too early.
-        job.on_all_tasks_complete = "terminatejob"
+        _close(state, job)
     now_due = total - job.tasks_to_come
     last = name.last_tasks[max(0, len(name.last_tasks) - now_due) :]
     ids = [f"{name.task_prefix}-{n:04d}" for n in range(1, now_due - len(last) + 1)]
@@ -36,6 +35,13 @@ def arrive(state: State, name: JobName | None = None) -> None:
     join_round(job)
     _plan_incidents(state, job)
     oddities.plan(state, job)
+
+
+def _close(state: State, job: Job) -> None:
+    """All tasks are there, so a user has the job end with the last; before, it would too early."""
+    share = state.scenario.left_open_share
+    if not (share and state.chance(share)):
+        job.on_all_tasks_complete = "terminatejob"
 
 
 def _new_name(state: State) -> JobName:
@@ -65,6 +71,7 @@ def _drawn_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> J
     scenario, random, now = state.scenario, state.random, state.now
     prepared = state.chance(scenario.preparation_share)
     flaky = state.chance(scenario.flaky_job_share)
+    dependencies = scenario.dependencies_share
     return Job(
         number=state.jobs_made,
         id=name.id,
@@ -92,6 +99,7 @@ def _drawn_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> J
         if prepared and state.chance(scenario.release_share)
         else None,
         failure_share=scenario.flaky_task_failure_share if flaky else scenario.task_failure_share,
+        uses_dependencies=dependencies > 0.0 and state.chance(dependencies),
         schedule_id=name.schedule_id,
         report=oddities.count_report(state),
     )
@@ -146,7 +154,7 @@ def _rest_arrives(state: State, job: Job, prefix: str) -> None:
     first = job.tasks_made + 1
     ids = [f"{prefix}-{n:04d}" for n in range(first, first + job.tasks_to_come)]
     job.tasks_to_come = 0
-    job.on_all_tasks_complete = "terminatejob"
+    _close(state, job)
     job.modified = state.now
     task_life.add_tasks(state, job, ids)
     join_round(job)
@@ -198,7 +206,7 @@ def settle(state: State, job: Job) -> None:
     if job.state == "active":
         join_round(job)
         unfinished = job.tally[ACTIVE] + job.tally[RUNNING] + job.tasks_to_come
-        if not unfinished:
+        if not unfinished and job.on_all_tasks_complete == "terminatejob":
             _end(state, job, "AllTasksComplete", ENDED_BY_USER)
     elif job.state == "terminating" and not job.awaiting_release:
         state.agenda.after(state.between((0.2, 1.0)), _complete, state, job)

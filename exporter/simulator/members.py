@@ -141,7 +141,7 @@ JOB_MEMBERS: Table = MappingProxyType(
         "previousStateTransitionTime": lambda job, _: _time(job.previous_state_changed),
         "priority": lambda job, _: job.priority,
         "maxParallelTasks": lambda _, view: -1 if view.version >= "2021-06-01" else None,
-        "usesTaskDependencies": lambda *_: False,
+        "usesTaskDependencies": lambda job, _: job.uses_dependencies,
         "allowTaskPreemption": lambda _, view: False if view.version >= "2022-01-01" else None,
         "constraints": lambda job, _: {
             "maxWallClockTime": duration(job.max_wall_clock),
@@ -201,6 +201,11 @@ def _node_info(task: Task, view: View) -> dict[str, Any] | None:
     }
 
 
+def _depends_on(task: Task, _: View) -> dict[str, Any] | None:
+    parent = task.depends_on
+    return None if parent is None else {"taskIds": [parent.id], "taskIdRanges": []}
+
+
 def _task_statistics(task: Task, view: View) -> dict[str, Any] | None:
     found = task.statistics(view.tick) if view.statistics else None
     if found is None:
@@ -238,6 +243,7 @@ TASK_MEMBERS: Table = MappingProxyType(
             "retentionTime": duration(7 * DAY),
             "maxTaskRetryCount": task.max_retries,
         },
+        "dependsOn": _depends_on,
         "requiredSlots": lambda task, view: (
             task.required_slots if view.version >= "2020-09-01" else None
         ),

@@ -60,6 +60,8 @@ class Task:
     requeue_count: int = 0
     last_retry: int | None = None
     last_requeue: int | None = None
+    depends_on: "Task | None" = None
+    """Until that one has succeeded this one is active and not scheduled."""
     was_started: bool = False
     """It was preparing or running before, though it may be active again."""
     attempt: int = 0
@@ -164,6 +166,8 @@ class Job:
     preparation: PreparationTask | None
     release: ReleaseTask | None
     failure_share: float
+    uses_dependencies: bool = False
+    """Every task but the first depends on the first."""
     state: str = "active"
     previous_state: str | None = None
     previous_state_changed: int | None = None
@@ -217,11 +221,18 @@ class Job:
     def add(self, task: Task) -> None:
         """A new active task."""
         self.tasks[task.id] = task
-        self.queue.append(task)
+        parent = task.depends_on
+        if parent is None or parent.result == "success":
+            self.queue.append(task)
         self.tally[ACTIVE] += 1
         self.slot_tally[ACTIVE] += task.required_slots
         self.tasks_made += 1
         self._note_counts()
+
+    def release_dependent_tasks(self) -> None:
+        """The first task has succeeded: those that depend on it may run."""
+        waiting = (task for task in self.tasks.values() if task.depends_on is not None)
+        self.queue.extend(task for task in waiting if task.state == "active")
 
     def remove(self, task: Task) -> None:
         """A completed task is no more."""

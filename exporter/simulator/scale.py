@@ -11,18 +11,16 @@ from math import ceil, exp
 from exporter.simulator import job_life, node_life, preparation, task_life
 from exporter.simulator.model import Job, NodeRecord, Pool
 from exporter.simulator.naming import JobName
-from exporter.simulator.scenarios import Scenario
+from exporter.simulator.scenarios import FOR_EVER, Scenario
 from exporter.simulator.schedule import join_round
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
 from exporter.simulator.world import DEFAULT_START, World
 
-_FOR_EVER = (1e9, 1e9)
-
 _ONE_JOB = Scenario(
     name="one-job",
     summary="One large job on one pool that stays as it is.",
-    job_retention=_FOR_EVER,
+    job_retention=FOR_EVER,
     display_name_share=0.0,
     flaky_job_share=0.0,
 )

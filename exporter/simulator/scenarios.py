@@ -7,10 +7,13 @@ Probabilities lie in 0..1. Failures are drawn by weight from `failures.FAILURE_K
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 Span = tuple[float, float]
 Whole = tuple[int, int]
 Weights = tuple[tuple[str, float], ...]
+
+FOR_EVER: Span = (1e9, 1e9)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Scenario:
     job_disable_share: float = 0.15
     job_disable_after: Span = (5.0, 90.0)
     job_disabled_for: Span = (10.0, 40.0)
+    left_open_share: float = 0.0
+    """Jobs that their users forget: they stay active when all their tasks are completed."""
     job_terminate_share: float = 0.04
     job_terminate_after: Span = (30.0, 240.0)
 
@@ -50,6 +55,14 @@ class Scenario:
     task_median: float = 20.0
     task_spread: float = 0.5
     required_slots: tuple[tuple[int, float], ...] = ((1, 0.8), (2, 0.2))
+    required_slots_fit: bool = True
+    """No task asks for more slots than a node of its pool has; else such a one waits for ever."""
+    dependencies_share: float = 0.0
+    """Jobs of which every task but the first depends on the first, and is blocked if it fails."""
+    first_task_failure_share: float = 0.02
+    """Of the attempts at the first task of such a job, those that fail."""
+    scheduling_stops_after: float | None = None
+    """So long after the start no task is put on a node any more, and nobody is told why."""
     task_retries: Whole = (0, 2)
     task_failure_share: float = 0.02
     flaky_job_share: float = 0.2
@@ -168,6 +181,25 @@ class Scenario:
     """The most entities of a page, where the operation's own limit is not lower."""
 
 
+def _stuck(name: str, summary: str, **settings: Any) -> Scenario:
+    """An account whose jobs go on to wait, whatever they wait for: nobody ends or disables them."""
+    quiet = {
+        "auto_pool_share": 0.0,
+        "auto_scale_pools": 0,
+        "tasks_per_job": (300, 400),
+        "job_disable_share": 0.0,
+        "job_terminate_share": 0.0,
+        "ended_unstarted_share": 0.0,
+        "later_tasks_share": 0.0,
+        "job_max_wall_clock": 86400.0,
+        "node_incident_interval": 1e9,
+        "preparation_share": 0.0,
+        "task_failure_share": 0.0,
+        "flaky_job_share": 0.0,
+    }
+    return Scenario(name, summary, **{**quiet, **settings})
+
+
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         scenario.name: scenario
@@ -217,6 +249,95 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
                     ("upload-misc", 2.0),
                     ("upload-denied", 1.0),
                 ),
+            ),
+            Scenario(
+                name="flaky-prep",
+                summary="Preparation fails on about half of the nodes; the others do the work.",
+                preparation_share=1.0,
+                preparation_retries=(0, 0),
+                preparation_failure_share=0.5,
+                wait_for_success_share=1.0,
+                pools=(3, 3),
+                auto_pool_share=0.0,
+            ),
+            Scenario(
+                name="failing-release",
+                summary="Most release tasks fail, so nodes keep what jobs left on them.",
+                preparation_share=1.0,
+                release_share=1.0,
+                release_failure_share=0.9,
+                preparation_failure_share=0.0,
+                tasks_per_job=(20, 60),
+                task_median=10.0,
+            ),
+            Scenario(
+                name="failing-tasks",
+                summary="Nine of ten tasks fail, by their own fault and by the service's.",
+                task_retries=(0, 0),
+                task_failure_share=0.9,
+                flaky_job_share=0.0,
+                task_median=5.0,
+                tasks_per_job=(400, 800),
+                preparation_share=0.0,
+                task_failures=(("exit-1", 1.0), ("blob-timed-out", 1.0), ("disk-full", 1.0)),
+            ),
+            _stuck(
+                name="blocked-tasks",
+                summary="The first task of each job fails, and all the others depend on it.",
+                task_retries=(0, 0),
+                dependencies_share=1.0,
+                first_task_failure_share=1.0,
+            ),
+            _stuck(
+                name="large-tasks",
+                summary="Tasks ask for more slots than any node has: they wait beside idle nodes.",
+                required_slots=((32, 1.0),),
+                required_slots_fit=False,
+            ),
+            _stuck(
+                name="stalled",
+                summary="Scheduling stops: tasks wait beside idle nodes, and nothing fails.",
+                required_slots=((1, 1.0),),
+                scheduling_stops_after=30.0,
+            ),
+            _stuck(
+                name="unusable-nodes",
+                summary="One node after the other became unusable: tasks wait, nothing runs.",
+                node_incident_interval=30.0,
+                node_incidents=(("unusable", 1.0),),
+                node_away_for=FOR_EVER,
+                low_priority_share=0.0,
+            ),
+            _stuck(
+                name="start-task-failed",
+                summary="The start task fails on every node, so that none takes a task.",
+                node_start_task_failure_share=1.0,
+                node_start_task_failed_for=FOR_EVER,
+            ),
+            Scenario(
+                name="backlog",
+                summary="Far more tasks than slots: they run, but most wait for very long.",
+                pools=(1, 1),
+                auto_pool_share=0.0,
+                tasks_per_job=(2000, 2000),
+                later_tasks_share=0.0,
+                job_disable_share=0.0,
+                job_terminate_share=0.0,
+                preparation_share=0.0,
+                flaky_job_share=0.0,
+                job_max_wall_clock=86400.0,
+            ),
+            Scenario(
+                name="leaked-jobs",
+                summary="Jobs whose tasks are all completed stay active: nobody ends them.",
+                left_open_share=1.0,
+                tasks_per_job=(5, 20),
+                task_median=5.0,
+                later_tasks_share=0.0,
+                preparation_share=0.0,
+                job_disable_share=0.0,
+                job_terminate_share=0.0,
+                job_max_wall_clock=86400.0,
             ),
         )
     }

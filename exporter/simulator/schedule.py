@@ -28,7 +28,14 @@ def fill_pool(state: State, pool: Pool) -> None:
         nodes = [node for node in nodes if _place_one(state, node) and node.free > 0]
 
 
+def stop(state: State) -> None:
+    """From now on no task is put on any node."""
+    state.scheduling_stopped = True
+
+
 def _place_one(state: State, node: Node) -> bool:
+    if state.scheduling_stopped:
+        return False
     turns = node.pool.round
     for _ in range(len(turns)):
         job = turns.popleft()

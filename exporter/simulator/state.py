@@ -35,6 +35,7 @@ class State:
     pools_to_fill: dict[Pool, None] = field(default_factory=dict)
     jobs_to_settle: dict[Job, None] = field(default_factory=dict)
     image_broken: bool = False
+    scheduling_stopped: bool = False
     jobs_made: int = 0
     pools_made: int = 0
 

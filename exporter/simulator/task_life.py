@@ -4,6 +4,7 @@ from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
 from exporter.simulator.failures import ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
 from exporter.simulator.model import Job, Node, Task
+from exporter.simulator.scenarios import Scenario
 from exporter.simulator.state import State
 
 
@@ -32,14 +33,16 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
             job=job,
             number=number,
             id=task_id,
-            # A task that needs more slots than a node has would wait for ever.
-            required_slots=min(size, job.pool.slots_per_node),
+            required_slots=min(size, job.pool.slots_per_node)
+            if scenario.required_slots_fit
+            else size,
             max_retries=job.max_task_retries,
             # The service takes a collection of tasks one after the other.
             created=now + number,
             modified=now + number,
             weight=random.random(),
             state_changed=now + number,
+            depends_on=next(iter(job.tasks.values()), None) if job.uses_dependencies else None,
         )
         job.add(task)
         state.index.after_creation(task)
@@ -96,12 +99,18 @@ def _attempt(state: State, task: Task) -> None:
     state.index.before_change(task)
     task.started = _nodes_time(state, task)
     task.attempt += 1
-    failure = state.fails(task.job.failure_share, scenario.task_failures)
+    failure = state.fails(_failure_share(scenario, task), scenario.task_failures)
     if failure is not None and failure.exit_code is None:
         span = state.between(scenario.preprocessing)
     else:
         span = state.around(scenario.task_median, scenario.task_spread)
     state.agenda.after(span, _attempt_over, state, task, task.attempt, failure)
+
+
+def _failure_share(scenario: Scenario, task: Task) -> float:
+    if task.job.uses_dependencies and task.depends_on is None:
+        return scenario.first_task_failure_share
+    return task.job.failure_share
 
 
 def _attempt_over(state: State, task: Task, attempt: int, kind: FailureKind | None) -> None:
@@ -133,6 +142,9 @@ def complete(state: State, task: Task, kind: FailureKind | None) -> None:
     from_active = task.bucket == ACTIVE
     become(state, task, "completed", SUCCEEDED if kind is None else FAILED)
     state.ledger.task_completed(state.now, task, from_active=from_active)
+    if kind is None and task.job.uses_dependencies and task.depends_on is None:
+        task.job.release_dependent_tasks()
+        state.pools_to_fill[task.job.pool] = None
     _leave_slots(state, task)
     state.jobs_to_settle[task.job] = None
 

@@ -113,7 +113,9 @@ class World:
         Sizes that the account began with stay, too: its pools, and how late lists are.
         """
         self._state.scenario = scenario
-        self._state.image_broken = False
+        self._state.image_broken = self._state.scheduling_stopped = False
+        self._state.pools_to_fill.update(dict.fromkeys(self.pools.values()))
+        self._settle()
         self._plan(scenario, 0)
 
     def find_job(self, job_id: str) -> Job | None:
@@ -134,9 +136,13 @@ class World:
     def _plan(self, scenario: Scenario, after: int) -> None:
         """What the scenario has in store, `after` ticks from now and later."""
         node_life.plan_wave(self._state)
-        if scenario.image_breaks_after is not None:
-            breaks = after + int(scenario.image_breaks_after * ticks.SECOND)
-            self._state.agenda.after(breaks, self._if_still, scenario, node_life.break_image)
+        for delay, event in (
+            (scenario.image_breaks_after, node_life.break_image),
+            (scenario.scheduling_stops_after, schedule.stop),
+        ):
+            if delay is not None:
+                span = after + int(delay * ticks.SECOND)
+                self._state.agenda.after(span, self._if_still, scenario, event)
 
     def _if_still(self, scenario: Scenario, event: Callable[[State], None]) -> None:
         """Let an event of a scenario happen, where it is not over."""

@@ -115,3 +115,17 @@ def test_what_a_scenario_had_in_store_does_not_happen_when_it_is_over() -> None:
     account.change(SCENARIOS["steady"])
     account.advance(START + timedelta(seconds=200))
     assert not account._state.image_broken
+
+
+def test_tasks_are_put_on_nodes_again_when_a_scenario_that_stopped_that_is_over() -> None:
+    account = world("stalled")
+    account.advance(START + timedelta(seconds=1000))
+    started = tasks_running(account)
+    account.change(SCENARIOS["steady"])
+    assert (started, tasks_running(account) > 0) == (0, True)
+
+
+def tasks_running(account: World) -> int:
+    return sum(
+        task.state == "running" for job in account.jobs.values() for task in job.tasks.values()
+    )

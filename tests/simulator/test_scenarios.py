@@ -1,6 +1,7 @@
 """Each scenario shows what it is for, and `steady` does not."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -45,7 +46,11 @@ def stuck_share(world: World, samples: int = 30) -> float:
 
 
 def test_there_are_these() -> None:
-    assert list(SCENARIOS) == ["steady", "prep-storm", "spot-eviction", "flaky-tasks"]
+    assert list(SCENARIOS) == [
+        *("steady", "prep-storm", "spot-eviction", "flaky-tasks", "flaky-prep"),
+        *("failing-release", "failing-tasks", "blocked-tasks", "large-tasks", "stalled"),
+        *("unusable-nodes", "start-task-failed", "backlog", "leaked-jobs"),
+    ]
     for name, scenario in SCENARIOS.items():
         assert scenario.name == name
         assert scenario.summary.endswith(".")
@@ -111,6 +116,101 @@ def test_flaky_tasks_fail_in_many_ways_and_are_retried() -> None:
     assert {event.category for event in failed} == {"UserError", "ServerError"}
     assert len({event.code for event in failed}) >= 8
     assert {event.exit_code for event in failed} >= {None, 0, 1, 2, 137}
+
+
+def shares_of_failure(world: World) -> dict[str, float]:
+    """Of the runs that completed since the start, by kind, those that failed."""
+    ended = [("task", event.result) for event in world.ledger.of(TaskCompleted)]
+    ended += [(run.kind, run.result) for run in world.ledger.of(RunCompleted)]
+    total = Counter(kind for kind, _ in ended)
+    failed = Counter(kind for kind, result in ended if result == "failure")
+    return {kind: failed[kind] / total[kind] for kind in total}
+
+
+def test_flaky_preparation_fails_on_half_of_the_nodes_and_work_goes_on() -> None:
+    world = world_of("flaky-prep", minutes=4)
+    assert 0.3 < shares_of_failure(world)["preparation"] < 0.7
+    recently = world.ledger.of(TaskCompleted, since_tick=world.tick - ticks.MINUTE)
+    assert len(recently) > 50
+    assert stuck_share(world) < 0.2
+
+
+def test_most_release_tasks_fail_and_no_more_of_the_rest_than_elsewhere() -> None:
+    shares = shares_of_failure(world_of("failing-release", minutes=4))
+    assert shares["release"] > 0.8
+    assert max(shares["preparation"], shares["task"]) < 0.2
+
+
+def test_most_tasks_fail_in_both_categories() -> None:
+    world = world_of("failing-tasks", minutes=2)
+    assert shares_of_failure(world)["task"] > 0.8
+    categories = {event.category for event in world.ledger.of(TaskCompleted)}
+    assert categories >= {"UserError", "ServerError"}
+
+
+def test_tasks_are_blocked_behind_the_one_that_failed() -> None:
+    world = world_of("blocked-tasks", minutes=2)
+    for job in world.jobs.values():
+        first, *others = job.tasks.values()
+        assert first.result == "failure"
+        assert others and all(task.state == "active" for task in others)
+        assert all(task.depends_on is first for task in others)
+    assert {node.state for pool in world.pools.values() for node in pool.nodes.values()} >= {"idle"}
+
+
+def test_tasks_run_when_the_one_they_depend_on_has_succeeded() -> None:
+    settings = {"first_task_failure_share": 0.0, "warm_up": 0.0, "pipelines_only": True}
+    world = World(replace(SCENARIOS["blocked-tasks"], **settings), jobs=2, nodes=4, ledger=True)
+    world.advance(world.now + timedelta(minutes=5))
+    first = {
+        event.job: event.tick
+        for event in world.ledger.of(TaskCompleted)
+        if event.task_id.endswith("-0001")
+    }
+    started = [e for e in world.ledger.of(TaskStarted) if not e.task_id.endswith("-0001")]
+    assert started
+    assert all(event.tick >= first[event.job] for event in started)
+    check_counts(world)
+
+
+@pytest.mark.parametrize("name", ["large-tasks", "stalled"])
+def test_tasks_wait_beside_idle_nodes_and_none_fails(name: str) -> None:
+    world = world_of(name, minutes=4)
+    assert stuck_share(world) == 1.0
+    nodes = [node.state for pool in world.pools.values() for node in pool.nodes.values()]
+    assert nodes.count("idle") > len(nodes) / 2
+
+
+def test_larger_than_a_node_are_the_large_tasks_alone() -> None:
+    for name in ("large-tasks", "stalled"):
+        world = World(SCENARIOS[name])
+        for job in world.jobs.values():
+            for task in job.tasks.values():
+                assert (task.required_slots > job.pool.slots_per_node) == (name == "large-tasks")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"), [("unusable-nodes", "unusable"), ("start-task-failed", "startTaskFailed")]
+)
+def test_no_node_is_of_any_use(name: str, state: str) -> None:
+    world = world_of(name, minutes=1)
+    assert stuck_share(world) == 1.0
+    assert {node.state for pool in world.pools.values() for node in pool.nodes.values()} == {state}
+
+
+def test_a_backlog_is_worked_off_slowly() -> None:
+    world = world_of("backlog", minutes=2)
+    assert len(world.ledger.of(TaskCompleted, since_tick=world.tick - ticks.MINUTE)) > 50
+    waiting = sum(job.task_counts.active for job in world.jobs.values())
+    running = sum(job.task_counts.running for job in world.jobs.values())
+    assert waiting > 50 * running > 0
+
+
+def test_leaked_jobs_are_active_and_done() -> None:
+    world = world_of("leaked-jobs", minutes=2)
+    for job in world.jobs.values():
+        assert job.state == "active"
+        assert job.task_counts.completed == len(job.tasks) > 0
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

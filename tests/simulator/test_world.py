@@ -117,15 +117,26 @@ def check_preparation(world: World) -> None:
                 assert job.state in {"terminating", "completed", "deleting"}
 
 
+def is_held(task: Task) -> bool:
+    """It depends on a task that has not succeeded."""
+    parent = task.depends_on
+    return task.state == "active" and parent is not None and parent.result != "success"
+
+
 def check_no_work_is_left_lying(world: World) -> None:
     for job in world.jobs.values():
         if job.state != "active":
             continue
-        assert len(job.queue) == job.task_counts.active
+        held = [task for task in job.tasks.values() if is_held(task)]
+        assert len(job.queue) == job.task_counts.active - len(held)
+        assert not set(job.queue) & set(held)
+        if world.scenario.scheduling_stops_after is not None:
+            continue
         for node in job.pool.nodes.values():
             record = job.records.get(node.id)
             blocked = record is not None and record.blocked
-            if job.queue and node.up and not blocked:
+            fits = any(task.required_slots <= job.pool.slots_per_node for task in job.queue)
+            if fits and node.up and not blocked:
                 assert node.tasks, "an idle node could run the job's tasks"
 
 

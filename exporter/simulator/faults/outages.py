@@ -9,7 +9,7 @@ from exporter.simulator.errors import authentication_failed
 from exporter.simulator.faults.catalogue import CATALOGUE
 from exporter.simulator.faults.connections import reset_at_once
 from exporter.simulator.faults.fault import Fault, Stage
-from exporter.simulator.faults.statuses import server_busy, too_many_requests
+from exporter.simulator.faults.statuses import forbidden, server_busy, too_many_requests
 from exporter.simulator.faults.tokens import refuse_token
 from exporter.simulator.operations import Call
 from exporter.simulator.server import Interceptor, Proceed
@@ -51,6 +51,13 @@ def _auth_expired(_: Stage) -> Interceptor:
     return play
 
 
+def _no_access(_: Stage) -> Interceptor:
+    async def play(*_: object) -> web.StreamResponse:
+        raise forbidden()
+
+    return play
+
+
 def _garbage(stage: Stage) -> Interceptor:
     async def play(request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
         possible = [fault for fault in CATALOGUE.values() if call.operation in fault.operations]
@@ -68,6 +75,7 @@ FAULT_SCENARIOS: Mapping[str, Fault] = MappingProxyType(
             Fault("throttled", "Half of the requests get 429, every other minute.", _throttled),
             Fault("outage", "Every request is answered 503, or its connection reset.", _outage),
             Fault("auth-expired", "No request is authenticated any more.", _auth_expired),
+            Fault("no-access", "Every request is refused: no role allows it.", _no_access),
             Fault(
                 "garbage",
                 "Three of ten requests meet a fault of the catalogue, drawn by chance.",

@@ -46,7 +46,8 @@ def _conflict(code: str, text: str) -> Interceptor:
     return _refuse(lambda: BatchError(409, code, text))
 
 
-def _forbidden() -> BatchError:
+def forbidden() -> BatchError:
+    """403 to an identity that is known and has no role that would allow the request."""
     values = (("Reason", "The specified account does not allow this access."),)
     return BatchError(403, "Forbidden", "Access is Forbidden", values)
 
@@ -109,7 +110,7 @@ STATUSES: tuple[Fault, ...] = (
         "403 AuthenticationFailed, as for a wrong key",
         _refuse(lambda: authentication_failed("The signature is not valid.")),
     ),
-    fault("forbidden", "403: known, but not allowed to read", _refuse(_forbidden)),
+    fault("forbidden", "403: known, but not allowed to read", _refuse(forbidden)),
     fault(
         "account-disabled",
         "403 AccountIsDisabled",
