@@ -78,8 +78,8 @@ class AccountState:
     leaving: dict[str, Leaving] = field(default_factory=dict)
     """Jobs that left the selection and are asked once more, by id."""
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
-    refused: bool = False
-    """Whether the last answer to any poll was that the credentials are no good."""
+    refusal: PollError | None = None
+    """What the last answer to any poll was, where it was that the credentials are no good."""
 
 
 def saved(job: Job, collector: str, folded: Folded[Any], *, is_new: bool) -> SavedJob:
@@ -123,17 +123,17 @@ def identity_of(account: str, owner: Owner = None) -> Identity:
 
 
 def is_up_now(state: AccountState) -> bool | None:
+    return problem_of(state) is None if JOBS in state.outcomes else None
+
+
+def problem_of(state: AccountState) -> PollError | None:
+    """What concerns the account as a whole."""
     # A failure of one job's poll is no failure of the account, unless it says that the
     # credentials are no good.
-    listing = state.outcomes.get(JOBS)
-    if listing is None:
-        return None
+    listing = state.outcomes.get(JOBS, NOT_POLLED)
     nodes = state.outcomes.get(POOL_NODES, NOT_POLLED)
-    return (
-        listing.error is None
-        and not state.refused
-        and not (nodes.error is not None and nodes.error.account_wide)
-    )
+    of_nodes = nodes.error if nodes.error is not None and nodes.error.account_wide else None
+    return listing.error or state.refusal or of_nodes
 
 
 def is_same_job(one: Job, other: Job) -> bool:

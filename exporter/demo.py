@@ -30,8 +30,7 @@ class Settings:
 
 def scenarios() -> dict[str, str]:
     """The scenarios there are: name and one line about each."""
-    worlds = {name: scenario.summary for name, scenario in simulator.SCENARIOS.items()}
-    return worlds | {name: fault.summary for name, fault in simulator.FAULT_SCENARIOS.items()}
+    return dict(simulator.SUMMARIES)
 
 
 @asynccontextmanager
@@ -40,12 +39,10 @@ async def simulated_account(
 ) -> AsyncIterator[simulator.Simulation]:
     """Serve a simulated account that starts now. OSError where the port cannot be had."""
     start = datetime.now(UTC)
-    faults, scenario = simulator.Faults(seed=settings.seed), settings.scenario
-    if scenario in simulator.FAULT_SCENARIOS:
-        faults.set(simulator.Rule(scenario))
-        scenario = "steady"
+    faults = simulator.Faults(seed=settings.seed)
+    simulator.begin_faults(faults, settings.scenario)
     world = simulator.World(
-        simulator.SCENARIOS[scenario],
+        simulator.SCENARIOS[simulator.world_of(settings.scenario)],
         seed=settings.seed,
         jobs=settings.jobs,
         nodes=settings.nodes,
@@ -56,20 +53,44 @@ async def simulated_account(
         world,
         clock,
         interceptors=(faults,),
-        routes=simulator.fault_routes(faults),
+        routes=(
+            *simulator.scenario_routes(world, faults, settings.scenario),
+            *simulator.fault_routes(faults),
+        ),
         host=host,
         port=port,
     ) as simulation:
         yield simulation
 
 
-def fault_calls(simulation: simulator.Simulation) -> str:
-    """How to switch faults of a simulated account on and off, as shell commands."""
-    url = simulation.endpoint + simulator.FAULTS_PATH
-    return (
-        f"""Break it: curl -X PUT {url} -d '{{"faults": [{{"name": "outage"}}]}}'\n"""
-        f"All faults: curl {url}   Heal it: curl -X DELETE {url}"
-    )
+def welcome(
+    simulation: simulator.Simulation, scenario: str, urls: tuple[str, ...], metrics: str
+) -> str:
+    """What whoever started the demo can open, and do. `metrics`: their path below `urls`."""
+    control = simulation.endpoint + simulator.SCENARIO_PATH
+    faults = simulation.endpoint + simulator.FAULTS_PATH
+    others = [name for name in scenarios() if name != scenario]
+    width = max(map(len, others))
+    lines = [
+        f"A simulated Batch account at {simulation.endpoint}",
+        f"lives the scenario {scenario}. {scenarios()[scenario]}",
+        "",
+        "Open",
+        *(f"  {url}/ for people, {url}{metrics} for Prometheus" for url in urls),
+        "  All series are there within 10 seconds.",
+        "",
+        "Change the scenario",
+        f"""  curl -X PUT {control} -d '{{"scenario": "{others[0]}"}}'""",
+        *(f"  {name.ljust(width)}  {scenarios()[name]}" for name in others),
+        "",
+        "Play any of some 120 faults, and end that",
+        f"""  curl -X PUT {faults} -d '{{"faults": [{{"name": "outage"}}]}}'""",
+        f"  curl -X DELETE {faults}",
+        f"  curl {faults} names them all",
+        "",
+        "docs/tour.md shows what to look at.",
+    ]
+    return "\n".join(lines)
 
 
 def demo_config(simulation: simulator.Simulation) -> Config:

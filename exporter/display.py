@@ -14,6 +14,7 @@ from exporter.account import (
     identity_of,
     is_up_now,
     owner_of,
+    problem_of,
 )
 from exporter.collectors.health import AccountHealth
 from exporter.collectors.jobs import NAME as JOBS
@@ -57,7 +58,9 @@ class Display:
     def health(self, account: str) -> None:
         """Show how the account's own polls went."""
         state = self._accounts[account]
-        health = AccountHealth(is_up_now(state), health_of(state.outcomes))
+        problem = problem_of(state)
+        cause = problem.cause or problem.reason if problem is not None else None
+        health = AccountHealth(is_up_now(state), health_of(state.outcomes), cause)
         self._exposition.put(collectors.ACCOUNT_HEALTH, identity_of(account), health)
 
     def flush(self) -> None:

@@ -21,7 +21,7 @@ ExporterError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 MAX_TEXT = 1000
 """Characters of an error answer's text that are kept."""
@@ -44,11 +44,15 @@ class PollError(ExporterError):
 
     `account_wide`: the cause is not the job's, so that every poll of the account meets it.
     `is_transient`: the same request may well succeed a little later.
+    `cause`, `cure`: what is probably wrong, as a fixed word, and what to do about it; known where
+    the poll ends, see `exporter.diagnosis`.
     """
 
     reason: ClassVar[str] = "error"
     account_wide: ClassVar[bool] = False
     is_transient: bool = False
+    cause: str = ""
+    cure: str = ""
 
 
 class CredentialError(PollError):
@@ -66,11 +70,18 @@ class RequestTimeout(PollError):
 
 
 class ConnectionFailed(PollError):
-    """The service could not be reached, or the connection broke."""
+    """The service could not be reached, or the connection broke.
+
+    `step`: at which it failed, `dns`, `tls`, or `connection` for all the rest.
+    """
 
     reason = "connection"
     account_wide = True
     is_transient = True
+
+    def __init__(self, text: str, step: Literal["dns", "tls", "connection"] = "connection") -> None:
+        super().__init__(text)
+        self.step = step
 
 
 class InvalidResponse(PollError):

@@ -72,7 +72,10 @@ class Plan:
 
 
 class AccountPoller:
-    """Polls one account, which the store knows, into it. `now`: Unix time."""
+    """Polls one account, which the store knows, into it.
+
+    `now`: Unix time. `diagnose`: notes on an error what it comes from.
+    """
 
     def __init__(
         self,
@@ -81,12 +84,14 @@ class AccountPoller:
         store: Store,
         observer: AccountObserver,
         now: Callable[[], float],
+        diagnose: Callable[[PollError], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._api = api
         self._store = store
         self._observer = observer
         self._now = now
+        self._diagnose = diagnose
         self._failing_since: dict[tuple[str, ...], float] = {}
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
@@ -103,6 +108,12 @@ class AccountPoller:
     def is_ready(self) -> bool:
         """Whether a first round is over, however it went."""
         return self._scheduler.first_round_done
+
+    @property
+    def first_round(self) -> tuple[int, int]:
+        """How many polls of it are over, and how many there are as far as is known."""
+        left, total = self._scheduler.first_round_left, len(self._scheduler.polls())
+        return max(0, total - left), total
 
     @property
     def stuck_for(self) -> float:
@@ -346,6 +357,7 @@ class AccountPoller:
             self._observer.poll_done(collector, loop.time() - started)
         if key not in self._scheduler:  # it was removed meanwhile
             return
+        self._diagnose(error)
         # Half a turn of grace: a poll is never exactly on time.
         failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
         stale = failed >= stale_after * interval
@@ -361,6 +373,8 @@ class AccountPoller:
     ) -> None:
         """One line when something goes down; an account's trouble is one line, not one a job."""
         context = self._context(job.id if job else None, collector)
+        if error.cure:
+            context |= {"cause": error.cause, "cure": error.cure}
         if before is not None and before.reason == error.reason:
             pass  # Said before. Of one job it may go on while the account itself is well.
         elif not error.account_wide:

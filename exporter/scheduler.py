@@ -130,6 +130,11 @@ class Scheduler:
         """Whether there was a moment at which every poll had run once, or was removed."""
         return self._first_round_done
 
+    @property
+    def first_round_left(self) -> int:
+        """How many polls have not run yet since the first round began."""
+        return len(self._first_round)
+
     def add(self, poll: Poll, *, at_once: bool = False) -> None:
         """Run a poll from now on.
 

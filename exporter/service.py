@@ -12,16 +12,14 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from exporter import collectors
-from exporter.batch import auth, proxy
+from exporter.account_client import open_client
+from exporter.batch import auth
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.client import BatchClient
-from exporter.batch.http import Client
-from exporter.batch.transport import Transport
-from exporter.config import Account, Config, Defaults, is_loopback, label_name, secret
+from exporter.config import Account, Config, Defaults, label_name, secret
+from exporter.diagnosis import diagnoser
 from exporter.errors import ConfigError
 from exporter.exposition import Exposition
 from exporter.failures import Failures
@@ -46,6 +44,18 @@ SHARD_PLACEHOLDER = "${shard}"
 
 STUCK_AFTER = 300.0
 """Seconds without a poll, while one is due, after which an account is taken to be stuck."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the first round of polls is. `pages`: answers, each a page of a list or an object."""
+
+    accounts: int
+    accounts_done: int
+    jobs: int
+    polls: int
+    polls_done: int
+    pages: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,20 @@ class Service:
                 return f"account {name}: no poll has begun for {idle:.0f} s though some are due"
         return None
 
+    @property
+    def progress(self) -> Progress:
+        """How far the first round is."""
+        pollers = [polled.poller for polled in self._accounts.values()]
+        polls = [poller.first_round for poller in pollers]
+        return Progress(
+            accounts=len(pollers),
+            accounts_done=sum(poller.is_ready for poller in pollers),
+            jobs=sum(len(self.store.jobs(name)) for name in self._accounts),
+            polls=sum(total for _, total in polls),
+            polls_done=sum(done for done, _ in polls),
+            pages=sum(polled.observer.pages for polled in self._accounts.values()),
+        )
+
     async def configure(self, config: Config) -> None:
         """Take over a configuration, all of it or nothing.
 
@@ -180,7 +204,7 @@ class Service:
         excluded = Excluded(config.exclude_metrics)
         self.telemetry.exclude(excluded)
         self.exposition.reconfigure(
-            collectors.tables(_info_labels(config), excluded),
+            collectors.tables(info_labels(config), excluded),
             limits={account.name: account.max_series for account in config.accounts},
             on_drop=self.telemetry.series_dropped,
         )
@@ -202,8 +226,8 @@ class Service:
             budget.set_rate(rate)  # a pause that was asked for goes on
             self.store.select_anew(account.name, plan.rules, plan.max_jobs, self.now())
         stack = AsyncExitStack()
-        client = await _connect(stack, account, credential, budget, observer)
-        poller = AccountPoller(plan, client, self.store, observer, self.now)
+        client = open_client(stack, account, credential, budget, observer)
+        poller = AccountPoller(plan, client, self.store, observer, self.now, diagnoser(account))
         polled = _Polled(wanted, poller, budget, observer, stack)
         if before is not None:
             polled.rate = before.rate
@@ -302,34 +326,14 @@ async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
     return built
 
 
-async def _connect(
-    stack: AsyncExitStack,
-    account: Account,
-    credential: Auth,
-    budget: Budget,
-    observer: AccountTelemetry,
-) -> BatchClient:
-    host = urlsplit(account.endpoint).hostname or ""
-    # A proxy from the environment is for the service, not for a simulator beside us.
-    by = None if is_loopback(host) else proxy.from_environment(host)
-    transport = Transport(
-        http=Client(account.endpoint, by),
-        auth=credential,
-        budget=budget,
-        observer=observer,
-        request_timeout=account.request_timeout,
-    )
-    stack.push_async_callback(transport.close)
-    return BatchClient(account.endpoint, account.api_version, transport)
-
-
 def _shown(config: Config) -> object:
     """What of a configuration says which families and labels there are, and how many series."""
     limits = {account.name: account.max_series for account in config.accounts}
-    return _info_labels(config), config.exclude_metrics, limits
+    return info_labels(config), config.exclude_metrics, limits
 
 
-def _info_labels(config: Config) -> tuple[str, ...]:
+def info_labels(config: Config) -> tuple[str, ...]:
+    """Names of the labels that the rules add to `azure_batch_job_info`."""
     rules = [rule for account in config.accounts for rule in account.jobs]
     names = {name for rule in rules for name in rule.labels}
     return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))

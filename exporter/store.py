@@ -400,12 +400,16 @@ class Store:
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]
         state.outcomes = {**state.outcomes, collector: outcome}
-        state.refused = isinstance(outcome.error, AuthenticationFailed | CredentialError)
+        state.refusal = _refusal(outcome.error)
         self._display.health(account)
 
     def _set_refused(self, account: str, error: PollError | None) -> None:
         state = self._accounts[account]
-        refused = isinstance(error, AuthenticationFailed | CredentialError)
-        if refused != state.refused:
-            state.refused = refused
+        refusal = _refusal(error)
+        if (refusal is None) != (state.refusal is None):
+            state.refusal = refusal
             self._display.health(account)
+
+
+def _refusal(error: PollError | None) -> PollError | None:
+    return error if isinstance(error, AuthenticationFailed | CredentialError) else None

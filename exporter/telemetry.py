@@ -269,6 +269,7 @@ class _Children(dict[K, C]):
 class AccountTelemetry:
     """Counts the events of one account; children of the metrics are looked up once.
 
+    `pages`: answers that were as they should be.
     `lag`: how late the latest poll started, in seconds.
     """
 
@@ -304,9 +305,11 @@ class AccountTelemetry:
         telemetry.series_dropped(account, 0)
         self.lag = 0.0
         self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
+        self.pages = 0
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """An HTTP attempt ended."""
+        self.pages += code == "200"
         self._attempts[operation, code].inc()
         self._durations[operation].observe(seconds)
 

@@ -121,6 +121,7 @@ def test_labels_are_those_of_the_contract_and_never_a_target_label() -> None:
             assert len(labels) == len(set(labels))
             assert set(labels) <= {
                 "account",
+                "cause",
                 "job_id",
                 "pool_id",
                 "state",

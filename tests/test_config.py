@@ -66,6 +66,12 @@ def test_a_schema_validator_accepts_the_example() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_editors_find_the_schema_from_the_example() -> None:
+    first = (ROOT / "config.example.yaml").read_text().partition("\n")[0]
+    place = first.removeprefix("# yaml-language-server: $schema=")
+    assert (ROOT / place).samefile(ROOT / "docs" / "config.schema.json")
+
+
 def test_the_schema_refuses_an_unknown_key() -> None:
     from jsonschema import Draft202012Validator
 

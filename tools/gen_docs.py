@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -20,6 +21,7 @@ from exporter import collectors, config, metric
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
+from exporter.preflight.forecast import Report
 from exporter.rendering import Renderer
 from exporter.simulator.faults import CATALOGUE
 from exporter.telemetry import ROWS, SERIES
@@ -76,6 +78,7 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration_page(),
         "reliability.md": reliability_page(),
         "config.schema.json": json.dumps(schema(), indent=2) + "\n",
+        "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
         "openapi.yaml": openapi_page(),
     }
 
@@ -306,6 +309,15 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of azure-batch-exporter",
         **_cleaned(config.Config.model_json_schema(mode="validation")),
+    }
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema of what `check --online --format=json` prints."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Report of azure-batch-exporter check --online",
+        **msgspec.json.schema(Report),
     }
 
 

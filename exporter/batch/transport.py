@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -194,7 +196,8 @@ class Transport:
             ) from error
         except OSError as error:
             code = "connection"
-            raise ConnectionFailed(f"{operation}: {error or type(error).__name__}") from error
+            text = f"{operation}: {error or type(error).__name__}"
+            raise ConnectionFailed(text, _step(error)) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
             code = "invalid"
@@ -232,6 +235,15 @@ class Transport:
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values, answer.headers.get("request-id", ""))
+
+
+def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
+    """How far a connection came."""
+    if isinstance(error, socket.gaierror):
+        return "dns"
+    if isinstance(error, ssl.SSLError):
+        return "tls"
+    return "connection"
 
 
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:

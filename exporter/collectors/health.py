@@ -20,11 +20,12 @@ class Health:
 class AccountHealth:
     """The last polls of an account's own collectors, by collector.
 
-    `up`: None until a first poll was finished.
+    `up`: None until a first poll was finished. `cause`: why it is not up, as a fixed word.
     """
 
     up: bool | None
     collectors: Mapping[str, Health]
+    cause: str | None = None
 
 
 def _success(collectors: Mapping[str, Health]) -> Iterable[Sample]:
@@ -68,6 +69,14 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "the exporter's own polls",
         (),
         lambda health: () if health.up is None else (((), int(health.up)),),
+    ),
+    Metric(
+        "azure_batch_account_failure",
+        "gauge",
+        "Why azure_batch_up is 0, as the log says it in full; always 1, and absent while it is 1",
+        "the exporter's own polls",
+        ("cause",),
+        lambda health: () if health.cause is None else (((health.cause,), 1),),
     ),
     Metric(
         "azure_batch_account_scrape_success",

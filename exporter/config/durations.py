@@ -28,7 +28,9 @@ def parse_duration(text: str) -> float:
     """Seconds in a Prometheus duration; ValueError where it is none."""
     match = _REGEX.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a duration: write for example 30s, 5m or 1h30m")
+        near = _near_miss(text)
+        cure = f"did you mean {near}?" if near else "write for example 30s, 5m or 1h30m"
+        raise ValueError(f"{text!r} is not a duration: {cure}")
     parts = match.groups()[1:]
     total = math.fsum(
         float(part.removesuffix(unit)) * seconds
@@ -38,6 +40,26 @@ def parse_duration(text: str) -> float:
     if total > MAX_DURATION:
         raise ValueError(f"{text[:20]} is too long: at most {format_duration(MAX_DURATION)}")
     return total
+
+
+_WORDS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h",
+          "day": "d", "week": "w", "year": "y", "millisecond": "ms", "msec": "ms"}  # fmt: skip
+
+_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*([a-z]+)")
+
+
+def _near_miss(text: str) -> str:
+    """The duration that a text was meant to be, or ""."""
+    sizes = dict(_UNITS)
+    total, rest = 0.0, text.strip().lower()
+    while rest and (match := _PART.match(rest)):
+        word = match[2] if match[2] in sizes else match[2].removesuffix("s")
+        unit = _WORDS.get(word, word)
+        if unit not in sizes:
+            return ""
+        total += float(match[1]) * sizes[unit]
+        rest = rest[match.end() :].lstrip(" ,")
+    return "" if rest or not 0 < total <= MAX_DURATION else format_duration(total)
 
 
 def format_duration(seconds: float) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 from pathlib import Path
 
 from exporter.collectors import tables
 from exporter.config import Auth, Config, secret, yaml_document
+from exporter.config.near_miss import did_you_mean
 from exporter.config.validation import read_text, validate
 from exporter.errors import ConfigError
 from exporter.telemetry import ROWS, SERIES
@@ -37,16 +39,35 @@ def parse(text: str, name: str, folder: Path) -> Config:
     known |= {row.name for row in (*ROWS, SERIES)}
     for number, pattern in enumerate(config.exclude_metrics):
         if not pattern.startswith(("process_", "python_")) and not fnmatch.filter(known, pattern):
-            text = f"no metric is named {pattern}: docs/metrics.md lists them"
+            near = did_you_mean(pattern, known)
+            text = f"no metric is named {pattern}{near or ': docs/metrics.md lists them'}"
             raise ConfigError((document.problem(("exclude_metrics", number), text),))
     problems = tuple(
         document.problem(("accounts", number, "auth", field), text)
         for number, account in enumerate(config.accounts)
         for field, text in secret.problems(account.auth)
     )
+    if config.state_file is not None and (text := _no_place(config.state_file)):
+        problems += (document.problem(("state_file",), text),)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _no_place(file: Path) -> str:
+    """Why no file can be kept there, or ""."""
+    folder = file.parent
+    if "${" in str(folder):
+        return ""  # each shard's own, made when it is known
+    if file.is_dir():
+        return f"{file} is a folder: name a file in it"
+    if not folder.is_dir():
+        return f"there is no folder {folder}: make it"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this user may not make files in {folder}, and a state file is several: allow it"
+    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        return f"{file} may not be read and written by this user: allow it"
+    return ""
 
 
 def _resolve_paths(config: Config, folder: Path) -> Config:

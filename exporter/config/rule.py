@@ -133,7 +133,8 @@ class JobRule(Model):
             try:
                 re.compile(value)
             except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"not a regular expression: {error}") from error
+                cure = "; any text is .*" if value.startswith("*") else ""
+                raise ValueError(f"not a regular expression: {error}{cure}") from error
         return value
 
     @field_validator("tasks")

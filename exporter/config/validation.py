@@ -5,13 +5,15 @@ It knows no model by name, so that each file that is configuration answers in th
 
 from __future__ import annotations
 
-import difflib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from exporter.config.near_miss import did_you_mean
 from exporter.config.yaml_document import Document
 from exporter.config.yaml_document import Path as KeyPath
 from exporter.errors import ConfigError
@@ -54,28 +56,77 @@ def _explain(root: type[BaseModel], document: Document, detail: dict[str, Any]) 
     path: KeyPath = tuple(detail["loc"])
     kind, given = detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        text = "unknown key"
-        near = difflib.get_close_matches(str(path[-1]), sorted(_keys(root, path)), n=1)
-        text += f": did you mean {near[0]}?" if near else ""
-    elif kind == "missing":
-        text = "this key is required"
-    elif kind == "value_error":
-        text = str(detail["ctx"]["error"])
+        text = f"unknown key{_meant_key(root, path)}"
     elif kind == "string_pattern_mismatch":
         text = f"{given!r} cannot be right: write for example {_example(root, path)}"
-    elif kind == "too_short":
-        text = "must not be empty"
-    elif kind == "tuple_type":
-        text = "must be a list"
-    elif kind in ("dict_type", "mapping_type", "model_type"):
-        text = "must be a mapping, lines of key: value"
     elif kind == "string_type" and given is not None:
         text = f"must be text: write it in quotes, '{given}'"
-    elif kind == "literal_error":
-        text = f"{given!r} is not one of {detail['ctx']['expected']}"
     else:
-        text = detail["msg"][:1].lower() + detail["msg"][1:]
+        text = _in_short(kind, given, detail.get("ctx", {}))
+    text = text or detail["msg"][:1].lower() + detail["msg"][1:]
     return document.problem(path, text)
+
+
+def _in_short(kind: str, given: Any, context: dict[str, Any]) -> str:
+    """What is wrong with a value, whatever its place; "" where pydantic says it as well."""
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "literal_error":
+        expected = context["expected"]
+        near = did_you_mean(str(given), re.findall("'([^']*)'", expected))
+        return f"{given!r} is not one of {expected}{near}"
+    if kind in _BOUNDS:
+        bound, member = _BOUNDS[kind]
+        return f"must be {bound} {context[member]:g}"
+    return _FIXED.get(kind, "")
+
+
+_FIXED = {
+    "missing": "this key is required",
+    "too_short": "must not be empty",
+    "tuple_type": "must be a list",
+    **dict.fromkeys(
+        ("dict_type", "mapping_type", "model_type"), "must be a mapping, lines of key: value"
+    ),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(
+        ("int_type", "int_parsing", "int_from_float"), "must be a whole number, without quotes"
+    ),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number, without quotes"),
+}
+
+_BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+
+
+def _meant_key(root: type[BaseModel], path: KeyPath) -> str:
+    """What an unknown key was meant to be: one that is near, or one whose place is elsewhere."""
+    key = str(path[-1])
+    if near := did_you_mean(key, _keys(root, path)):
+        return near
+    places: dict[str, str] = {}
+    for place, known in _all_keys(root):
+        places.setdefault(known, place)
+    if key in places:
+        return f" here: it belongs in {places[key] or 'the file itself'}"
+    near = did_you_mean(key, places)
+    meant = near.removeprefix(": did you mean ").removesuffix("?")
+    return f"{near[:-1]}, in {places[meant] or 'the file itself'}?" if near else ""
+
+
+def _all_keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
+    """(place, key) of all that may stand in a file."""
+    for key, field in fields_by_key(model).items():
+        below = _model_in(field.annotation)
+        if below is not None:
+            path = f"{place}.{key}" if place else key
+            listed = "[]" if "tuple" in str(field.annotation) else ""
+            yield from _all_keys(below, path + listed)
+        yield place, key
 
 
 def _keys(root: type[BaseModel], path: KeyPath) -> dict[str, FieldInfo]:

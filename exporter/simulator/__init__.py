@@ -18,6 +18,13 @@ from exporter.simulator.identity import Identity, serve_identity
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
 from exporter.simulator.scale import many_jobs, many_records, many_tasks, short_jobs
+from exporter.simulator.scenario_control import (
+    SCENARIO_PATH,
+    SUMMARIES,
+    begin_faults,
+    scenario_routes,
+    world_of,
+)
 from exporter.simulator.scenarios import SCENARIOS, Scenario
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
 from exporter.simulator.world import World
@@ -27,6 +34,8 @@ __all__ = [
     "FAULTS_PATH",
     "FAULT_SCENARIOS",
     "SCENARIOS",
+    "SCENARIO_PATH",
+    "SUMMARIES",
     "Account",
     "BatchError",
     "Call",
@@ -41,13 +50,16 @@ __all__ = [
     "Simulation",
     "TokenRegistry",
     "World",
+    "begin_faults",
     "build_app",
     "fault_routes",
     "make_account",
     "many_jobs",
     "many_records",
     "many_tasks",
+    "scenario_routes",
     "serve",
     "serve_identity",
     "short_jobs",
+    "world_of",
 ]

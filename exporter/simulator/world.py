@@ -58,13 +58,7 @@ class World:
             oddities=Random(f"oddities {seed}"),
         )
         (found or _found)(self._state)
-        node_life.plan_wave(self._state)
-        for delay, event in (
-            (scenario.image_breaks_after, node_life.break_image),
-            (scenario.scheduling_stops_after, schedule.stop),
-        ):
-            if delay is not None:
-                agenda.after(before + int(delay * ticks.SECOND), event, self._state)
+        self._plan(scenario, before)
         self._run_until(first)
 
     @property
@@ -113,6 +107,17 @@ class World:
         """Let everything happen that is due up to this time; a time in the past does nothing."""
         self._run_until(ticks.from_datetime(to))
 
+    def change(self, scenario: Scenario) -> None:
+        """Live by another scenario from now on: what is there stays as it was drawn.
+
+        Sizes that the account began with stay, too: its pools, and how late lists are.
+        """
+        self._state.scenario = scenario
+        self._state.image_broken = self._state.scheduling_stopped = False
+        self._state.pools_to_fill.update(dict.fromkeys(self.pools.values()))
+        self._settle()
+        self._plan(scenario, 0)
+
     def find_job(self, job_id: str) -> Job | None:
         """A job by id, in whatever case it is written."""
         found = self.jobs.get(job_id)
@@ -127,6 +132,22 @@ class World:
         """A pool by id, in whatever case it is written."""
         found = self.pools.get(pool_id)
         return found or _ignoring_case(self.pools, pool_id)
+
+    def _plan(self, scenario: Scenario, after: int) -> None:
+        """What the scenario has in store, `after` ticks from now and later."""
+        node_life.plan_wave(self._state)
+        for delay, event in (
+            (scenario.image_breaks_after, node_life.break_image),
+            (scenario.scheduling_stops_after, schedule.stop),
+        ):
+            if delay is not None:
+                span = after + int(delay * ticks.SECOND)
+                self._state.agenda.after(span, self._if_still, scenario, event)
+
+    def _if_still(self, scenario: Scenario, event: Callable[[State], None]) -> None:
+        """Let an event of a scenario happen, where it is not over."""
+        if self._state.scenario is scenario:
+            event(self._state)
 
     def _run_until(self, tick: int) -> None:
         self._state.agenda.run_until(tick, self._settle)

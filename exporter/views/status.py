@@ -89,7 +89,7 @@ def _why_down(state: AccountState) -> str | None:
         outcome = state.outcomes.get(name)
         if outcome is not None and outcome.error is not None:
             return f"{name}: {outcome.error}"
-    if state.refused:
+    if state.refusal is not None:
         return "the credentials are refused"
     return None
 

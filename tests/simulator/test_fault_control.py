@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -170,14 +171,22 @@ async def test_a_fault_scenario_starts_with_its_fault_and_ends_when_told(name: s
 async def test_the_calls_that_the_demo_prints_are_right() -> None:
     settings = demo.Settings(scenario="prep-storm", jobs=3, nodes=2, speed=0)
     async with demo.simulated_account(settings) as simulation:
-        text = demo.fault_calls(simulation)
-        put, rest = text.splitlines()
-        url, _, body = put.removeprefix("Break it: curl -X PUT ").partition(" -d ")
-        assert url == f"{simulation.endpoint}/simulator/faults"
-        assert rest == f"All faults: curl {url}   Heal it: curl -X DELETE {url}"
-        assert (await call(simulation, "GET"))[1]["active"] == []
-        status, answer = await call(simulation, "PUT", body.strip("'"))
-        assert (status, answer["active"]) == (200, [{"name": "outage", "share": 1.0}])
+        text = demo.welcome(simulation, "prep-storm", ("http://localhost:1",), "/metrics")
+        assert (
+            "  http://localhost:1/ for people, http://localhost:1/metrics for Prometheus\n" in text
+        )
+        puts = re.findall(r"curl -X PUT (\S+) -d '(.*)'", text)
+        scenario, faults = (
+            f"{simulation.endpoint}/simulator/{name}" for name in ("scenario", "faults")
+        )
+        assert [url for url, _ in puts] == [scenario, faults]
+        assert f"  curl -X DELETE {faults}\n  curl {faults} names them all\n" in text
+        async with aiohttp.ClientSession() as session:
+            answers = [await (await session.put(url, data=body)).json() for url, body in puts]
+        assert answers == [
+            {"scenario": "steady"},
+            {"active": [{"name": "outage", "share": 1.0}]},
+        ]
 
 
 async def test_the_demo_takes_a_fault_scenario_and_says_how_to_end_it() -> None:
@@ -185,8 +194,10 @@ async def test_the_demo_takes_a_fault_scenario_and_says_how_to_end_it() -> None:
     async with program("demo", *arguments) as process, asyncio.timeout(20):
         url = await logged_address(process)
         assert process.stdout is not None
-        lines = [(await process.stdout.readline()).decode() for _ in range(4)]
-        control = lines[3].partition(" Heal it: curl -X DELETE ")[2].strip()
+        control = ""
+        while not control:
+            line = (await process.stdout.readline()).decode()
+            control = line.partition("curl -X DELETE ")[2].strip()
         async with aiohttp.ClientSession() as session:
 
             async def wait_for(value: int) -> None:

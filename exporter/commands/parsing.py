@@ -1,0 +1,139 @@
+"""The parser of the command line: help like a manual page, and near misses named."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from exporter.config.near_miss import did_you_mean
+
+PROGRAM = "azure-batch-exporter"
+
+Command = Callable[[argparse.Namespace], int]
+
+Commands = Any
+"""What argparse's add_subparsers gives: it has no public name."""
+
+EXIT_STATUS = {"0": "success", "1": "something failed at run time", "2": "usage or configuration"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Names the flag that a misspelled one is close to. `summary`: one line about the command.
+
+    A flag is never abbreviated: a later version may have another one that begins alike.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        given.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**given, allow_abbrev=False)
+        self.summary = ""
+
+    @property
+    def actions(self) -> list[argparse.Action]:
+        """Its flags and arguments."""
+        return list(self._actions)
+
+    @property
+    def flags(self) -> list[str]:
+        """The long flags there are."""
+        return [name for each in self.actions for name in each.option_strings if name[:2] == "--"]
+
+
+class RootParser(Parser):
+    """The program's own: it knows the commands. `commands`: the parser of each."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands: Mapping[str, Parser] = {}
+
+    def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+        """What the arguments say; status 2 and a near miss where they say nothing that can be."""
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        first = given[0] if given else ""
+        if first and not first.startswith("-") and first not in self.commands:
+            known = ", ".join(self.commands)
+            self.error(f"{first} is none of {known}{did_you_mean(first, self.commands)}")
+        flag = first.partition("=")[0]
+        owners = [name for name, parser in self.commands.items() if flag in parser.flags]
+        if owners and flag not in self.flags:
+            self.error(f"{flag} belongs behind a command: {PROGRAM} {owners[0]} {first}")
+        parsed, unknown = self.parse_known_args(given)
+        if unknown:
+            parser = self.commands[first]
+            named = [f"{each}{self._meant(parser, each)}" for each in unknown]
+            parser.error(f"unrecognized arguments: {', '.join(named)}")
+        return parsed
+
+    def _meant(self, parser: Parser, argument: str) -> str:
+        flag = argument.partition("=")[0]
+        if near := did_you_mean(flag, parser.flags):
+            return near
+        owners = [name for name, other in self.commands.items() if flag in other.flags]
+        return f" (a flag of {' and '.join(owners)})" if owners else ""
+
+
+class OneOf:
+    """The type of a flag that has one of a few values."""
+
+    def __init__(self, choices: Iterable[str]) -> None:
+        self.choices = tuple(choices)
+
+    def __call__(self, text: str) -> str:
+        """The value; argparse prints what is wrong with it."""
+        if text not in self.choices:
+            near = did_you_mean(text, self.choices)
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(self.choices)}{near}")
+        return text
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    command: Command,
+    summary: str,
+    description: str,
+    *,
+    examples: Mapping[str, str],
+    status: Mapping[str, str] = EXIT_STATUS,
+    **sections: Mapping[str, str],
+) -> Parser:
+    """A command with a help that reads like a manual page.
+
+    `examples`: what each command line does. `sections`: further ones, each of terms and what they
+    mean; `status`: of the process.
+    """
+    shown = {"examples": examples, **sections, "exit status": status}
+    parser: Parser = commands.add_parser(
+        name,
+        help=summary,
+        description=_paragraphs(description),
+        epilog="\n".join(_section(title, terms) for title, terms in shown.items()),
+    )
+    parser.summary = summary
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _paragraphs(text: str) -> str:
+    parts = textwrap.dedent(text).strip().split("\n\n")
+    return "\n\n".join(textwrap.fill(" ".join(part.split()), 79) for part in parts)
+
+
+def _section(title: str, terms: Mapping[str, str]) -> str:
+    """A title, and each term with its meaning: beside it where all terms are short."""
+    width = max(map(len, terms))
+    lines = [f"{title}:"]
+    for term, meaning in terms.items():
+        if width <= 24:
+            wrapped = textwrap.wrap(meaning, 75 - width) or [""]
+            lines.append(f"  {term.ljust(width)}  {wrapped[0]}")
+            lines += [" " * (width + 4) + line for line in wrapped[1:]]
+        else:
+            lines += [
+                f"  {term}",
+                *textwrap.wrap(meaning, 73, initial_indent=" " * 6, subsequent_indent=" " * 6),
+            ]
+    return "\n".join(lines) + "\n"

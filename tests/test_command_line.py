@@ -1,0 +1,187 @@
+"""What the command line says to those who mistype it, and to shells that complete it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from exporter.__main__ import build_parser
+from exporter.commands.completion import SHELLS, known_commands
+from exporter.config import durations, near_miss
+from tests.process import finish, process
+from tests.tools import find_shell
+
+COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck", "completion")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["chekc"], "chekc is none of run, demo, simulate, check, scrape, healthcheck, completion:"
+         " did you mean check?"),
+        (["fly"], "fly is none of run, demo,"),
+        (["--config.file=f"], "--config.file belongs behind a command: azure-batch-exporter run"
+         " --config.file=f"),
+        (["run", "--config.fiel=f"], "--config.fiel=f: did you mean --config.file?"),
+        (["run", "--web.listen-addres=:1"], "did you mean --web.listen-address?"),
+        (["run", "--config=f"], "did you mean --config.file?"),
+        (["check", "--config.file=f", "--shard=0/2"], "--shard=0/2 (a flag of run and scrape)"),
+        (["run", "--log.level=warn"], "'warn' is none of debug, info, warning, error: did you mean"
+         " warning?"),
+        (["demo", "--scenario=prepstorm"], "did you mean prep-storm?"),
+        (["check", "--config.file=f", "--format=jsno"], "did you mean json?"),
+        (["completion", "bahs"], "did you mean bash?"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_near_miss_is_named(
+    arguments: list[str], answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse(arguments)
+    assert caught.value.code == 2
+    errors = capsys.readouterr().err
+    assert answer in errors
+    assert len(errors.splitlines()) < 24  # one screen
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_reads_like_a_manual_page(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as caught:
+        build_parser().parse([command, "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: azure-batch-exporter {command}" in text
+    for title in ("options:", "examples:", "exit status:"):
+        assert f"\n{title}\n" in text
+    assert (
+        f"\n  azure-batch-exporter {command}" in text or f"(azure-batch-exporter {command}" in text
+    )
+    long = [line for line in text.splitlines() if len(line) > 80 and "exporter" not in line]
+    assert long == []
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_each_scenario_has_a_line_of_its_own(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse([command, "--help"])
+    text = capsys.readouterr().out
+    for name in ("steady", "prep-storm", "outage"):
+        assert f"\n  {name}  " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("5min", "5m"), ("30 s", "30s"), ("1.5h", "1h30m"), ("1 hour 30 minutes", "1h30m"),
+        ("30m1h", "1h30m"), ("90 secs", "1m30s"), ("2 Days", "2d"),
+    ],
+)  # fmt: skip
+def test_a_duration_in_other_words_is_understood_and_refused(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean {meant}\\?"):
+        durations.parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["soon", "5 parsecs", "", "30", "-5s", "9999999999 years"])
+def test_what_is_no_duration_in_any_words_gets_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="write for example 30s"):
+        durations.parse_duration(text)
+
+
+def test_a_word_that_nothing_is_near_gets_no_suggestion() -> None:
+    assert near_miss.did_you_mean("banana", ["interval", "states"]) == ""
+    assert near_miss.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+async def test_a_shell_takes_its_script(shell: str, tmp_path: Path) -> None:
+    program, environment = find_shell(shell)
+    file = tmp_path / "script"
+    file.write_text((await finish("completion", shell))[1])
+    async with process(program, "-n", file, **environment) as checking:
+        assert await checking.communicate() == (b"", b"")
+    assert checking.returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_knows_every_command_and_flag(shell: str) -> None:
+    commands = list(known_commands(build_parser()))
+    script = SHELLS[shell](commands)
+    assert [command.name for command in commands] == list(COMMANDS)
+    for command in commands:
+        assert command.name in script
+        for flag in command.flags:
+            assert flag.name.removeprefix("--") in script
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("azure-batch-exporter sc", ["scrape"]),
+        ("azure-batch-exporter ", [*COMMANDS, "--help", "--version"]),
+        ("azure-batch-exporter scrape --o", ["--output="]),
+        ("azure-batch-exporter scrape --format=", ["text", "openmetrics"]),
+        ("azure-batch-exporter scrape --format=o", ["openmetrics"]),
+        ("azure-batch-exporter scrape --format o", ["openmetrics"]),
+        ("azure-batch-exporter run --log.level ", ["debug", "info", "warning", "error"]),
+        ("azure-batch-exporter demo --scenario=pr", ["prep-storm"]),
+        ("azure-batch-exporter completion z", ["zsh"]),
+        ("azure-batch-exporter check --config.file=ex", ["example.yaml"]),
+        ("azure-batch-exporter check --config.file ex", ["example.yaml"]),
+    ],
+)
+async def test_bash_completes(line: str, completions: list[str], tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text("")
+    script = SHELLS["bash"](list(known_commands(build_parser())))
+    asked = (
+        f"{script}\nCOMP_LINE='{line}' COMP_POINT={len(line)}; _azure_batch_exporter;"
+        ' printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    bash = shutil.which("bash")
+    assert bash is not None, "make needs it, too"
+    shell = await asyncio.create_subprocess_exec(
+        *(bash, "--norc", "-c", asked),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await shell.communicate()
+    assert errors == b""
+    assert output.decode().split() == completions
+
+
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("azure-batch-exporter sc", {"scrape"}),
+        ("azure-batch-exporter scrape --o", {"--output"}),
+        ("azure-batch-exporter scrape --format=", {"--format=text", "--format=openmetrics"}),
+        ("azure-batch-exporter scrape --format o", {"openmetrics"}),
+        ("azure-batch-exporter demo --scenario=pr", {"--scenario=prep-storm"}),
+        ("azure-batch-exporter completion z", {"zsh"}),
+        ("azure-batch-exporter check --config.file=ex", {"--config.file=example.yaml"}),
+    ],
+)
+async def test_fish_completes(line: str, completions: set[str], tmp_path: Path) -> None:
+    program, environment = find_shell("fish")
+    (tmp_path / "example.yaml").write_text("")
+    script = tmp_path / "script.fish"
+    script.write_text(SHELLS["fish"](list(known_commands(build_parser()))))
+    asked = (
+        f"cd {tmp_path}; test -n $FISH_FUNCTIONS; and set -g fish_function_path $FISH_FUNCTIONS;"
+        f' function azure-batch-exporter; end; source {script}; complete -C "{line}"'
+    )
+    environment["HOME"] = str(tmp_path)
+    async with process(program, "--no-config", "-c", asked, **environment) as shell:
+        output, _ = await shell.communicate()
+    found = {each.partition("\t")[0] for each in output.decode().splitlines()}
+    assert found == completions

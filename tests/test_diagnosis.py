@@ -1,0 +1,138 @@
+"""What is said to be wrong with an account, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from exporter import config, errors
+from exporter.diagnosis import CAUSES, Patient, diagnose
+from exporter.exposition import Format
+from exporter.service import open_service
+from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Simulation, World, serve
+from tests.process import finish
+
+START = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+KEYED = Patient("acc", "acc.westeurope.batch.azure.com", "shared_key", "")
+NAMED_OTHERWISE = Patient("other", "acc.westeurope.batch.azure.com", "shared_key", "")
+SIGNED_IN = Patient("acc", "acc.westeurope.batch.azure.com", "client_secret", "")
+
+
+def key_of(simulation: Simulation, folder: Path) -> dict[str, str]:
+    file = folder / "key"
+    file.write_text(simulation.account_key)
+    file.chmod(0o600)
+    return {"method": "shared_key", "key_file": str(file)}
+
+
+def refused(detail: str) -> errors.PollError:
+    values = (("AuthenticationErrorDetail", detail),)
+    return errors.AuthenticationFailed(403, "AuthenticationFailed", "Server failed.", values)
+
+
+def no_token(code: int, text: str = "…") -> errors.PollError:
+    return errors.CredentialError(f"Microsoft Entra ID error '(invalid_x) AADSTS{code}: {text}'")
+
+
+@pytest.mark.parametrize(
+    ("error", "patient", "cause", "cure"),
+    [
+        (errors.ConnectionFailed("x", "dns"), KEYED, "dns", "account and region are spelled right"),
+        (errors.ConnectionFailed("x", "tls"), KEYED, "tls", "SSL_CERT_FILE"),
+        (errors.ConnectionFailed("x"), KEYED, "connection", "HTTPS_PROXY"),
+        (errors.RequestTimeout("x"), KEYED, "timeout", "request_timeout"),
+        (
+            refused("The MAC signature is not the same"),
+            KEYED,
+            "key",
+            "one of the account's two keys",
+        ),
+        (refused("The MAC signature…"), NAMED_OTHERWISE, "account_name", "make them agree"),
+        (refused("The date header is missing"), KEYED, "clock", "NTP"),
+        (refused("type of authentication SharedKey is not allowed"), KEYED, "key", "use a token"),
+        (refused("wrong audience or resource"), SIGNED_IN, "scope", "double slash"),
+        (refused("token is of another tenant"), SIGNED_IN, "tenant", "tenant_id"),
+        (refused("The access token is not valid."), SIGNED_IN, "token", "one tenant and cloud"),
+        (no_token(90002), SIGNED_IN, "tenant", "tenant_id"),
+        (no_token(700016), SIGNED_IN, "client_id", "client_id"),
+        (no_token(7000215), SIGNED_IN, "client_secret", "the secret's value"),
+        (no_token(7000222), SIGNED_IN, "client_secret", "expired"),
+        (no_token(700027), SIGNED_IN, "client_secret", "certificate"),
+        (no_token(500011), SIGNED_IN, "scope", "double slash"),
+        (no_token(50196), SIGNED_IN, "credential", "belong together"),
+        (errors.Forbidden(403, "AuthorizationFailure"), SIGNED_IN, "role", "Account Reader"),
+        (errors.Forbidden(403, "Forbidden"), KEYED, "network", "network rules"),
+        (errors.Forbidden(403, "AccountIsDisabled"), KEYED, "account_disabled", "subscription"),
+        (errors.TooManyRequests(429), KEYED, "throttled", "requests_per_second"),
+        (errors.ServiceError(404), KEYED, "endpoint", "{account}.{region}"),
+        (errors.ServiceError(301), KEYED, "endpoint", "{account}.{region}"),
+        (errors.ServiceError(400, "UnsupportedRequestVersion"), KEYED, "api_version", "leave"),
+        (errors.ServiceError(500, "InternalError"), KEYED, "service", "passes"),
+        (errors.InvalidResponse("x"), KEYED, "invalid", "what answers"),
+        (errors.UnexpectedError("x"), KEYED, "internal", "report it"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_each_error_is_known_by_a_cause_and_has_a_cure(
+    error: errors.PollError, patient: Patient, cause: str, cure: str
+) -> None:
+    found = diagnose(error, patient)
+    assert found.cause == cause
+    assert cure in found.cure
+    assert found.cause in CAUSES
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [("authentication-failed", "key"), ("html-instead", "invalid"), ("not-found-html", "endpoint")],
+)
+async def test_why_an_account_is_down_is_a_metric_while_it_is(
+    fault: str, cause: str, make_config: Callable[..., config.Config], tmp_path: Path
+) -> None:
+    faults = Faults(Rule(fault))
+    world = World(SCENARIOS["steady"], seed=2, jobs=2, nodes=2, start=START)
+    async with serve(world, Clock(START, speed=0.0), interceptors=(faults,)) as simulation:
+        made = make_config(simulation.endpoint, name="simulated", auth=key_of(simulation, tmp_path))
+        async with open_service(made) as service:
+            await service.run_once()
+            text = service.exposition.body(Format.TEXT).plain.decode()
+            why = f'azure_batch_account_failure{{account="simulated",cause="{cause}"}} 1\n'
+            assert why in text
+            assert 'azure_batch_up{account="simulated"} 0\n' in text
+            faults.clear()
+            await service.run_once()
+            text = service.exposition.body(Format.TEXT).plain.decode()
+            assert "azure_batch_account_failure{" not in text
+            assert 'azure_batch_up{account="simulated"} 1\n' in text
+
+
+async def test_the_log_says_cause_and_cure(tmp_path: Path) -> None:
+    world = World(SCENARIOS["steady"], seed=2, jobs=2, nodes=2, start=START)
+    async with serve(world, Clock(START, speed=0.0)) as simulation:
+        account = {
+            "name": "another",
+            "endpoint": simulation.endpoint,
+            "auth": {"method": "shared_key", "key_env": "KEY"},
+        }
+        file = tmp_path / "config.yaml"
+        file.write_text(json.dumps({"accounts": [account]}))
+        status, _, logged = await finish(
+            *("scrape", f"--config.file={file}", "--log.format=json"), KEY=simulation.account_key
+        )
+    (line,) = [json.loads(line) for line in logged.splitlines()]
+    assert (status, line["level"], line["account"]) == (1, "WARNING", "another")
+    assert line["cause"] == "account_name"
+    assert line["cure"].startswith("set name to the Batch account's own")
+
+
+def test_every_cause_is_explained() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "check.md").read_text()
+    table = page.partition("## Causes")[2].partition("## For programs")[0]
+    explained = set(re.findall(r"`([a-z_]+)`", table.partition("|---|---|")[2]))
+    assert set(CAUSES) <= explained
