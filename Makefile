@@ -33,7 +33,7 @@ demo: $(VENV) ## run the exporter against a simulated Batch account; ARGS='--sce
 .PHONY: test
 test: $(VENV) ## run the tests; ARGS='-k words' is passed on to pytest
 	@$(BIN)/python tools/install_test_tools.py
-	@$(BIN)/pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: lint
 lint: $(VENV) ## look for mistakes and for what is not formatted
