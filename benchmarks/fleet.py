@@ -100,7 +100,10 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=60.0, help="seconds between two polls")
     parser.add_argument("--group", action="store_true", help="97 groups instead of single jobs")
     parser.add_argument("--shard", type=Shard.parse, help="this one alone, as JSON")
+    parser.add_argument("--small", action="store_true", help="a hundredth of the jobs, one shard")
     options = parser.parse_args()
+    if options.small:
+        options.jobs, options.run = 1000, 1
     if options.shard is not None:
         rule = GROUPED if options.group else SINGLE
         row = virtual_time.run(measure(options.jobs, options.shard, options.interval, rule))
