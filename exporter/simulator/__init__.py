@@ -18,6 +18,7 @@ from exporter.simulator.identity import Identity, serve_identity
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
 from exporter.simulator.scale import many_jobs, many_records, many_tasks, short_jobs
+from exporter.simulator.scenario import Scenario
 from exporter.simulator.scenario_control import (
     SCENARIO_PATH,
     SUMMARIES,
@@ -25,7 +26,7 @@ from exporter.simulator.scenario_control import (
     scenario_routes,
     world_of,
 )
-from exporter.simulator.scenarios import SCENARIOS, Scenario
+from exporter.simulator.scenarios import SCENARIOS
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
 from exporter.simulator.world import World
 

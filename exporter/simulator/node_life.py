@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from exporter.simulator import oddities, preparation, task_life
 from exporter.simulator.model import Node, Pool
-from exporter.simulator.scenarios import Span
+from exporter.simulator.scenario import Span
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
 

@@ -6,7 +6,7 @@ All chance in here is drawn apart from the account's own, and none where an oddi
 from exporter.simulator.counts import FAILED, SUCCEEDED, Report
 from exporter.simulator.ledger import CountsCorrected, CountsRaised
 from exporter.simulator.model import Job
-from exporter.simulator.scenarios import Span
+from exporter.simulator.scenario import Span
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
 

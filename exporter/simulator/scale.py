@@ -11,7 +11,7 @@ from math import ceil, exp
 from exporter.simulator import job_life, node_life, preparation, task_life
 from exporter.simulator.model import Job, NodeRecord, Pool
 from exporter.simulator.naming import JobName
-from exporter.simulator.scenarios import FOR_EVER, Scenario
+from exporter.simulator.scenario import FOR_EVER, Scenario
 from exporter.simulator.schedule import join_round
 from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND

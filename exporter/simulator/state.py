@@ -8,7 +8,7 @@ from exporter.simulator.failures import FAILURE_KINDS, FailureKind
 from exporter.simulator.late_index import LateIndex
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Node, Pool
-from exporter.simulator.scenarios import Scenario, Span, Weights
+from exporter.simulator.scenario import Scenario, Span, Weights
 from exporter.simulator.ticks import SECOND
 
 

@@ -4,7 +4,7 @@ from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
 from exporter.simulator.failures import ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
 from exporter.simulator.model import Job, Node, Task
-from exporter.simulator.scenarios import Scenario
+from exporter.simulator.scenario import Scenario
 from exporter.simulator.state import State
 
 

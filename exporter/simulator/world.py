@@ -12,7 +12,7 @@ from exporter.simulator.late_index import LateIndex
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Pool, Task
 from exporter.simulator.naming import pool_name
-from exporter.simulator.scenarios import Scenario
+from exporter.simulator.scenario import Scenario
 from exporter.simulator.state import State
 
 _Entity = TypeVar("_Entity")

@@ -67,8 +67,9 @@ def shortened_rules(text: str) -> str:
     for group in content["groups"]:
         for rule in group["rules"]:
             rule["expr"] = shorten(rule["expr"])
-            if "for" in rule:
-                rule["for"] = shorter(rule["for"], PATIENCE)
+            for key in ("for", "keep_firing_for"):
+                if key in rule:
+                    rule[key] = shorter(rule[key], PATIENCE)
     return json.dumps(content)
 
 
