@@ -47,9 +47,10 @@ async def demonstrated() -> AsyncIterator[tuple[str, str]]:
     async with program(*arguments) as started:
         url = (await logged_address(started)).removesuffix("/metrics")
         assert started.stdout is not None
-        async for line in started.stdout:
-            if found := re.match(r"All faults: curl (\S+)", line.decode()):
-                break
+        async with asyncio.timeout(30):
+            async for line in started.stdout:
+                if found := re.match(r"  curl (\S+) names them all", line.decode()):
+                    break
         assert found
         async with aiohttp.ClientSession() as http, asyncio.timeout(30):
             while (await http.get(f"{url}/-/ready")).status != 200:
