@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
-from exporter.collectors import jobs, preparation_release, tables, task_counts
+from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
+from exporter.collectors.health import AccountHealth, Health
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.counters import Counters
 from exporter.errors import (
@@ -147,6 +148,12 @@ def test_preparation_and_release(golden: Golden) -> None:
     counters = Counters().add(folded.increments).add({})
     shown = text("preparation_release counters", JOB, counters)
     golden("preparation_release_counters.prom", shown)
+
+
+def test_an_account_that_is_down_says_why(golden: Golden) -> None:
+    health = {"jobs": Health(success=False, succeeded_at=1000.5)}
+    snapshot = AccountHealth(up=False, collectors=health, cause="role")
+    golden("account_health.prom", text(ACCOUNT_HEALTH, ACCOUNT, snapshot))
 
 
 def test_every_family_has_a_golden_exposition() -> None:

@@ -26,9 +26,18 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "30", "s", "5 m", "1m1h", "-5s", "1.5h", "30S"])
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="write for example 30s, 5m or 1h30m"):
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        *[(text, "write for example 30s, 5m or 1h30m") for text in ("", "30", "s", "-5s")],
+        ("5 m", r"did you mean 5m\?"),
+        ("1m1h", r"did you mean 1h1m\?"),
+        ("1.5h", r"did you mean 1h30m\?"),
+        ("30S", r"did you mean 30s\?"),
+    ],
+)
+def test_what_is_no_duration_is_refused_with_a_cure(text: str, cure: str) -> None:
+    with pytest.raises(ValueError, match=cure):
         parse_duration(text)
 
 

@@ -39,7 +39,6 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     Path("empty.yaml").write_text("")
     Path("latin.yaml").write_bytes(b"\xe9\xff")
     Path("empty").write_text("")
-    write("state_is_elsewhere.yaml", state_file="no/such/state.db")
     write("state_is_used.yaml", state_file="state.db")
     write("proxied.yaml", endpoint="https://a.westeurope.batch.azure.com")
     for name, place in (
@@ -71,8 +70,6 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
          "cannot listen on 192.0.2.1:80: cannot assign requested address: choose an address"),
         (["simulate", "--listen-address=127.0.0.1:PORT"], 1,
          "address already in use: stop what has the port, or choose another one"),
-        (["run", "--config.file=state_is_elsewhere.yaml"], 2,
-         "state_is_elsewhere.yaml:1: state_file: there is no folder"),
         (["run", "--config.file=state_is_used.yaml"], 2,
          "this state file is in use by another process: give each its own"),
         (["scrape", "--config.file=good.yaml", "--output=none/f.prom"], 2,

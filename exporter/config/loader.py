@@ -54,15 +54,12 @@ def parse(text: str, name: str, folder: Path) -> Config:
 
 
 def _no_place(file: Path) -> str:
-    """Why no file can be kept there, or ""."""
-    folder = file.parent
-    if "${" in str(folder):
-        return ""  # each shard's own, made when it is known
-    if file.is_dir():
-        return f"{file} is a folder: name a file in it"
-    if not folder.is_dir():
-        return f"there is no folder {folder}: make it"
-    return ""  # one that cannot be written is no mistake here: the service goes on without it
+    """Why no file can be kept there, or "".
+
+    What is not there yet, or cannot be written, is no mistake here: this may be another machine,
+    and the service goes on without it.
+    """
+    return f"{file} is a folder: name a file in it" if file.is_dir() else ""
 
 
 def _resolve_paths(config: Config, folder: Path) -> Config:

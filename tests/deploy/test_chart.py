@@ -189,7 +189,7 @@ def test_the_exporter_takes_the_configuration_and_the_arguments_that_are_rendere
     switch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [each.replace("$(POD_INDEX)", "0") for each in container(switch)["args"]]
-    options = program._parser().parse_args(arguments)
+    options = program.build_parser().parse_args(arguments)
     assert options.listen_addresses == [(None, container(switch)["ports"][0]["containerPort"])]
     file = f"--config.file={tmp_path}/config.yaml"
     for each in of_kind(switch, "ConfigMap"):
@@ -294,7 +294,7 @@ def test_helm_test_asks_the_service_and_not_the_pod() -> None:
         (only,) = test_pod["spec"]["containers"]
         assert only["args"] == ["healthcheck", f"--url={url}"]
         assert only["image"] == container(switch)["image"]
-        program._parser().parse_args(only["args"])
+        program.build_parser().parse_args(only["args"])
 
 
 def test_an_image_is_named_by_tag_or_by_digest() -> None:

@@ -286,7 +286,7 @@ async def test_each_scenario_has_exactly_its_alerts_on_both_versions(tmp_path: P
         one_job = [accounts["max-jobs"]]
         files = {
             "main": configure(tmp_path / "main", accounts.values()),
-            "broken": configure(tmp_path / "broken", one_job, state_file="nowhere-${shard}/state.db"),
+            "broken": configure(tmp_path / "broken", one_job, state_file="nowhere/state.db"),
             "killed": configure(tmp_path / "killed", one_job),
         }
         starting = all_of([exporting(file) for file in files.values()])
