@@ -58,11 +58,11 @@ SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
             ),
             Scenario(
                 name="flaky-tasks",
-                summary="Many tasks fail in many ways; most are retried, some of them in vain.",
+                summary="Many tasks fail in many ways; most are retried, many of them in vain.",
                 task_retries=(1, 4),
                 task_failure_share=0.25,
                 flaky_job_share=0.4,
-                flaky_task_failure_share=0.6,
+                flaky_task_failure_share=0.8,
                 task_failures=(
                     ("exit-1", 6.0),
                     ("exit-2", 3.0),
