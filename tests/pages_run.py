@@ -105,6 +105,9 @@ async def run_page(page: str, folder: Path) -> None:
     ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     path = f"{programs}:{os.environ['PATH']}"
     place = Place(work, ports, {"PATH": path})
+    for program in ("curl", "jq", "make"):
+        if any(program in step.commands for step in steps(page)):
+            find_command(program)
     async with STAGES[page](place), AsyncExitStack() as stack:
         running: asyncio.subprocess.Process | None = None
         for step in steps(page):
@@ -141,9 +144,9 @@ async def serving(place: Place, step: Step) -> AsyncIterator[asyncio.subprocess.
 
 
 async def ended(running: asyncio.subprocess.Process) -> None:
-    """End a command that goes on, as Ctrl-C does."""
+    """End a command that goes on."""
     assert running.returncode is None, "it ended by itself"
-    await stop(running, signal.SIGTERM)
+    await stop(running)
     assert running.returncode in (0, -signal.SIGTERM)  # make ends by the signal
 
 
@@ -193,7 +196,6 @@ async def _an_empty_folder(place: Place) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _the_checkout(place: Place) -> AsyncIterator[None]:
-    find_command("make")
     place.before = f"cd {shlex.quote(str(ROOT))}\n"
     async with place.shell("make --question .venv/.installed") as made:
         await made.communicate()
@@ -211,7 +213,6 @@ async def _a_demo(place: Place) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _an_account(place: Place) -> AsyncIterator[None]:
     """A simulated one, and a configuration of it."""
-    find_command("jq")
     command = "azure-batch-exporter simulate --listen-address=127.0.0.1:10226"
     async with place.shell(f"exec {command}") as account:
         assert account.stdout is not None

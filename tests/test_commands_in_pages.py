@@ -7,12 +7,15 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from exporter.__main__ import build_parser
+from exporter.config import loader
 from tests.pages import PAGES, ROOT, RUNBOOKS, Block, blocks, inline
-from tests.pages_run import NOT_RUN, STAGES
+from tests.pages_run import NOT_RUN, STAGES, steps
 from tests.tools import find_command
 
 NEEDS = frozenset({"Azure", "Docker", "Kubernetes", "root"})
@@ -64,6 +67,9 @@ def wrong(text: str, page: str) -> list[str]:
                     found.append(shlex.join(words))
         if program == "make" and words[1] not in TARGETS:
             found.append(f"no target {words[1]}")
+        if words[:2] == ["make", "demo"]:
+            arguments = [word.removeprefix("ARGS=") for word in words[2:]]
+            found += wrong(shlex.join(["azure-batch-exporter", "demo", *arguments]), page)
         for part in (part for word in words for part in re.split("[=@]", word)):
             is_ours = part.partition("/")[0] in FOLDERS if "/" in part else part in FILES
             places = (ROOT, PAGES[page].parent)
@@ -141,10 +147,20 @@ def test_commands_are_understood_and_name_what_there_is(page: str) -> None:
             assert wrong(code.content, page) == []
 
 
-def test_what_is_excused_is_there() -> None:
+def test_what_is_excused_is_there_and_what_is_run_is_something() -> None:
     shown = {(page, block.text.strip()) for page in PAGES for block in blocks(page)}
     assert NOT_RUN.keys() <= shown
-    assert STAGES.keys() <= PAGES.keys()
+    assert [page for page in STAGES if not list(steps(page))] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_configurations_can_be_used(page: str, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.language == "yaml":
+            content = yaml.safe_load(block.text)
+            assert isinstance(content, dict), block
+            if "accounts" in content:
+                loader.parse(block.text, str(block), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +170,7 @@ def test_what_is_excused_is_there() -> None:
         ("azure-batch-exporter run --config=c.yaml", ["azure-batch-exporter run --config=c.yaml"]),
         ("echo; azure-batch-exporter rum", ["azure-batch-exporter rum"]),
         ("make demo ARGS=--scenario=outage", []),
+        ("make demo ARGS=--scenario=x", ["azure-batch-exporter demo --scenario=x"]),
         ("make demonstration", ["no target demonstration"]),
         ("az x --template-file \\\n  deploy/bicep/identity.bicep", []),
         ("az x --config=@deploy/bicep/none.bicep", ["no file deploy/bicep/none.bicep"]),
