@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -79,17 +80,26 @@ def systemd_analyze() -> Path:
     return _find("systemd", "systemd-analyze")
 
 
+def find_command(name: str) -> Path:
+    """A program that most machines have, such as jq."""
+    found = shutil.which(name)
+    if found is None:
+        missing(f"{name} is not on PATH")
+    return Path(found)
+
+
 def _find(tool: str, program: str) -> Path:
     # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
     found = CACHE / tool / program
     if not os.access(found, os.X_OK):
         note = CACHE / f"{tool}.unavailable"
         reason = note.read_text().strip() if note.exists() else "`make test` installs it"
-        _missing(f"{found.name} of {tool} is missing: {reason}")
+        missing(f"{found.name} of {tool} is missing: {reason}")
     return found
 
 
-def _missing(why: str) -> NoReturn:
+def missing(why: str) -> NoReturn:
+    """Skip the test, or fail in CI, where nothing may be left out."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
