@@ -70,7 +70,7 @@ SAMPLES = [series / 30 for series in SERIES]
         ("cores", [asked * 0.0015 for asked in REQUESTS]),
         ("memory", [60 + jobs * 24 / 1024 for jobs in JOBS]),
         ("series of jobs", SERIES),
-        ("the same in 100 groups", [100.0 * (one("a job with both") - 10 - 1)] * len(JOBS)),
+        ("the same in 100 groups", [100.0 * (one("a job with both") - 10)] * len(JOBS)),
         ("samples per second", SAMPLES),
         ("disk of Prometheus", [samples * 86400 * 2 / 1e6 for samples in SAMPLES]),
         ("a scrape", [series * 105 / 1e6 for series in SERIES]),
