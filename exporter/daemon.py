@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -147,8 +148,22 @@ async def run(
 async def _heartbeat(service: Service, notifier: Notifier) -> None:
     """While the event loop runs and polls begin, tell so; where it stands still, write where."""
     interval = min(HEARTBEAT, notifier.watchdog_interval or HEARTBEAT)
+    is_frozen = False
     while True:
         faulthandler.dump_traceback_later(STALL)
         if service.problem is None:
             notifier.alive()
+        if service.is_ready and not is_frozen:
+            _spare_the_collector()
+            is_frozen = True
         await asyncio.sleep(interval)
+
+
+def _spare_the_collector() -> None:
+    """Have the garbage collector look no more at what is there now.
+
+    With 10,000 jobs it takes a third of a second to look at all of it, in vain: nothing that is
+    kept of jobs is part of a circle, so what is replaced or dropped goes at once.
+    """
+    gc.collect()
+    gc.freeze()
