@@ -140,7 +140,7 @@ def known_on(page: str) -> dict[str, frozenset[str]]:
     info = set(KNOWN["azure_batch_job_info"])
     for block in re.findall(r"```yaml\n(accounts:.*?)```", page, re.DOTALL):
         for account in yaml.safe_load(block)["accounts"]:
-            for rule in account["jobs"]:
+            for rule in account.get("jobs", ()):
                 info |= {*rule.get("labels", ()), *rule.get("metadata_labels", ())}
     return {**KNOWN, "azure_batch_job_info": frozenset(info)}
 
