@@ -21,7 +21,8 @@ from typing import Any
 import aiohttp
 
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Scenario, World, make_account, serve
-from tests.doc_pages import blocks
+from exporter.simulator.scenario import FOR_EVER
+from tests.doc_pages import Block, blocks
 from tests.e2e.test_prometheus import prometheus_scraping, query
 from tests.process import logged_address, program
 from tests.test_references import DEPLOY, KNOWN
@@ -59,6 +60,9 @@ ACCOUNTS = {
     "flaky-tasks": lively("flaky-tasks", release_failure_share=0.5),
     "prep-storm": lively("prep-storm", image_breaks_after=10.0),
     "throttled": lively("steady"),
+    "neglected": lively(
+        "steady", left_open_share=1.0, job_disable_share=0.5, job_disabled_for=FOR_EVER
+    ),
 }
 """What lives in the account of each name."""
 
@@ -79,13 +83,13 @@ QUESTIONS = {
     "Which tasks are failed now, and why?": "flaky-tasks",
     "What failed in the last hour?": "flaky-tasks",
     "Which codes does a group fail with, as shares?": "flaky-tasks",
+    "Which jobs are done but still active?": "neglected",
+    "Which jobs are disabled while tasks wait?": "neglected",
 }
 """The scenario of a question of docs/queries.md, where it is not steady."""
 
 MAY_BE_EMPTY = {
     "Is it slower than yesterday at this time?": "this Prometheus has no yesterday",
-    "Which jobs are done but still active?": "there is one for moments only",
-    "Which jobs are disabled while tasks wait?": "there is one for moments only",
     "Is the exporter there at all?": "it is",
 }
 """Why there need not be an answer: that the question can be asked is all that is proved."""
@@ -229,9 +233,15 @@ def of_account(expression: str, account: str) -> str:
     return re.sub(r"([a-z_]+[a-z0-9_:]*)(\{)?", selected, expression)
 
 
-def questions(page: str) -> dict[str, Target]:
-    """Each query of a page of docs/, by the heading above it."""
-    found = [block for block in blocks(page) if block.language == "promql"]
+def queries_of(page: str) -> list[Block]:
+    """Those of a page of docs/."""
+    return [block for block in blocks(page) if block.language == "promql"]
+
+
+def questions() -> dict[str, Target]:
+    """Each query of docs/queries.md, by the question above it."""
+    page = "queries.md"
+    found = queries_of(page)
     asked = {
         block.heading: Target(
             board=page,
@@ -255,7 +265,7 @@ async def test_every_panel_variable_and_query_of_the_docs_has_data(tmp_path: Pat
         asked |= asked_of(models[board.uid], scenarios)
     assert len(asked) == sum(len(panel.queries) for board in BOARDS for panel in board.panels)
 
-    cookbook = questions("queries.md")
+    cookbook = questions()
     assert cookbook.keys() >= QUESTIONS.keys() | MAY_BE_EMPTY.keys()
     only_asked = {heading: cookbook.pop(heading) for heading in MAY_BE_EMPTY}
     asked |= cookbook
@@ -263,6 +273,8 @@ async def test_every_panel_variable_and_query_of_the_docs_has_data(tmp_path: Pat
     async with dashboards_data(tmp_path) as api:
         for target in only_asked.values():
             await has_data(api, target)
+        for block in queries_of("recipes.md"):  # of other accounts
+            assert await query(api, block.text) == []
         until = time.monotonic() + PATIENCE
         assert await without_data(api, asked, until) == []
 
