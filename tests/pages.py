@@ -30,12 +30,16 @@ _PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 @dataclass(frozen=True)
 class Block:
-    """Code that stands by itself. `language`: of the fence; None: it is indented instead."""
+    """Code that stands by itself. `language`: of the fence; None: it is indented instead.
+
+    `heading`: the one that it stands under.
+    """
 
     page: str
     line: int
     language: str | None
     text: str
+    heading: str = ""
 
     @property
     def is_commands(self) -> bool:
@@ -70,16 +74,17 @@ def inline(page: str, kind: str) -> Iterator[Token]:
 
 def blocks(page: str) -> list[Block]:
     """The blocks of code of a page, in their order."""
-    return [
-        Block(
-            page,
-            (token.map or [0])[0] + 1,
-            token.info.strip() if token.type == "fence" else None,
-            token.content,
-        )
-        for token in tokens(page)
-        if token.type in ("fence", "code_block")
-    ]
+    found: list[Block] = []
+    heading = ""
+    parsed = tokens(page)
+    for token, following in pairwise((*parsed, Token("", "", 0))):
+        if token.type == "heading_open":
+            heading = following.content
+        elif token.type in ("fence", "code_block"):
+            language = token.info.strip() if token.type == "fence" else None
+            line = (token.map or [0])[0] + 1
+            found.append(Block(page, line, language, token.content, heading))
+    return found
 
 
 def links(page: str) -> Iterator[str]:

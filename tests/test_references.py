@@ -153,11 +153,21 @@ def test_rules_name_what_there_is(file: Path) -> None:
     assert wrong == {}
 
 
+def known_on(page: str) -> dict[str, frozenset[str]]:
+    """Also the labels that configurations on a page add to what a job is called."""
+    info = set(KNOWN["azure_batch_job_info"])
+    for block in re.findall(r"```yaml\n(accounts:.*?)```", page, re.DOTALL):
+        for account in yaml.safe_load(block)["accounts"]:
+            for rule in account.get("jobs", ()):
+                info |= {*rule.get("labels", ()), *rule.get("metadata_labels", ())}
+    return {**KNOWN, "azure_batch_job_info": frozenset(info)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_what_there_is(page: Path) -> None:
     text = page.read_text()
     is_about_another = page.name.startswith("migrate-from-")
-    known = KNOWN | OF_ANOTHER_EXPORTER if is_about_another else KNOWN
+    known = known_on(text) | (OF_ANOTHER_EXPORTER if is_about_another else {})
     expressions = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
     expressions += re.findall(r"^ +expr: (.+)$", text, re.MULTILINE)
     expressions += [

@@ -1,4 +1,4 @@
-"""A real Prometheus answers every query of every dashboard with data.
+"""A real Prometheus answers every query of every dashboard and of docs/queries.md with data.
 
 It scrapes the real exporter, which polls a simulated account for each scenario that a panel is made
 for. Their life goes ten times as fast, so that what takes minutes is there in seconds.
@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,8 +21,11 @@ from typing import Any
 import aiohttp
 
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Scenario, World, make_account, serve
+from exporter.simulator.scenario import FOR_EVER
 from tests.e2e.test_prometheus import prometheus_scraping, query
+from tests.pages import Block, blocks
 from tests.process import logged_address, program
+from tests.test_references import DEPLOY, KNOWN
 from tests.tools import find_tool
 from tools.dashboards import BOARDS
 from tools.dashboards.interpolation import (
@@ -56,6 +60,9 @@ ACCOUNTS = {
     "flaky-tasks": lively("flaky-tasks", release_failure_share=0.5),
     "prep-storm": lively("prep-storm", image_breaks_after=10.0),
     "throttled": lively("steady"),
+    "neglected": lively(
+        "steady", left_open_share=1.0, job_disable_share=0.5, job_disabled_for=FOR_EVER
+    ),
 }
 """What lives in the account of each name."""
 
@@ -63,6 +70,29 @@ RULES = [
     {"id_regex": "nf-(?P<pipeline>rnaseq|sarek|methylseq)-.*", "group": "${pipeline}"},
     {"id_regex": ".*", "tasks": ["nf-0001", "nf-0002", "nf-0003"], "completed_for": "1h"},
 ]
+
+
+RECORDING_RULES = DEPLOY / "prometheus" / "recording-rules.yaml"
+
+QUESTIONS = {
+    "Which jobs do not move, and for how long?": "prep-storm",
+    "Why do they not move?": "prep-storm",
+    "Which jobs wait beside idle nodes?": "prep-storm",
+    "On how many nodes does preparation fail, and why?": "prep-storm",
+    "Why did preparation fail in the last hour?": "prep-storm",
+    "Which tasks are failed now, and why?": "flaky-tasks",
+    "What failed in the last hour?": "flaky-tasks",
+    "Which codes does a group fail with, as shares?": "flaky-tasks",
+    "Which jobs are done but still active?": "neglected",
+    "Which jobs are disabled while tasks wait?": "neglected",
+}
+"""The scenario of a question of docs/queries.md, where it is not steady."""
+
+MAY_BE_EMPTY = {
+    "Is it slower than yesterday at this time?": "this Prometheus has no yesterday",
+    "Is the exporter there at all?": "it is",
+}
+"""Why there need not be an answer: that the question can be asked is all that is proved."""
 
 
 @asynccontextmanager
@@ -110,7 +140,7 @@ async def dashboards_data(folder: Path) -> AsyncIterator[aiohttp.ClientSession]:
         url = await logged_address(exporter)
         target = {"exporter": url.removeprefix("http://").removesuffix("/metrics")}
         yield await stack.enter_async_context(
-            prometheus_scraping(find_tool("prometheus"), folder, target)
+            prometheus_scraping(find_tool("prometheus"), folder, target, rules=(RECORDING_RULES,))
         )
 
 
@@ -191,7 +221,42 @@ async def missing_of_newest(
     return [name for name, target in of_one.items() if not await has_data(api, target)]
 
 
-async def test_every_panel_and_every_variable_has_data(tmp_path: Path) -> None:
+def of_account(expression: str, account: str) -> str:
+    """An expression that looks at one account only, wherever a series is of one."""
+
+    def selected(found: re.Match[str]) -> str:
+        name, brace = found[1], found[2]
+        if "account" not in KNOWN.get(name, ()):
+            return found[0]
+        return f'{name}{{account="{account}"' + ("," if brace else "}")
+
+    return re.sub(r"([a-z_]+[a-z0-9_:]*)(\{)?", selected, expression)
+
+
+def queries_of(page: str) -> list[Block]:
+    """Those of a page of docs/."""
+    return [block for block in blocks(f"docs/{page}") if block.language == "promql"]
+
+
+def questions() -> dict[str, Target]:
+    """Each query of docs/queries.md, by the question above it."""
+    page = "queries.md"
+    found = queries_of(page)
+    asked = {
+        block.heading: Target(
+            board=page,
+            panel={"title": block.heading},
+            ref_id="",
+            expression=of_account(block.text, QUESTIONS.get(block.heading, "steady")),
+            instant=True,
+        )
+        for block in found
+    }
+    assert len(asked) == len(found)
+    return asked
+
+
+async def test_every_panel_variable_and_query_of_the_docs_has_data(tmp_path: Path) -> None:
     models = {board.uid: board.model() for board in BOARDS}
     asked: dict[str, Target] = {}
     for board in BOARDS:
@@ -200,7 +265,16 @@ async def test_every_panel_and_every_variable_has_data(tmp_path: Path) -> None:
         asked |= asked_of(models[board.uid], scenarios)
     assert len(asked) == sum(len(panel.queries) for board in BOARDS for panel in board.panels)
 
+    cookbook = questions()
+    assert cookbook.keys() >= QUESTIONS.keys() | MAY_BE_EMPTY.keys()
+    only_asked = {heading: cookbook.pop(heading) for heading in MAY_BE_EMPTY}
+    asked |= cookbook
+
     async with dashboards_data(tmp_path) as api:
+        for target in only_asked.values():
+            await has_data(api, target)
+        for block in queries_of("recipes.md"):  # of other accounts
+            assert await query(api, block.text) == []
         until = time.monotonic() + PATIENCE
         assert await without_data(api, asked, until) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,14 +65,18 @@ async def ready(url: str) -> None:
 
 @asynccontextmanager
 async def prometheus_scraping(
-    program: Path, folder: Path, targets: dict[str, str], interval: str = "1s"
+    program: Path,
+    folder: Path,
+    targets: dict[str, str],
+    interval: str = "1s",
+    rules: Sequence[Path] = (),
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Prometheus with a scrape job for each target, all of them up; a client of its HTTP API."""
     jobs = [
         {"job_name": name, "static_configs": [{"targets": [target]}]}
         for name, target in targets.items()
     ]
-    async with prometheus_api(program, folder, jobs, interval) as api:
+    async with prometheus_api(program, folder, jobs, interval, rules) as api:
         while not await _all_up(api, len(targets)):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.2)
         yield api
@@ -80,11 +84,22 @@ async def prometheus_scraping(
 
 @asynccontextmanager
 async def prometheus_api(
-    program: Path, folder: Path, jobs: list[dict[str, Any]], interval: str = "1s"
+    program: Path,
+    folder: Path,
+    jobs: list[dict[str, Any]],
+    interval: str = "1s",
+    rules: Sequence[Path] = (),
 ) -> AsyncIterator[aiohttp.ClientSession]:
-    """Prometheus with these scrape jobs, for a minute at most; a client of its HTTP API."""
-    times = {"scrape_interval": interval, "scrape_timeout": interval}
-    settings = {"global": times, "scrape_configs": jobs}
+    """Prometheus with these scrape jobs and files of rules, for a minute at most.
+
+    Gives a client of its HTTP API.
+    """
+    times = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), interval)
+    settings = {
+        "global": times,
+        "scrape_configs": jobs,
+        "rule_files": [str(file) for file in rules],
+    }
     (folder / "prometheus.yml").write_text(json.dumps(settings))
     probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = probe.sockets[0].getsockname()[1]
