@@ -57,7 +57,7 @@ def lively(scenario: str, **changes: Any) -> Scenario:
 
 ACCOUNTS = {
     "steady": lively("steady"),
-    "flaky-tasks": lively("flaky-tasks", release_failure_share=0.5),
+    "flaky-tasks": lively("flaky-tasks", flaky_job_share=1.0, release_failure_share=0.5),
     "prep-storm": lively("prep-storm", image_breaks_after=10.0),
     "throttled": lively("steady"),
     "neglected": lively(
