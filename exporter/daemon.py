@@ -33,7 +33,7 @@ HEARTBEAT = 5.0
 class Listener:
     """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
 
-    `docs_url`: where the documentation is; "": nobody knows.
+    `docs_url`: where the files of the project can be read; "": nowhere.
     """
 
     addresses: tuple[tuple[str | None, int], ...]

@@ -18,6 +18,7 @@ from exporter.web.pages import PAGES, STATIC
 from exporter.web.pages.html import Html, join, link, tag
 from tests.fake_batch import FakeBatch, batch_error
 from tests.filled import ACCOUNT, config_of, fill
+from tests.pages import ROOT
 
 JOBS = 120
 
@@ -239,16 +240,18 @@ async def test_hostile_names_are_text(
     assert parse_qs(urlsplit(target).query)["job_id"] == [HOSTILE]
 
 
-async def test_the_documentation_is_linked_where_somebody_said_where_it_is(
+async def test_the_documentation_is_linked_where_it_is(
     service: Service,
 ) -> None:
-    url = "https://docs.example.com/v1/docs"
+    url = "https://docs.example.com/v1"
     server = await listen(build_app(service, "/metrics", docs_url=f"{url}/"), (("127.0.0.1", 0),))
     async with aiohttp.ClientSession(server.urls[0]) as http:
         page = await see(http, "/config")
     await server.close()
     outside = [each for each in page.links() if "//" in each]
-    assert outside == [f"{url}/metrics.md", f"{url}/runbooks"]
+    places = [each.removeprefix(f"{url}/") for each in outside]
+    assert places == ["docs/README.md", "deploy/runbooks/README.md"]
+    assert all((ROOT / place).is_file() for place in places)
 
 
 async def test_without_a_page_there_are_metrics_and_the_api(service: Service) -> None:

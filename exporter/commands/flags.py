@@ -21,7 +21,9 @@ REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
 
 DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
-"""Where the folder docs/ of this version can be read: the page links to it."""
+"""Says where the files of the project can be read, if not at `PROJECT_URL`: the page links there."""
+
+PROJECT_URL = "https://github.com/azure-batch-exporter/azure-batch-exporter/blob/main"
 
 ENVIRONMENT = {
     "AZURE_*": "what azure-identity goes by, such as AZURE_TENANT_ID and AZURE_CLIENT_ID",
@@ -154,7 +156,7 @@ def revision() -> str:
 
 
 def _docs_url() -> str:
-    url = os.environ.get(DOCS_VARIABLE, "")
+    url = os.environ.get(DOCS_VARIABLE, PROJECT_URL)
     if url and not url.startswith(("https://", "http://")):
         raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
     return url

@@ -54,8 +54,8 @@ def build_app(
 ) -> web.Application:
     """The web application; metrics are at `telemetry_path`.
 
-    `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where docs/ can be
-    read; "": the pages do not link to it.
+    `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where the files
+    of the project can be read; "": the pages do not link to them.
     """
     app = web.Application(middlewares=[_while_answering, _guard(settings)])
     app[_SERVICE] = service

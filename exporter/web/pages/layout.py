@@ -29,7 +29,7 @@ HEADERS = {
 class Links:
     """Where things are that the program's user may move.
 
-    `docs_url`: the folder docs/ of the project; "": nobody said where it is.
+    `docs_url`: where the files of the project can be read; "": nowhere.
     """
 
     telemetry_path: str
@@ -89,9 +89,12 @@ def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
     return document(head, (skip, header, main, footer), data_refresh=REFRESH)
 
 
+_PAGES = (("Docs", "docs/README.md"), ("Runbooks", "deploy/runbooks/README.md"))
+
+
 def _docs(links: Links) -> Iterable[Html]:
     if links.docs_url:
-        for text, place in (("Docs", "metrics.md"), ("Runbooks", "runbooks")):
+        for text, place in _PAGES:
             yield tag("a", text, href=f"{links.docs_url}/{place}", rel="noreferrer")
 
 
