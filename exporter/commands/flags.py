@@ -21,9 +21,10 @@ REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
 
 DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
-"""Says where the files of the project can be read, if not at `PROJECT_URL`: the page links there."""
+"""Says where the files of the project can be read: the page links there."""
 
 PROJECT_URL = "https://github.com/azure-batch-exporter/azure-batch-exporter/blob/main"
+"""Where they are else."""
 
 ENVIRONMENT = {
     "AZURE_*": "what azure-identity goes by, such as AZURE_TENANT_ID and AZURE_CLIENT_ID",
