@@ -6,9 +6,9 @@ the room of what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from exporter.batch.models import NodeTaskStatus
+from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.node_runs import Change, Runs, Seen
 from exporter.collectors.special_tasks import Kind
 from exporter.counters import Key, total
@@ -39,7 +39,11 @@ class NodePages:
         """Take in one page."""
         events: list[tuple[Key, float]] = []
         durations: dict[tuple[str, ...], list[float]] = {}
-        for change, info in self.seen.add(page, self.kind.info):
+        news, firsts = self.seen.add(page, self.kind.info)
+        for pool_id, succeeded in firsts.items():
+            events.append(self.kind.succeeded(pool_id, len(succeeded)))
+            durations[pool_id,] = list(self._durations(succeeded))
+        for change, info in news:
             events += self.kind.events(change)
             start, end = change.run.start, change.end
             if change.completes and start is not None and end is not None:
@@ -53,7 +57,18 @@ class NodePages:
         if len(self.failures) > 2 * LATEST:
             self.failures = latest(self.failures)
 
+    def _durations(self, succeeded: Iterable[SpecialTaskExecutionInfo]) -> Iterator[float]:
+        """Those of runs that were not known; those that should have been are corrections."""
+        for info in succeeded:
+            start, end = unix_time(info.start_time), unix_time(info.end_time)
+            if start is not None and end is not None:
+                yield end - start
+            self.corrections += self._is_missed(start, end)
+
+    def _is_missed(self, *times: float | None) -> bool:
+        known = [time for time in times if time is not None]
+        return not known or max(known) < self._since
+
     def _is_correction(self, change: Change) -> bool:
         """Whether reading by changes should have brought this, and did not."""
-        times = [time for time in (change.run.start, change.end) if time is not None]
-        return change.run.state != "running" and (not times or max(times) < self._since)
+        return change.run.state != "running" and self._is_missed(change.run.start, change.end)

@@ -6,7 +6,7 @@ counted when it is first seen completed, however often and in whatever order its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,7 +15,13 @@ from typing import Any
 import msgspec
 
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
-from exporter.collectors.packed_runs import Run, pack_given, unpack
+from exporter.collectors.packed_runs import (
+    SUCCEEDED,
+    Run,
+    pack_given,
+    succeeded_at_once,
+    unpack,
+)
 
 ByNode = Mapping[str, Mapping[str, int]]
 """Runs, packed, by pool and node."""
@@ -69,6 +75,10 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 News = tuple[Change, SpecialTaskExecutionInfo]
 """A change, and what the service says of the run."""
 
+
+Firsts = Mapping[str, Sequence[SpecialTaskExecutionInfo]]
+"""By pool, what the service says of nodes that were not known, and succeeded without a retry. Of a
+first listing nearly all do, and to make a change of each would take most of its time."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 """Most jobs have nothing in one place or another, and an empty dictionary each would add up."""
@@ -159,16 +169,18 @@ class Seen:
         self._latest = known.latest
         self._missed = known.missing
 
-    def add(self, page: Iterable[NodeTaskStatus], info_of: InfoOf) -> list[News]:
+    def add(self, page: Iterable[NodeTaskStatus], info_of: InfoOf) -> tuple[list[News], Firsts]:
         """Take in the records of a page; gives what has changed, each with what the service says.
 
         A record that is older than what is known of its node (pages are no snapshot) changes
         nothing.
         """
         news: list[News] = []
+        firsts: dict[str, list[SpecialTaskExecutionInfo]] = {}
         pool_id: str | None = None
         runs: dict[str, int] = {}
         known: Mapping[str, int] = {}
+        succeeded: list[SpecialTaskExecutionInfo] = []
         # There may be a hundred thousand, nearly all of which are as they were.
         for record in page:
             info = info_of(record)
@@ -178,6 +190,7 @@ class Seen:
                 pool_id = record.pool_id or ""
                 runs = self.runs.setdefault(pool_id, {})
                 known = self._latest.get(pool_id, {})
+                succeeded = firsts.setdefault(pool_id, [])
             node_id = record.node_id or ""
             run = pack_given(info)
             before = runs.get(node_id)
@@ -186,10 +199,18 @@ class Seen:
             if before == run:
                 runs[node_id] = before  # not the new one, so that there is one of it
                 continue
+            if before is None and succeeded_at_once(run) and not self._missed:
+                runs[node_id] = run
+                succeeded.append(info)
+                continue
             change = self._change(pool_id, node_id, before, run, info)
             if change is not None:
                 news.append((change, info))
-        return news
+        firsts = {pool_id: infos for pool_id, infos in firsts.items() if infos}
+        for pool_id, infos in firsts.items():
+            self.touched.add(pool_id)
+            self.totals.add_succeeded(pool_id, len(infos))
+        return news, firsts
 
     def _change(
         self,
@@ -240,6 +261,11 @@ class _Totals:
                 self.running.setdefault(pool_id, {})[node_id] = run.start
         if not self.running.get(pool_id, True):
             del self.running[pool_id]
+
+    def add_succeeded(self, pool_id: str, nodes: int) -> None:
+        """So many nodes that were not here have succeeded."""
+        for key in _tallied(pool_id, *SUCCEEDED):
+            self.tally[key] = self.tally.get(key, 0) + nodes
 
     def _count(self, pool_id: str, run: Run, by: int) -> None:
         tally = self.tally

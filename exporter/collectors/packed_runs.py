@@ -39,6 +39,7 @@ _OUTCOMES: list[Outcome] = []
 _NUMBERS: dict[Outcome, int] = {}
 _OUTCOME_BITS = 10
 _START_BITS = 53
+_RETRIES_AT = _OUTCOME_BITS + _START_BITS
 
 _AS_GIVEN: dict[tuple[str | None, ...], int] = {}
 """Numbers of outcomes by what the service writes."""
@@ -64,7 +65,12 @@ def unpack(packed: int) -> Run:
     moment = packed >> _OUTCOME_BITS & (1 << _START_BITS) - 1
     start = (moment - 1 + ORIGIN * 1_000_000) / 1_000_000 if moment else None
     outcome = _OUTCOMES[packed & (1 << _OUTCOME_BITS) - 1]
-    return Run(start, *outcome, packed >> _OUTCOME_BITS + _START_BITS)
+    return Run(start, *outcome, packed >> _RETRIES_AT)
+
+
+def succeeded_at_once(packed: int) -> bool:
+    """Whether a run was packed that is over, well, and without a retry."""
+    return packed & (1 << _OUTCOME_BITS) - 1 == _SUCCEEDED and not packed >> _RETRIES_AT
 
 
 def pack_given(info: SpecialTaskExecutionInfo) -> int:
@@ -85,7 +91,7 @@ def pack_given(info: SpecialTaskExecutionInfo) -> int:
         return _packed(unix_time(start), info.retry_count or 0, number)
     run = int((moment - ORIGIN) * 1_000_000 + 1.5) << _OUTCOME_BITS | number
     retries = info.retry_count
-    return retries << _START_BITS + _OUTCOME_BITS | run if retries else run
+    return retries << _RETRIES_AT | run if retries else run
 
 
 def _packed(start: float | None, retries: int, outcome: int) -> int:
@@ -117,3 +123,7 @@ def _number_of(outcome: Outcome) -> int:
         number = _NUMBERS[outcome] = len(_OUTCOMES)
         _OUTCOMES.append(outcome)
     return number
+
+
+SUCCEEDED: Outcome = ("completed", "success", None, None)
+_SUCCEEDED = _number_of(SUCCEEDED)

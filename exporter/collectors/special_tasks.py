@@ -60,6 +60,10 @@ class Kind:
             yield (self.failed.name, (pool_id, run.category)), 1
             yield (self.codes.name, (pool_id, run.category, run.code)), 1
 
+    def succeeded(self, pool_id: str, nodes: int) -> tuple[Key, float]:
+        """What it counts that the task succeeded on so many nodes of a pool."""
+        return (self.completed.name, (pool_id, "success")), nodes
+
     def failure(self, change: Change, info: SpecialTaskExecutionInfo) -> Failure:
         """What the service says of a run that failed; a run does not hold it."""
         return Failure.of(
