@@ -111,6 +111,7 @@ def as_jobs(series: int) -> object:
             state="active",
             creation_time=START,
             priority=0,
+            uses_task_dependencies=False,
             execution_info=JobExecutionInfo(start_time=START, pool_id="pool-1"),
         )
         for number in range(-(-series // SERIES_OF_A_JOB))
