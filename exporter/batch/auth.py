@@ -69,9 +69,13 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-")]
     path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
     lines.append(f"/{account}/{path}")
+    return "\n".join((*lines, *_signed_parameters(query)))
+
+
+@lru_cache(maxsize=256)  # of all jobs they are the same
+def _signed_parameters(query: str) -> tuple[str, ...]:
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)]
-    return "\n".join(lines)
+    return tuple([f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)])
 
 
 @lru_cache(maxsize=1)  # many requests are signed in one second

@@ -10,6 +10,7 @@ import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import httptools
 
@@ -151,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._head_left < 0:
             self._fail(BrokenConnection(f"the headers are longer than {MAX_HEAD} bytes"))
         else:
-            self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+            self._headers.setdefault(_name(name), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """All headers came."""
@@ -206,6 +207,11 @@ class Connection(asyncio.BufferedProtocol):
         if len(inflated) > MAX_BODY:
             raise _too_long()
         return inflated
+
+
+@lru_cache(maxsize=256)  # all answers have the same
+def _name(header: bytes) -> str:
+    return header.decode("latin-1").lower()
 
 
 def _too_long() -> ValueError:
