@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
@@ -321,6 +321,7 @@ RECORDS = st.builds(
 
 
 @given(st.lists(st.tuples(st.lists(RECORDS), st.booleans())))
+@example([([record("a", 0, 6), record("a", 1)], False)])  # one page has a node twice
 def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     readings: list[tuple[list[NodeTaskStatus], bool]],
 ) -> None:

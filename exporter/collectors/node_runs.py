@@ -17,6 +17,7 @@ import msgspec
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.packed_runs import (
     SUCCEEDED,
+    Outcome,
     Run,
     pack_given,
     succeeded_at_once,
@@ -252,11 +253,11 @@ class _Totals:
     def move(self, pool_id: str, node_id: str, before: Run | None, run: Run | None) -> None:
         """A node has another run than before; None: it is not here."""
         if before is not None:
-            self._count(pool_id, before, -1)
+            self._count(pool_id, before.outcome, -1)
             if before.state == "running":
                 self.running[pool_id].pop(node_id, None)
         if run is not None:
-            self._count(pool_id, run, +1)
+            self._count(pool_id, run.outcome, +1)
             if run.state == "running":
                 self.running.setdefault(pool_id, {})[node_id] = run.start
         if not self.running.get(pool_id, True):
@@ -264,12 +265,11 @@ class _Totals:
 
     def add_succeeded(self, pool_id: str, nodes: int) -> None:
         """So many nodes that were not here have succeeded."""
-        for key in _tallied(pool_id, *SUCCEEDED):
-            self.tally[key] = self.tally.get(key, 0) + nodes
+        self._count(pool_id, SUCCEEDED, nodes)
 
-    def _count(self, pool_id: str, run: Run, by: int) -> None:
+    def _count(self, pool_id: str, outcome: Outcome, by: int) -> None:
         tally = self.tally
-        for key in _tallied(pool_id, run.state, run.result, run.category, run.code):
+        for key in _tallied(pool_id, *outcome):
             tally[key] = tally.get(key, 0) + by
             if not tally[key]:
                 del tally[key]

@@ -27,6 +27,11 @@ class Run(msgspec.Struct, frozen=True, gc=False, array_like=True):
     retries: int
 
     @property
+    def outcome(self) -> Outcome:
+        """How it went."""
+        return (self.state, self.result, self.category, self.code)
+
+    @property
     def is_completed(self) -> bool:
         """Whether it is over."""
         return self.state == "completed"
@@ -56,8 +61,7 @@ _END = 7258118400
 
 def pack(run: Run) -> int:
     """A run as a number; the same for the same run, within one process."""
-    outcome = (run.state, run.result, run.category, run.code)
-    return _packed(run.start, run.retries, _number_of(outcome))
+    return _packed(run.start, run.retries, _number_of(run.outcome))
 
 
 def unpack(packed: int) -> Run:
