@@ -10,6 +10,9 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from ssl import SSLContext
+
+import aiohttp
 
 from tests.conftest import KEY
 
@@ -56,6 +59,15 @@ async def logged_address(started: asyncio.subprocess.Process) -> str:
         if match := re.search(r'address(?:="?|": ")(https?://[^"\s]+)', line.decode()):
             return match[1]
     raise AssertionError("the program ended without listening")
+
+
+async def until_ready(url: str, *, ssl: SSLContext | bool = True, login: str = "") -> None:
+    """Wait until an exporter, by the URL of its metrics, has polled each account once."""
+    ready = url.replace("/metrics", "/-/ready")
+    headers = {"Authorization": login} if login else {}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        while (await session.get(ready, ssl=ssl)).status != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # another process: there is no event to wait for
 
 
 async def stop(started: asyncio.subprocess.Process, number: int = signal.SIGTERM) -> str:

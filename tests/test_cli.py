@@ -18,7 +18,7 @@ import exporter
 from exporter.commands.flags import parse_address
 from tests.conftest import KEY
 from tests.fake_batch import FakeBatch, batch_error
-from tests.process import finish, logged_address, program, stop
+from tests.process import finish, logged_address, program, stop, until_ready
 
 
 @pytest.fixture
@@ -56,9 +56,7 @@ async def test_run_polls_and_serves_until_it_is_told_to_stop(
     async with program("run", flag, "--web.listen-address=127.0.0.1:0") as process:
         url = await logged_address(process)
         async with aiohttp.ClientSession() as session, asyncio.timeout(15):
-            ready = url.replace("/metrics", "/-/ready")
-            while (await session.get(ready)).status != 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)  # another process: there is no event to wait for
+            await until_ready(url)
             text = await (await session.get(url)).text()
         labels = 'account="myaccount",job_id="jobId"'
         assert f'azure_batch_job_tasks{{{labels},state="running"}} 7\n' in text

@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from exporter.web.pages.layout import REFRESH
 from tests.browser.conftest import Open, violations
-from tests.process import logged_address, process, program
+from tests.process import logged_address, process, program, until_ready
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -52,9 +52,8 @@ async def demonstrated() -> AsyncIterator[tuple[str, str]]:
                 if found := re.match(r"  curl (\S+) names them all", line.decode()):
                     break
         assert found
-        async with aiohttp.ClientSession() as http, asyncio.timeout(30):
-            while (await http.get(f"{url}/-/ready")).status != 200:
-                await asyncio.sleep(0.2)
+        async with asyncio.timeout(30):
+            await until_ready(f"{url}/metrics")
         yield url, found[1]
 
 

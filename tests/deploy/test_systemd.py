@@ -16,7 +16,7 @@ import pytest
 from tests import tools
 from tests.certificates import Authority
 from tests.deploy.rendering import DEPLOY
-from tests.process import logged_address, process
+from tests.process import logged_address, process, until_ready
 
 UNIT = DEPLOY / "systemd" / "azure-batch-exporter.service"
 PROGRAM = "/opt/azure-batch-exporter/bin/azure-batch-exporter"
@@ -103,9 +103,7 @@ async def test_memory_that_is_never_made_executable_suffices(tmp_path: Path) -> 
     async with process(*command) as started, asyncio.timeout(30):
         url = await logged_address(started)
         login = aiohttp.encode_basic_auth("prometheus", "secret")
-        async with (
-            aiohttp.ClientSession(headers={"Authorization": login}) as session,
-            session.get(url, ssl=authority.trust()) as answer,
-        ):
-            assert answer.status == 200
-            assert "azure_batch_up" in await answer.text()
+        async with aiohttp.ClientSession(headers={"Authorization": login}) as session:
+            await until_ready(url, ssl=authority.trust(), login=login)
+            async with session.get(url, ssl=authority.trust()) as answer:
+                assert "azure_batch_up" in await answer.text()

@@ -16,8 +16,8 @@ import yaml
 
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, World, make_account, serve
 from tests.e2e.alerting import SHIPPED, Names, Watch, watching
-from tests.e2e.test_prometheus import query, ready
-from tests.process import logged_address, program
+from tests.e2e.test_prometheus import query
+from tests.process import logged_address, program, until_ready
 from tests.tools import NEW, OLD, find_tool
 
 T = TypeVar("T")
@@ -290,7 +290,7 @@ async def exporting(file: Path) -> AsyncIterator[Exporter]:
         # Whoever does not read what it logs stops it.
         reading = asyncio.create_task(started.stderr.read())
         try:
-            await ready(url)
+            await until_ready(url)
             yield Exporter(started, url.removeprefix("http://").removesuffix("/metrics"))
         finally:
             reading.cancel()

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from tests.fake_batch import FakeBatch
-from tests.process import check_metrics, logged_address, process, program
+from tests.process import check_metrics, logged_address, process, program, until_ready
 from tests.tools import find_tool
 from tests.truth import Series, Truth
 
@@ -54,13 +54,6 @@ async def as_text(url: str) -> AsyncIterator[str]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"127.0.0.1:{runner.addresses[0][1]}"
         await runner.cleanup()
-
-
-async def ready(url: str) -> None:
-    """Wait until each account has finished a first round."""
-    async with aiohttp.ClientSession() as session:
-        while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)  # another process: there is no event to wait for
 
 
 @asynccontextmanager
@@ -186,7 +179,7 @@ async def test_prometheus_holds_exactly_the_simulators_numbers_in_both_formats(
             asyncio.timeout(60),
         ):
             url = await logged_address(exporter)
-            await ready(url)
+            await until_ready(url)
             target = url.removeprefix("http://").removesuffix("/metrics")
             async with (
                 as_text(url) as text_target,
@@ -260,7 +253,7 @@ async def test_prometheus_takes_whatever_the_service_calls_its_jobs(
     arguments = (f"--config.file={tmp_path}/config.yaml", "--web.listen-address=127.0.0.1:0")
     async with program("run", *arguments) as exporter, asyncio.timeout(60):
         url = await logged_address(exporter)
-        await ready(url)
+        await until_ready(url)
         target = url.removeprefix("http://").removesuffix("/metrics")
         async with (
             as_text(url) as text_target,
@@ -280,8 +273,7 @@ async def test_promtool_has_nothing_to_say_about_the_demo(promtool: Path) -> Non
     async with program("demo", "--web.listen-address=127.0.0.1:0") as demo, asyncio.timeout(40):
         url = await logged_address(demo)
         async with aiohttp.ClientSession() as session:
-            while (await session.get(url.replace("/metrics", "/-/ready"))).status != 200:  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+            await until_ready(url)
             text = await (await session.get(url)).read()
     status, output = await check_metrics(promtool, text)
     assert (status, output) == (0, "")
