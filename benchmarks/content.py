@@ -18,7 +18,7 @@ from exporter import collectors
 from exporter.batch.models import Counts
 from exporter.collectors.health import Health
 from exporter.collectors.node_runs import Runs
-from exporter.collectors.packed_runs import RESULTS, STATES
+from exporter.collectors.run import RESULTS, STATES
 from exporter.counters import Counters
 from exporter.exposition import Exposition, Format
 from tools.sample_job import SAMPLE_SNAPSHOTS

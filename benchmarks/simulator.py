@@ -54,6 +54,8 @@ async def simulate(name: str, jobs: int, speed: float) -> None:
     clock = Clock(start, speed=speed)
     arrivals: list[float] = []
     spent = time.process_time()
+    prepared = Prepared()
+    still = () if speed else (prepared.answer,)
 
     async def note(_request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
         arrivals.append(time.monotonic())
@@ -64,6 +66,7 @@ async def simulate(name: str, jobs: int, speed: float) -> None:
         if command == "minute":
             clock.advance(60.0)
             world.advance(clock.now())
+            await prepared.renew()
             return {}
         assert command == "requests", command
         before, spent = spent, time.process_time()
@@ -71,7 +74,7 @@ async def simulate(name: str, jobs: int, speed: float) -> None:
         arrivals.clear()
         return found
 
-    async with serve(world, clock, interceptors=(note,)) as simulation:
+    async with serve(world, clock, interceptors=(note, *still)) as simulation:
         await answer(
             turn,
             {
@@ -80,6 +83,41 @@ async def simulate(name: str, jobs: int, speed: float) -> None:
                 "key": simulation.account_key,
             },
         )
+
+
+class Prepared:
+    """Answers that were made before they are asked for, as a service on machines of its own would.
+
+    Else whoever is faster than the simulation would wait for it again and again, and find the
+    processor's caches filled by others each time.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str | None], tuple[Proceed, web.Response]] = {}
+
+    async def answer(
+        self, request: web.Request, _call: Call, proceed: Proceed
+    ) -> web.StreamResponse:
+        """An interceptor: what was asked once is the same until it is renewed."""
+        key = (request.path_qs, request.headers.get("Accept-Encoding"))
+        if key not in self._made:
+            self._made[key] = (proceed, await _made(proceed))
+        made = self._made[key][1]
+        response = web.Response(body=made.body, headers=made.headers)
+        response.enable_chunked_encoding()
+        return response
+
+    async def renew(self) -> None:
+        """Make all anew, for time has passed."""
+        for key, (proceed, _) in self._made.items():
+            self._made[key] = (proceed, await _made(proceed))
+
+
+async def _made(proceed: Proceed) -> web.Response:
+    response = await proceed()
+    assert isinstance(response, web.Response)
+    assert response.status == 200
+    return response
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -27,9 +28,8 @@ class Histogram:
         increments: dict[tuple[str, tuple[str, ...]], float] = {}
         for labels, given in values.items():
             observed = [max(0.0, value) for value in given]
-            counts = [0] * (len(self.bounds) + 1)
-            for value in observed:
-                counts[bisect_left(self.bounds, value)] += 1
+            found = Counter([bisect_left(self.bounds, value) for value in observed])
+            counts = [found[index] for index in range(len(self.bounds) + 1)]
             for bound, count in zip(
                 (*map(str, self.bounds), "+Inf"), accumulate(counts), strict=True
             ):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -16,9 +17,9 @@ from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import incremental, preparation_release, tables, task_counts
 from exporter.collectors.jobs import SelectedJobs
-from exporter.collectors.packed_runs import Run, pack, unpack
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
-from exporter.counters import Counters
+from exporter.collectors.run import Run, keep, run_of
+from exporter.counters import Counters, Key
 from exporter.exposition import Exposition, Format
 from exporter.failures import Failures
 from exporter.selection import watch
@@ -271,7 +272,7 @@ def test_a_record_that_is_older_than_what_is_known_changes_nothing() -> None:
     assert nodes.read(record("a", 10)) == {}  # a page from before it completed
     assert nodes.read(record("a", 10, 15)) == {}
     assert nodes.state is not None
-    assert unpack(nodes.state.preparation.latest["p"]["a"]).start == EPOCH + 10
+    assert run_of(nodes.state.preparation.latest["p"]["a"]).start == EPOCH + 10
 
 
 def test_retries_are_the_growth_of_their_count_and_begin_anew_with_a_run() -> None:
@@ -331,7 +332,7 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
     runs = nodes.state.preparation
-    latest = {node_id: unpack(run) for node_id, run in runs.latest.get("p", {}).items()}
+    latest = {node_id: run_of(run) for node_id, run in runs.latest.get("p", {}).items()}
     states = Counter(("state", ("p", run.state)) for run in latest.values())
     results = Counter(("result", ("p", run.result)) for run in latest.values() if run.result)
     assert runs.tally == states | results
@@ -341,7 +342,60 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     assert nodes.sums["preparation_tasks_completed_success"] >= completed
 
 
-MICROSECONDS = st.integers(1_420_070_400_000_000, 4_000_000_000_000_000)  # until 2096
+RUNS = st.fixed_dictionaries(
+    {},
+    optional={
+        "startTime": st.sampled_from(["2026-01-01T00:00:01Z", "2026-01-01T00:00:02", None]),
+        "endTime": st.sampled_from(["2026-01-01T00:00:03Z", "0001-01-01T00:00:00Z"]),
+        "state": st.sampled_from(["running", "completed", "Completed", "new"]),
+        "result": st.sampled_from(["success", "Success", "failure", "new"]),
+        "failureInfo": st.just({"category": "UserError", "code": "DiskFull"}),
+        "retryCount": st.integers(0, 2),
+    },
+)
+ANY_RECORDS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "poolId": st.sampled_from(["p", "q", ""]),
+            "nodeId": st.sampled_from("abcd"),
+            PREPARATION: RUNS,
+            RELEASE: RUNS,
+        },
+    )
+)
+
+
+@given(st.lists(st.tuples(ANY_RECORDS, st.booleans()), max_size=4), st.booleans())
+def test_a_page_comes_to_what_its_records_come_to_one_by_one(
+    readings: list[tuple[list[dict[str, Any]], bool]], is_new: bool
+) -> None:
+    together: preparation_release.PreparationRelease | None = None
+    alone: preparation_release.PreparationRelease | None = None
+    for number, (given_records, changes) in enumerate(readings):
+        records = msgspec.convert(given_records, tuple[NodeTaskStatus, ...])
+        since = EPOCH if changes and number else None
+        one_page = nodes_read(together, "p", records, EPOCH + number, since)
+        reading = nodes_read(alone, "p", (), EPOCH + number, since)
+        for each, pages in product(records, reading.pages or ()):
+            pages.add((each,))
+        expected = preparation_release.fold(alone, reading, 0.0, is_new)
+        found = preparation_release.fold(together, one_page, 0.0, is_new)
+        assert found.state == expected.state
+        assert nonzero(found.increments) == nonzero(expected.increments)
+        assert nonzero(found.observations) == nonzero(expected.observations)
+        assert found.corrections == expected.corrections
+        assert sorted(found.failures, key=repr) == sorted(expected.failures, key=repr)
+        assert dict(found.records) == dict(expected.records)
+        together, alone = found.state, expected.state
+
+
+def nonzero(increments: Mapping[Key, float]) -> dict[Key, float]:
+    """Those that count something; 0 makes a series appear."""
+    return {key: amount for key, amount in increments.items() if amount}
+
+
+MICROSECONDS = st.integers(0, 7_258_118_399_999_999)  # until 2199
 
 
 @given(
@@ -355,17 +409,11 @@ MICROSECONDS = st.integers(1_420_070_400_000_000, 4_000_000_000_000_000)  # unti
         st.sampled_from([*sorted(CODES), OTHER]),
     ),
 )
-def test_a_run_that_is_packed_is_the_same_when_it_is_unpacked(
+def test_of_a_run_is_kept_what_gives_it_back(
     start: int | None, retries: int, outcome: tuple[str, str | None, str | None, str | None]
 ) -> None:
     run = Run(None if start is None else start / 1_000_000, *outcome, retries)
-    assert unpack(pack(run)) == run
-
-
-def test_a_run_of_these_years_takes_the_room_of_a_small_number() -> None:
-    last = dt.datetime(2049, 12, 31, tzinfo=dt.UTC).timestamp()
-    failed = Run(last, "completed", "failure", "servererror", "Unknown", 0)
-    assert pack(failed) < 2**60
+    assert run_of(keep(run)) == run
 
 
 def test_the_filter_asks_for_what_started_ended_or_runs() -> None:

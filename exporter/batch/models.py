@@ -12,6 +12,7 @@ import datetime as dt
 import math
 import re
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -274,6 +275,16 @@ def unix_time(moment: dt.datetime | None) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     return moment.timestamp()
+
+
+def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
+    """`unix_time` of each of many, of which most are as they should be."""
+    return [
+        moment.timestamp()
+        if moment is not None and moment.tzinfo is dt.UTC and 1970 <= moment.year < 2200
+        else unix_time(moment)
+        for moment in moments
+    ]
 
 
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:

@@ -21,7 +21,7 @@ from exporter.collectors import (
     watched_tasks,
 )
 from exporter.collectors.collector import JobCollector
-from exporter.collectors.packed_runs import RESULTS
+from exporter.collectors.run import RESULTS
 from exporter.counters import Key
 from exporter.metric import Table
 

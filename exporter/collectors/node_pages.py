@@ -6,9 +6,9 @@ the room of what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time
+from exporter.batch.models import NodeTaskStatus
 from exporter.collectors.node_runs import Change, Runs, Seen
 from exporter.collectors.special_tasks import Kind
 from exporter.counters import Key, total
@@ -40,9 +40,14 @@ class NodePages:
         events: list[tuple[Key, float]] = []
         durations: dict[tuple[str, ...], list[float]] = {}
         news, firsts = self.seen.add(page, self.kind.info)
-        for pool_id, succeeded in firsts.items():
-            events.append(self.kind.succeeded(pool_id, len(succeeded)))
-            durations[pool_id,] = list(self._durations(succeeded))
+        for pool_id, (starts, ends) in firsts.items():
+            events.append(self.kind.succeeded(pool_id, len(starts)))
+            durations[pool_id,] = [
+                end - start
+                for start, end in zip(starts, ends, strict=True)
+                if start is not None and end is not None
+            ]
+            self.corrections += sum(map(self._is_missed, starts, ends))
         for change, info in news:
             events += self.kind.events(change)
             start, end = change.run.start, change.end
@@ -57,17 +62,8 @@ class NodePages:
         if len(self.failures) > 2 * LATEST:
             self.failures = latest(self.failures)
 
-    def _durations(self, succeeded: Iterable[SpecialTaskExecutionInfo]) -> Iterator[float]:
-        """Those of runs that were not known; those that should have been are corrections."""
-        for info in succeeded:
-            start, end = unix_time(info.start_time), unix_time(info.end_time)
-            if start is not None and end is not None:
-                yield end - start
-            self.corrections += self._is_missed(start, end)
-
-    def _is_missed(self, *times: float | None) -> bool:
-        known = [time for time in times if time is not None]
-        return not known or max(known) < self._since
+    def _is_missed(self, start: float | None, end: float | None) -> bool:
+        return (start or 0.0) < self._since and (end or 0.0) < self._since
 
     def _is_correction(self, change: Change) -> bool:
         """Whether reading by changes should have brought this, and did not."""

@@ -21,7 +21,7 @@ from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_pages import NodePages
 from exporter.collectors.node_runs import ByNode, Runs
-from exporter.collectors.packed_runs import RESULTS, STATES, Run, pack, unpack
+from exporter.collectors.run import RESULTS, STATES, Kept, Run, keep, run_of
 from exporter.collectors.special_tasks import (
     OPERATION,
     PREPARATION,
@@ -181,12 +181,12 @@ def _records(
             yield (*key(pool_id, node_id), MISSING), None
         for pool_id, node_id, run in before.changed_by(of_kind.seen, after):
             yield key(pool_id, node_id), run
-        for pool_id, node_id, packed in _only_in(after.missing, before.missing):
+        for pool_id, node_id, kept in _only_in(after.missing, before.missing):
             yield key(pool_id, node_id), None
-            yield (*key(pool_id, node_id), MISSING), unpack(packed)
+            yield (*key(pool_id, node_id), MISSING), run_of(kept)
 
 
-def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, int]]:
+def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, Kept]]:
     for pool_id, nodes in some.items():
         for node_id, run in nodes.items():
             if node_id not in others.get(pool_id, {}):
@@ -298,12 +298,12 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
     known = msgspec.json.decode(saved, type=_Saved)
 
     def runs(kind: Kind) -> Runs:
-        found: dict[str, dict[str, int]] = {}
-        missing: dict[str, dict[str, int]] = {}
+        found: dict[str, dict[str, Kept]] = {}
+        missing: dict[str, dict[str, Kept]] = {}
         for (name, pool_id, node_id, *is_missing), record in records.items():
             if name == kind.name:
                 place = missing if is_missing else found
-                run = pack(msgspec.json.decode(record, type=Run))
+                run = keep(msgspec.json.decode(record, type=Run))
                 place.setdefault(pool_id, {})[node_id] = run
         return Runs.of(found, missing)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.node_runs import Change, InfoOf
-from exporter.collectors.packed_runs import RESULTS
+from exporter.collectors.run import RESULTS
 from exporter.counters import CounterRow, Key, counter
 from exporter.failures import Failure
 from exporter.histogram import Histogram, histogram
