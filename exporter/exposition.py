@@ -7,7 +7,6 @@ unchanged state costs is a dictionary look-up.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from exporter.blocks import Blocks, Piece, deflate
+from exporter.compression import compressor, crc32
 from exporter.metric import Identity, Table
 from exporter.rendering import Renderer
 
@@ -52,7 +52,7 @@ class Body:
         return "crc" in vars(self)
 
     def deflate(self) -> None:
-        """Do that work now; zlib lets other threads run meanwhile."""
+        """Do that work now; other threads run meanwhile."""
         deflate(self.pieces)
         _ = self.crc
 
@@ -61,7 +61,7 @@ class Body:
         """CRC-32 of the whole text."""
         crc = 0
         for piece in self.pieces:
-            crc = zlib.crc32(piece.text, crc)
+            crc = crc32(piece.text, crc)
         return crc
 
 
@@ -198,13 +198,13 @@ def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
     Of the state only what is new is compressed now.
     """
     state.deflate()
-    stream = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    stream = compressor()
     size = state.size + len(rest)
     return (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
         *[piece.deflated or b"" for piece in state.pieces],
         stream.compress(rest),
         stream.flush(),
-        zlib.crc32(rest, state.crc).to_bytes(4, "little"),
+        crc32(rest, state.crc).to_bytes(4, "little"),
         (size & 0xFFFFFFFF).to_bytes(4, "little"),
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from functools import lru_cache
 import httptools
 
 from exporter.batch.proxy import Proxy
+from exporter.compression import NotGzip, TooLong, gunzip
 
 MAX_HEAD = 32 * 1024
 """Bytes of an answer's headers."""
@@ -199,14 +199,17 @@ class Connection(asyncio.BufferedProtocol):
     def _decompressed(self, body: bytes) -> bytes:
         encoding = self._headers.get("content-encoding", "identity").lower()
         if encoding in ("gzip", "x-gzip"):
-            inflated = _inflated(body)
-        elif encoding == "identity":
-            inflated = body
-        else:
+            try:
+                return gunzip(body, MAX_BODY)
+            except NotGzip as error:
+                raise BrokenConnection(f"the answer is no gzip: {error}") from error
+            except TooLong as error:
+                raise _too_long() from error
+        if encoding != "identity":
             raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
-        if len(inflated) > MAX_BODY:
+        if len(body) > MAX_BODY:
             raise _too_long()
-        return inflated
+        return body
 
 
 @lru_cache(maxsize=256)  # all answers have the same
@@ -216,19 +219,3 @@ def _name(header: bytes) -> str:
 
 def _too_long() -> ValueError:
     return ValueError(f"the answer is longer than {MAX_BODY} bytes")
-
-
-def _inflated(body: bytes) -> bytes:
-    inflated = b""
-    while body:  # there may be several members, one after the other
-        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        try:
-            inflated += member.decompress(body, MAX_BODY + 1)
-        except zlib.error as error:
-            raise BrokenConnection(f"the answer is no gzip: {error}") from error
-        if len(inflated) > MAX_BODY:
-            raise _too_long()
-        if not member.eof:
-            raise BrokenConnection("the answer is gzip that ends too early")
-        body = member.unused_data
-    return inflated
