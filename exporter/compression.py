@@ -17,6 +17,10 @@ MAX_WBITS: int = _zlib.MAX_WBITS
 Z_FULL_FLUSH: int = _zlib.Z_FULL_FLUSH
 
 
+_PIECE = 64 * 1024
+"""Bytes that are inflated at once. For more the allocator would go to the kernel each time."""
+
+
 class NotGzip(ValueError):
     """What should have been gzip is not, or ends too early."""
 
@@ -27,19 +31,24 @@ class TooLong(ValueError):
 
 def gunzip(body: bytes, most: int) -> bytes:
     """The text of a gzip body, of one or several members. NotGzip, TooLong above `most` bytes."""
-    inflated = b""
+    pieces: list[bytes] = []
+    size = 0
     while body:
         member = _zlib.decompressobj(wbits=MAX_WBITS | 16)
-        try:
-            inflated += member.decompress(body, most + 1)
-        except _zlib.error as error:
-            raise NotGzip(str(error)) from error
-        if len(inflated) > most:
-            raise TooLong(f"more than {most} bytes")
-        if not member.eof:
-            raise NotGzip("it ends too early")
+        while not member.eof:
+            try:
+                piece = member.decompress(body, _PIECE)
+            except _zlib.error as error:
+                raise NotGzip(str(error)) from error
+            body = member.unconsumed_tail
+            if not piece and not member.eof:
+                raise NotGzip("it ends too early")
+            pieces.append(piece)
+            size += len(piece)
+            if size > most:
+                raise TooLong(f"more than {most} bytes")
         body = member.unused_data
-    return inflated
+    return b"".join(pieces)
 
 
 def compressor() -> Any:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 
 from exporter.counters import CounterRow, Counters, Increments
 from exporter.metric import Metric, Sample
@@ -27,16 +25,15 @@ class Histogram:
         """
         increments: dict[tuple[str, tuple[str, ...]], float] = {}
         for labels, given in values.items():
-            observed = [max(0.0, value) for value in given]
-            found = Counter([bisect_left(self.bounds, value) for value in observed])
-            counts = [found[index] for index in range(len(self.bounds) + 1)]
-            for bound, count in zip(
-                (*map(str, self.bounds), "+Inf"), accumulate(counts), strict=True
-            ):
-                increments[self.row.name, (*labels, "_bucket", bound)] = count
+            observed = sorted(given)
+            for bound in self.bounds:
+                at_most = bisect_right(observed, bound)
+                increments[self.row.name, (*labels, "_bucket", str(bound))] = at_most
+            increments[self.row.name, (*labels, "_bucket", "+Inf")] = len(observed)
             increments[self.row.name, (*labels, "_count", "")] = len(observed)
             # Times are known to the microsecond; what is below that is none of the service's.
-            increments[self.row.name, (*labels, "_sum", "")] = round(sum(observed), 6)
+            longer = observed[bisect_right(observed, 0.0) :]
+            increments[self.row.name, (*labels, "_sum", "")] = round(sum(longer), 6)
         return increments
 
 
