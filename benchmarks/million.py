@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from benchmarks.content import SERIES_OF_A_JOB, show_job
+from benchmarks.content import SERIES_OF_A_JOB, polled, show
 from benchmarks.harness import Process, answer, head, median, row
 from benchmarks.stall import CONFIG
 from exporter.config import Config
@@ -84,7 +84,7 @@ async def serve(way: str, jobs: int) -> None:
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(open_service(Config.model_validate(CONFIG)))
         for number in range(jobs):
-            show_job(service.exposition, number, 0)
+            show(service.exposition, polled(number, 0))
         start = bare if way == "bare" else exporter
         port = await start(stack, service)
 

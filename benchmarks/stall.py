@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 
-from benchmarks.content import SERIES_OF_A_JOB, gauges, show_job
+from benchmarks.content import SERIES_OF_A_JOB, gauges, polled, show
 from benchmarks.harness import Process, answer, compared, head
 from exporter.config import Config
 from exporter.service import open_service
@@ -137,8 +137,9 @@ async def with_exporter(
     """This program's own application."""
     service = await stack.enter_async_context(open_service(Config.model_validate(CONFIG)))
     for number in range(jobs):
-        show_job(service.exposition, number, 0)
-    return build_app(service, "/metrics"), lambda n, step: show_job(service.exposition, n, step)
+        show(service.exposition, polled(number, 0))
+    app = build_app(service, "/metrics")
+    return app, lambda number, step: show(service.exposition, polled(number, step))
 
 
 async def with_gauges(

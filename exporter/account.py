@@ -112,14 +112,14 @@ def owner_of(watched: WatchedJob) -> tuple[str, str]:
     return _owner("job_id", watched.job.id)
 
 
-@lru_cache(maxsize=10_000)  # like identities, which they are part of
+@lru_cache(maxsize=256)  # of one job there are several tables
 def _owner(kind: str, name: str) -> tuple[str, str]:
     return kind, name
 
 
-@lru_cache(maxsize=10_000)  # of one job there are several tables, and each keeps it
 def identity_of(account: str, owner: Owner = None) -> Identity:
-    return (("account", account), owner) if owner else (("account", account),)
+    of_account = _owner("account", account)
+    return (of_account, owner) if owner else (of_account,)
 
 
 def is_up_now(state: AccountState) -> bool | None:

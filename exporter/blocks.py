@@ -7,16 +7,24 @@ the next scrape joins it again. Each line is kept once.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from operator import attrgetter
+from struct import Struct, pack
+
+import msgspec
 
 from exporter.compression import Z_FULL_FLUSH, compressor
 from exporter.metric import Identity
 
-NEIGHBOURS = 32
+NEIGHBOURS = 64
 """Identities whose lines are kept joined, at most: a change joins and compresses so many anew."""
+
+BETWEEN = b"\xff"
+"""Stands between the lines of one family and those of the next. UTF-8 does not have it."""
+
+_BEHIND = (BETWEEN, b"")
 
 
 class Piece:
@@ -40,160 +48,194 @@ def deflate(pieces: Iterable[Piece]) -> None:
             piece.deflated = stream.compress(piece.text) + stream.flush(Z_FULL_FLUSH)
 
 
-class _Family:
-    """The lines that neighbours have in one family: joined, or apart where one has changed."""
+class _Lines(msgspec.Struct, gc=False, eq=False):
+    """The lines of one identity, and where they are.
 
-    __slots__ = ("_apart", "_ends", "_piece")
+    `series`: their number. `new`: they, where they have changed since its neighbours' were joined.
+    """
 
-    def __init__(self, lines: list[bytes]) -> None:
-        self._apart: list[bytes] | None = lines
-        self._ends = _NO_ENDS
-        self._piece = _NOTHING
+    identity: Identity
+    new: bytes | None
+    series: int
+    neighbours: _Neighbours
+    index: int = 0
 
-    def apart(self) -> list[bytes]:
-        """The lines of each; whoever changes one calls this each time."""
-        if self._apart is None:
-            text = self._piece.text
-            self._apart = [text[start:end] for start, end in pairwise(self._ends)]
-        return self._apart
-
-    def of(self, index: int) -> bytes:
-        """The lines of one."""
-        if self._apart is not None:
-            return self._apart[index]
-        return self._piece.text[self._ends[index] : self._ends[index + 1]]
-
-    def replace(self, index: int, text: bytes) -> bool:
-        """Give one its lines; whether they are others than it had."""
-        apart = self._apart
-        if apart is None:
-            if text == self.of(index):
-                return False
-            apart = self.apart()
-        elif apart[index] == text:
-            return False
-        apart[index] = text
-        return True
-
-    def joined(self) -> Piece:
-        """The lines of all."""
-        if self._apart is not None:
-            self._piece = Piece(b"".join(self._apart))
-            self._ends = array("I", (0, *accumulate(map(len, self._apart))))
-            self._apart = None
-        return self._piece
-
-
-_NOTHING = Piece(b"")
-_NO_ENDS = array("I")
+    def by_family(self) -> list[bytes]:
+        """They, one text a family."""
+        return self.neighbours.cut(self.index) if self.new is None else self.new.split(BETWEEN)
 
 
 class _Neighbours:
-    """Identities that follow each other, and their lines by family.
-
-    `series`: number of lines of each.
+    """Identities that follow each other, and their lines: joined by family, but of those that have
+    changed since.
     """
 
-    __slots__ = ("families", "identities", "series")
+    __slots__ = ("_ends", "_pieces", "changed", "members")
 
-    def __init__(
-        self, identities: list[Identity], series: list[int], families: tuple[_Family, ...]
-    ) -> None:
-        self.identities = identities
-        self.series = series
-        self.families = families
+    def __init__(self, families: int, members: list[_Lines]) -> None:
+        self.members = members
+        self.changed = True
+        self._pieces = [_NOTHING] * families
+        self._ends = [_NO_ENDS] * families
+        self._number()
+
+    def _number(self) -> None:
+        for index, each in enumerate(self.members):
+            each.neighbours, each.index = self, index
+
+    def cut(self, index: int) -> list[bytes]:
+        """The joined lines of one of them, by family."""
+        at, pairs = index * _SIZE, zip(self._pieces, self._ends, strict=True)
+        return [piece.text[slice(*_ends(ends, at))] for piece, ends in pairs]
+
+    def has(self, index: int, lines: bytes) -> bool:
+        """Whether these are the joined lines of one of them."""
+        # Family by family: where one differs, as it mostly does, the others need not be cut out.
+        at, begin = index * _SIZE, 0
+        for piece, ends in zip(self._pieces, self._ends, strict=True):
+            known = piece.text[slice(*_ends(ends, at))]
+            end = begin + len(known)
+            if lines[begin:end] != known or lines[end : end + 1] not in _BEHIND:
+                return False
+            begin = end + 1
+        return True
+
+    def joined(self) -> list[Piece]:
+        """The lines of all, one piece a family: the one that was, where nothing has changed."""
+        if self.changed:
+            ends = f"{len(self.members) + 1}I"
+            all_lines = zip(*[each.by_family() for each in self.members], strict=True)
+            for family, lines in enumerate(all_lines):
+                text = b"".join(lines)
+                if text != self._pieces[family].text:
+                    self._pieces[family] = Piece(text)
+                elif self._ends[family]:
+                    continue  # nothing has changed here, nor has who is here
+                self._ends[family] = pack(ends, 0, *accumulate(map(len, lines)))
+            for each in self.members:
+                each.new = None
+            self.changed = False
+        return self._pieces
+
+    def insert(self, index: int, lines: _Lines) -> None:
+        """Take in an identity."""
+        self._take_apart()
+        self.members.insert(index, lines)
+        self._number()
+
+    def remove(self, index: int) -> None:
+        """Forget an identity."""
+        self._take_apart()
+        del self.members[index]
+        self._number()
 
     def split(self) -> _Neighbours:
         """Give away the second half."""
-        half = len(self.identities) // 2
-        other = _Neighbours(
-            self.identities[half:],
-            self.series[half:],
-            tuple(_Family(family.apart()[half:]) for family in self.families),
-        )
-        del self.identities[half:], self.series[half:]
-        for family in self.families:
-            del family.apart()[half:]
+        self._take_apart()
+        half = len(self.members) // 2
+        other = _Neighbours(len(self._pieces), self.members[half:])
+        del self.members[half:]
         return other
+
+    def _take_apart(self) -> None:
+        for index, each in enumerate(self.members):
+            if each.new is None:
+                each.new = BETWEEN.join(self.cut(index))
+        self._ends = [_NO_ENDS] * len(self._pieces)
+        self.changed = True
+
+
+_NOTHING = Piece(b"")
+_NO_ENDS = b""
+_SIZE, _ends = 4, Struct("2I").unpack_from
+"""Where the lines of one end in a joined text, and those of the next, from what `pack` made."""
 
 
 class Blocks:
-    """The lines of all identities of a table. `families`: how many rows it has."""
+    """The lines of all identities of a table.
 
-    def __init__(self, families: int) -> None:
+    `families`: how many rows it has. `kept`: gives of an identity the object that is kept.
+    """
+
+    def __init__(
+        self, families: int, kept: Callable[[Identity], Identity] = lambda identity: identity
+    ) -> None:
         self._families = families
+        self._kept = kept
         self._all: list[_Neighbours] = []
-        self._where: dict[Identity, _Neighbours] = {}
+        self._of: dict[Identity, _Lines] = {}
 
     def __iter__(self) -> Iterator[Identity]:
         """The identities, in no order."""
-        return iter(self._where)
+        return iter(self._of)
 
     def __contains__(self, identity: Identity) -> bool:
-        return identity in self._where
+        return identity in self._of
+
+    def kept(self, identity: Identity) -> Identity | None:
+        """The object that is kept of an identity; None where it is not here."""
+        lines = self._of.get(identity)
+        return None if lines is None else lines.identity
 
     def lines(self, identity: Identity) -> list[bytes]:
-        """An identity's lines, one text a family; none where it is not here."""
-        place = self._where.get(identity)
-        if place is None:
-            return []
-        index = bisect_left(place.identities, identity)
-        return [family.of(index) for family in place.families]
+        """An identity's lines, by family; none where it is not here."""
+        lines = self._of.get(identity)
+        return [] if lines is None else lines.by_family()
 
-    def put(self, identity: Identity, lines: Sequence[bytes], series: int) -> tuple[bool, int]:
-        """Replace an identity's lines, one text a family.
+    def put(self, identity: Identity, lines: bytes, series: int) -> tuple[bool, int]:
+        """Replace an identity's lines, with BETWEEN between those of one family and the next.
 
         Gives whether anything is new, and by how many lines they are more.
         """
-        place = self._where.get(identity)
-        if place is None:
+        known = self._of.get(identity)
+        if known is None:
             self._insert(identity, lines, series)
             return True, series
-        index = bisect_left(place.identities, identity)
-        more = series - place.series[index]
-        place.series[index] = series
-        changed = False
-        for family, text in zip(place.families, lines, strict=True):
-            if family.replace(index, text):
-                changed = True
-        return changed, more
+        place = known.neighbours
+        if lines == known.new or (known.new is None and place.has(known.index, lines)):
+            return False, 0
+        more = series - known.series
+        known.new, known.series, place.changed = lines, series, True
+        return True, more
 
-    def _insert(self, identity: Identity, lines: Sequence[bytes], series: int) -> None:
-        number = bisect_right(self._all, identity, key=lambda each: each.identities[0]) - 1
-        if number < 0:
-            if not self._all:
-                families = tuple(_Family([]) for _ in range(self._families))
-                self._all.append(_Neighbours([], [], families))
-            number = 0
-        place = self._all[number]
-        index = bisect_left(place.identities, identity)
-        place.identities.insert(index, identity)
-        place.series.insert(index, series)
-        for family, text in zip(place.families, lines, strict=True):
-            family.apart().insert(index, text)
-        self._where[identity] = place
-        if len(place.identities) > NEIGHBOURS:
-            other = place.split()
-            for family in place.families:
-                family.joined()  # else all lines would be there apart while jobs are added
-            self._all.insert(number + 1, other)
-            self._where.update(dict.fromkeys(other.identities, other))
+    def _insert(self, identity: Identity, lines: bytes, series: int) -> None:
+        identity = self._kept(identity)
+        if not self._all:
+            self._all.append(_Neighbours(self._families, []))
+        number = bisect_right(self._all, identity, key=_first) - 1
+        place = self._all[max(0, number)]
+        of_it = self._of[identity] = _Lines(identity, lines, series, place)
+        place.insert(bisect_left(place.members, identity, key=_identity), of_it)
+        if len(place.members) > NEIGHBOURS:
+            self._all.insert(max(0, number) + 1, place.split())
+            place.joined()  # else all lines would be there apart while jobs are added
 
     def remove(self, identity: Identity) -> int:
         """Forget an identity; gives the number of its lines, 0 where it is not here."""
-        place = self._where.pop(identity, None)
-        if place is None:
+        lines = self._of.pop(identity, None)
+        if lines is None:
             return 0
-        index = bisect_left(place.identities, identity)
-        series = place.series[index]
-        del place.identities[index], place.series[index]
-        for family in place.families:
-            del family.apart()[index]
-        if not place.identities:
+        place = lines.neighbours
+        place.remove(lines.index)
+        if not place.members:
             self._all.remove(place)
-        return series
+        return lines.series
 
-    def pieces(self, family: int) -> list[Piece]:
-        """All lines of one family, in the order of the identities."""
-        found = [place.families[family].joined() for place in self._all]
-        return [piece for piece in found if piece.text]
+    def clear(self) -> None:
+        """Forget all; else neighbours and their members would keep each other."""
+        for place in self._all:
+            place.members.clear()
+        self._all.clear()
+        self._of.clear()
+
+    def pieces(self) -> list[list[Piece]]:
+        """All lines of each family, in the order of the identities; nothing of no identities."""
+        families = zip(*[place.joined() for place in self._all], strict=True)
+        return [[piece for piece in pieces if piece.text] for pieces in families]
+
+
+_identity = attrgetter("identity")
+
+
+def _first(place: _Neighbours) -> Identity:
+    return place.members[0].identity if place.members else ()

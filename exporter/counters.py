@@ -8,46 +8,15 @@ before its first sample.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from weakref import WeakValueDictionary
+from operator import methodcaller
 
-from exporter.metric import Metric, Sample
-
-Key = tuple[str, tuple[str, ...]]
-"""A series: the name of its sample, and the values of the row's own labels."""
+from exporter.metric import Columns, Metric, Samples, Table
+from exporter.series import NO_SERIES, Key, Layout
 
 Increments = Mapping[Key, float]
 """What is to be added to each series; 0 makes a series appear."""
-
-
-class _Layout:
-    """Series, in the order of their keys: one for all counters that have the same.
-
-    `index`: where in the values a series is. `by_name`: labels and index, by the sample's name.
-    """
-
-    __slots__ = ("__weakref__", "by_name", "index", "keys")
-
-    def __init__(self, keys: tuple[Key, ...]) -> None:
-        self.keys = keys
-        self.index = {key: index for index, key in enumerate(keys)}
-        self.by_name: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-        for index, (name, labels) in enumerate(keys):
-            self.by_name.setdefault(name, []).append((labels, index))
-
-    @classmethod
-    def of(cls, keys: Iterable[Key]) -> _Layout:
-        """That of these series, in whatever order they are given."""
-        ordered = tuple(sorted(keys))
-        layout = _LAYOUTS.get(ordered)
-        if layout is None:
-            layout = _LAYOUTS[ordered] = cls(ordered)
-        return layout
-
-
-_LAYOUTS: WeakValueDictionary[tuple[Key, ...], _Layout] = WeakValueDictionary()
-_NOTHING = _Layout.of(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +26,7 @@ class Counters:
     Jobs have the same series, so what they are is kept once, and of each job its values only.
     """
 
-    _layout: _Layout = _NOTHING
+    _layout: Layout = NO_SERIES
     _totals: tuple[float, ...] = ()
     _exposed: tuple[float, ...] = ()
     """The same object where they are equal."""
@@ -65,7 +34,7 @@ class Counters:
     @classmethod
     def of(cls, totals: Mapping[Key, float], exposed: Mapping[Key, float]) -> Counters:
         """Counters with these totals; what nothing is exposed of is exposed as 0."""
-        layout = _Layout.of(totals)
+        layout = Layout.of(totals)
         values = tuple([totals[key] for key in layout.keys])
         shown = tuple([exposed.get(key, 0) for key in layout.keys])
         return cls(layout, values, values if shown == values else shown)
@@ -122,18 +91,32 @@ class Counters:
         """Whether some of the totals are not exposed yet."""
         return self._totals is not self._exposed
 
-    def samples(self, name: str) -> list[Sample]:
+    def samples(self, name: str) -> Samples:
         """The exposed samples of one name."""
+        (labels,), (values,) = self.columns((name,))
+        return labels, values
+
+    def columns(self, names: tuple[str, ...]) -> Columns:
+        """The exposed samples of each name."""
         exposed = self._exposed
-        return [(labels, exposed[index]) for labels, index in self._layout.by_name.get(name, ())]
+        labels, places = self._layout.columns(names)
+        return labels, [exposed[where] for where in places]
 
 
 CounterRow = Metric[Counters]
 
 
+class CounterTable(Table[Counters]):
+    """A table of counters, whose rows are read at once: which there are is known by the layout."""
+
+    def reader(self) -> Callable[[Counters], Columns]:
+        """What gives the samples of all rows."""
+        return methodcaller("columns", tuple([metric.name for metric in self.metrics]))
+
+
 def counter(name: str, help_: str, source: str, labels: tuple[str, ...]) -> CounterRow:
     """A row of a table of counters."""
-    return Metric(name, "counter", help_, source, labels, lambda counters: counters.samples(name))
+    return Metric(name, "counter", help_, source, labels, methodcaller("samples", name))
 
 
 def total(increments: Iterable[tuple[Key, float]]) -> Increments:

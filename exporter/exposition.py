@@ -68,10 +68,10 @@ class Body:
 class _Shown:
     """What is shown of one table."""
 
-    def __init__(self, table: Table[Any]) -> None:
+    def __init__(self, table: Table[Any], kept: Callable[[Identity], Identity]) -> None:
         self.table = table
         self.renderer = Renderer(table)
-        self.blocks = Blocks(len(table.metrics))
+        self.blocks = Blocks(len(table.metrics), kept)
         self._headers = {
             format_: [
                 Piece(metric.header(openmetrics=format_ is Format.OPENMETRICS).encode())
@@ -82,8 +82,8 @@ class _Shown:
 
     def pieces(self, format_: Format) -> Iterable[Piece]:
         """Each family with a header before its lines; none of one that has no lines."""
-        for number, header in enumerate(self._headers[format_]):
-            lines = self.blocks.pieces(number)
+        pieces = self.blocks.pieces()
+        for header, lines in zip(self._headers[format_] if pieces else (), pieces, strict=True):
             if lines:
                 yield header
                 yield from lines
@@ -100,6 +100,7 @@ class Exposition:
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
         self.generation = 0
+        self._shown: dict[str, _Shown] = {}
         self.reconfigure(tables, limits=limits, on_drop=on_drop)
 
     def reconfigure(
@@ -114,7 +115,9 @@ class Exposition:
         `limits`: most series of each account; `on_drop(account, count)`: so many are not shown. A
         limit keeps out what is new; what is shown already goes on being shown.
         """
-        self._shown = {name: _Shown(table) for name, table in tables.items()}
+        for shown in self._shown.values():
+            shown.blocks.clear()
+        self._shown = {name: _Shown(table, self._kept) for name, table in tables.items()}
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
@@ -130,20 +133,27 @@ class Exposition:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
         self._put(table, identity, *self._shown[table].renderer.group_lines(identity, snapshots))
 
-    def _put(self, table: str, identity: Identity, lines: list[bytes], series: int) -> None:
-        blocks, account = self._shown[table].blocks, _account(identity)
+    def _put(self, table: str, identity: Identity, lines: bytes, series: int) -> None:
         if not series:
             self.remove(table, identity)
             return
-        limit = self._limits.get(account)
-        if limit is not None and identity not in blocks:
-            if self._series[account] + series > limit:
+        blocks = self._shown[table].blocks
+        if self._limits and identity not in blocks:
+            account = _account(identity)
+            limit = self._limits.get(account)
+            if limit is not None and self._series[account] + series > limit:
                 self._drop(table, identity, account, series)
                 return
             self._dropped.discard((table, identity))
         changed, more = blocks.put(identity, lines, series)
-        self._series[account] += more
+        if more:
+            self._series[_account(identity)] += more
         self.generation += changed
+
+    def _kept(self, identity: Identity) -> Identity:
+        """The object that other tables keep of it: of a job there are several."""
+        of_tables = (shown.blocks.kept(identity) for shown in self._shown.values())
+        return next((kept for kept in of_tables if kept is not None), identity)
 
     def _drop(self, table: str, identity: Identity, account: str, count: int) -> None:
         if (table, identity) in self._dropped:

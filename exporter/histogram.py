@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from exporter.counters import CounterRow, Counters, Increments
-from exporter.metric import Metric, Sample
+from exporter.metric import Labels, Metric, Samples, paired
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,15 @@ def histogram(
         help_,
         source,
         labels,
-        lambda counters: sorted(counters.samples(name), key=_position),
+        lambda counters: _in_order(counters.samples(name)),
     )
     return Histogram(row, bounds)
 
 
-def _position(sample: Sample) -> tuple[tuple[str, ...], str, float]:
+def _in_order(samples: Samples) -> Samples:
+    return paired(sorted(zip(*samples, strict=True), key=_position))
+
+
+def _position(sample: tuple[Labels, float]) -> tuple[Labels, str, float]:
     *labels, suffix, bound = sample[0]
     return tuple(labels), suffix, float(bound or 0)

@@ -9,99 +9,141 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial
+from itertools import chain
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from exporter.metric import Identity, Metric, Sample, Table, merged
+import msgspec
+
+from exporter.blocks import BETWEEN
+from exporter.metric import Identity, Labels, Metric, Table, columns, merged
 
 T = TypeVar("T")
 
 MAX_LABEL = 512
 """Characters of a label value. Ids of the service have 64 at most, display names 1,024."""
 
-REMEMBERED = 10_000
-"""Label values of a family whose text is kept: states and pools are few, names of tasks not."""
+REMEMBERED = 256
+"""Sets of labels of a table and of a family whose lines are kept: jobs on a pool have the same."""
+
+_IDENTITY = b"\0"
+"""Stands in lines where an identity's labels go; `escape` leaves none in labels."""
 
 
 class Renderer(Generic[T]):
-    """Writes the sample lines of one table's snapshots: a text for each of its rows.
+    """Writes the sample lines of one table's snapshots, with BETWEEN between one row and the next.
 
-    What the lines of all jobs have in common is worked out once: a line is put together from four
-    pieces, of which the labels of the identity and the value are the only new ones.
+    Jobs have nearly the same lines. So they are kept with gaps where the labels of the identity and
+    the values go, and those of a whole table are filled at once.
     """
 
     def __init__(self, table: Table[T]) -> None:
         self._metrics = table.metrics
-        self._rows = [_Row(metric, bool(table.identity)) for metric in table.metrics]
+        self._read = table.reader()
+        self._tables = _tables(table)
+        self._latest = _Table((), [], b"")
 
-    def lines(self, identity: Identity, snapshot: T) -> tuple[list[bytes], int]:
-        """Of one snapshot; b"" where a row has no samples. And how many lines they are."""
-        return self._write(identity, [metric.samples(snapshot) for metric in self._metrics])
+    def lines(self, identity: Identity, snapshot: T) -> tuple[bytes, int]:
+        """Of one snapshot, and how many they are."""
+        return self._write(identity, *self._read(snapshot))
 
-    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> tuple[list[bytes], int]:
+    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> tuple[bytes, int]:
         """Of many snapshots merged into one."""
         members = list(snapshots)
-        return self._write(
-            identity,
-            [merged(metric, members) if metric.merge else () for metric in self._metrics],
-        )
+        rows = [merged(metric, members) for metric in self._metrics]
+        return self._write(identity, *columns(rows))
 
     def _write(
-        self, identity: Identity, samples: Sequence[Iterable[Sample]]
-    ) -> tuple[list[bytes], int]:
-        # One loop, for calls would take as long as what they do: it runs for each series that
-        # polls bring anew.
-        own, texts, count = _identity_labels(identity), [], 0
-        for row, of_row in zip(self._rows, samples, strict=True):
-            pieces, lines = row.pieces, []
-            for values, value in of_row:
-                before, after = pieces.get(values) or row.learn(values)
-                if type(value) is int and -_PLAIN < value < _PLAIN:
-                    lines.append(f"{before}{own}{after}{value}\n")
-                else:
-                    lines.append(f"{before}{own}{after}{format_value(value)}\n")
-            texts.append("".join(lines).encode() if lines else b"")
-            count += len(lines)
-        return texts, count
+        self,
+        identity: Identity,
+        labels: tuple[tuple[Labels, ...], ...],
+        values: list[Sequence[float]],
+    ) -> tuple[bytes, int]:
+        table = self._latest
+        if labels != table.labels:  # one comparison for all rows, where jobs have the same
+            table = self._latest = self._tables(labels)
+        try:
+            text = _encode(values)
+        except OverflowError:  # more than 64 bits
+            text = b""
+        if text.translate(None, _NUMERALS) == table.brackets:
+            # As many for each row as it should be, and no null, true or false between them.
+            numbers = tuple(filter(None, text.translate(None, b"[]").split(b",")))
+        else:
+            numbers = self._one_by_one(labels, values)
+        return _identity_labels(identity).join(table.lines) % numbers, len(numbers)
+
+    def _one_by_one(
+        self, labels: Sequence[tuple[Labels, ...]], values: Sequence[Sequence[float]]
+    ) -> tuple[bytes, ...]:
+        for metric, of_row, numbers in zip(self._metrics, labels, values, strict=True):
+            if len(of_row) != len(numbers):
+                # Were they as many in all, they would stand behind other samples than their own.
+                raise ValueError(f"{metric.name}: {len(of_row)} labels, {len(numbers)} values")
+        return tuple([format_value(value).encode() for value in chain.from_iterable(values)])
 
 
-class _Row:
-    """A row of a table. `pieces`: what stands before and after the identity in its lines."""
+class _Table(NamedTuple):
+    """The lines of a table, taken apart at the gaps for the identity.
 
-    def __init__(self, metric: Metric[Any], has_identity: bool) -> None:
-        self.pieces: dict[tuple[str, ...], tuple[str, str]] = {}
-        self._metric = metric
-        self._has_identity = has_identity
+    `labels`: those of the samples, by row. `brackets`: what JSON puts around and between as many
+    numbers.
+    """
 
-    def learn(self, values: tuple[str, ...]) -> tuple[str, str]:
-        """The pieces for these labels, which are not known yet."""
-        if len(self.pieces) >= REMEMBERED:
-            self.pieces.clear()
-        found = self.pieces[values] = self._pieces_of(values)
-        return found
+    labels: tuple[tuple[Labels, ...], ...]
+    lines: list[bytes]
+    brackets: bytes
 
-    def _pieces_of(self, values: tuple[str, ...]) -> tuple[str, str]:
-        name, names = self._metric.name, self._metric.labels
-        if self._metric.type == "histogram":
+
+def _tables(table: Table[Any]) -> Callable[[tuple[tuple[Labels, ...], ...]], _Table]:
+    """What gives the lines of a table by the labels of its samples, row by row."""
+    rows = [lru_cache(REMEMBERED)(partial(_lines, table, metric)) for metric in table.metrics]
+
+    @lru_cache(REMEMBERED)
+    def of(labels: tuple[tuple[Labels, ...], ...]) -> _Table:
+        lines = [lines_of(of_row) for lines_of, of_row in zip(rows, labels, strict=True)]
+        brackets = _brackets(*map(len, labels))
+        return _Table(labels, BETWEEN.join(lines).split(_IDENTITY), brackets)
+
+    return of
+
+
+@lru_cache(REMEMBERED)
+def _brackets(*numbers: int) -> bytes:
+    """What JSON puts around and between so many numbers of each row."""
+    return _encode([[0] * count for count in numbers]).translate(None, _NUMERALS)
+
+
+def _lines(table: Table[Any], metric: Metric[Any], labels: tuple[Labels, ...]) -> bytes:
+    """The lines of a family, by the labels of its samples."""
+    lines = []
+    for values in labels:
+        name, names = metric.name, metric.labels
+        if metric.type == "histogram":
             *own, suffix, bound = values
             name += suffix
             names, values = (*names, "le"), (*own, bound)
             if not bound:
                 names, values = names[:-1], values[:-1]
-        labels = _labels(zip(names, values, strict=True))  # strict: else it were another series
-        if self._has_identity:
-            return name + "{", f",{labels}}} " if labels else "} "
-        return name, f"{{{labels}}} " if labels else " "
+        escaped = [escape(value).replace("%", "%%") for value in values]
+        # More or fewer than there are names are an error, else it were another series.
+        lines.append(_line(name, names, bool(table.identity)) % tuple(escaped))
+    return "".join(lines).encode()
 
 
-@lru_cache(maxsize=256)  # what a poll brings of a job stands in several tables
-def _identity_labels(identity: Identity) -> str:
-    return _labels(identity)
+@lru_cache(REMEMBERED)
+def _line(name: str, names: tuple[str, ...], has_identity: bool) -> str:
+    """A line with gaps for everything."""
+    identity = ["\0"] if has_identity else []
+    labels = ",".join([*identity, *[f'{each}="%s"' for each in names]])
+    return f"{name}{{{labels}}} %%b\n" if labels else f"{name} %%b\n"
 
 
-def _labels(pairs: Iterable[tuple[str, str]]) -> str:
-    return ",".join([f'{name}="{escape(value)}"' for name, value in pairs])
+@lru_cache(REMEMBERED)  # what a poll brings of a job stands in several tables
+def _identity_labels(identity: Identity) -> bytes:
+    text = ",".join([f'{name}="{escape(value)}"' for name, value in identity])
+    return text.replace("%", "%%").encode()
 
 
 # A NUL is legal, and where it stands Prometheus takes the exposition to be over.
@@ -122,13 +164,14 @@ def escape(value: str) -> str:
     return value.encode("utf-8", "replace").decode().translate(_ESCAPES)
 
 
-_PLAIN = 2**53
+_encode = msgspec.json.Encoder().encode
+"""JSON writes nearly all numbers as they are written here, and does so fast."""
+
+_NUMERALS = b"0123456789.-+e"
 
 
 def format_value(value: float) -> str:
     """A sample's value; whole numbers without a point."""
-    if type(value) is float and -math.inf < value < math.inf:
-        return repr(value)
     if isinstance(value, int):
         # What no double can hold is refused by Prometheus, and the whole exposition with it.
         if abs(value) < 2**1023:

@@ -25,10 +25,11 @@ from pathlib import Path
 
 import msgspec
 
-from exporter.counters import Counters, Key
+from exporter.counters import Counters
 from exporter.failures import LATEST, JobFailure
 from exporter.file_lock import lock
 from exporter.resharding import reshard
+from exporter.series import Key
 from exporter.shard import WHOLE, Shard
 
 log = logging.getLogger(__name__)

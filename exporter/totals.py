@@ -8,10 +8,11 @@ from typing import Protocol
 
 from exporter import collectors
 from exporter.account import identity_of
-from exporter.counters import Counters, Increments, Key
+from exporter.counters import Counters, Increments
 from exporter.exposition import Exposition
 from exporter.failures import JobFailure
 from exporter.metric import Identity
+from exporter.series import Key
 from exporter.state_file import Changes, Owner, Saved, SavedJob
 
 ACCOUNT = ""

@@ -206,7 +206,7 @@ async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
     reading = await preparation_release.read(api, WATCHED, None, 0.0)
     runs = preparation_release.fold(None, reading, 0.0, False).state.preparation
     assert runs.tally["state", ("pool-1", "completed")] == 1
-    assert runs.running == {}
+    assert runs.running == ()
 
 
 async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -15,14 +14,18 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.exposition import Exposition, Format, gzip_parts
-from exporter.metric import Identity, Metric, Sample, Table, state_set
+from exporter.metric import NO_SAMPLES, Identity, Metric, Samples, Table, only, paired, state_set
 from exporter.rendering import MAX_LABEL, Renderer, escape, format_value
 
 Values = dict[tuple[str, ...], float]
 
 
 def gauge(name: str, *labels: str) -> Metric[Values]:
-    return Metric(name, "gauge", "Some help", "Some_Operation field", labels, lambda v: v.items())
+    return Metric(name, "gauge", "Some help", "Some_Operation field", labels, apart)
+
+
+def apart(values: Values) -> Samples:
+    return paired(values.items())
 
 
 THINGS = Table(("account",), (gauge("things", "kind"), gauge("more_things", "kind")))
@@ -57,7 +60,7 @@ def test_a_snapshot_becomes_the_lines_of_its_families() -> None:
 
 
 def test_a_counter_is_named_as_each_format_wants_it() -> None:
-    counter = Metric[Values]("events_total", "counter", "H", "S", (), lambda v: v.items())
+    counter = Metric[Values]("events_total", "counter", "H", "S", (), apart)
     exposition = Exposition({"events": Table((), (counter,))})
     exposition.put("events", (), {(): 3})
     assert "# TYPE events_total counter\nevents_total 3\n" in text_of(exposition)
@@ -90,9 +93,9 @@ def test_unchanged_state_is_the_same_bytes_object_and_the_order_of_arrival_does_
 def test_only_what_changed_is_rendered_again() -> None:
     rendered: list[float] = []
 
-    def samples(value: float) -> Iterable[Sample]:
+    def samples(value: float) -> Samples:
         rendered.append(value)
-        return (((), value),)
+        return only(value)
 
     row = Metric[float]("things", "gauge", "H", "S", (), samples)
     exposition = Exposition({"things": Table(("job_id",), (row,))})
@@ -109,8 +112,19 @@ def test_only_what_changed_is_rendered_again() -> None:
 
 def test_label_values_too_many_or_too_few_are_an_error() -> None:
     for values in ((), ("a", "b")):
-        with pytest.raises(ValueError, match="zip"):
+        with pytest.raises(TypeError, match="arguments"):
             Renderer(THINGS).lines(account("a"), {values: 1})
+
+
+def test_a_row_with_a_value_too_many_or_too_few_is_an_error_and_moves_no_other() -> None:
+    rows = [
+        Metric[object](name, "gauge", "H", "S", ("kind",), lambda _, given=given: given)
+        for name, given in (("few", ((("x",), ("y",)), (1,))), ("many", ((("x",),), (2, 3))))
+    ]
+    with pytest.raises(ValueError, match="few: 2 labels, 1 values"):
+        Renderer(Table((), tuple(rows))).lines((), None)
+    with pytest.raises(ValueError, match="many: 1 labels, 2 values"):
+        Renderer(Table((), tuple(rows[1:]))).lines((), None)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=99)
@@ -178,13 +192,9 @@ def test_numbers_are_written_exactly(value: float, text: str) -> None:
 
 
 def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:
-    assert list(state_set(("a", "b"), "b")) == [(("a",), 0), (("b",), 1)]
-    assert list(state_set(("a", "b"), "unknown")) == [
-        (("a",), 0),
-        (("b",), 0),
-        (("unknown",), 1),
-    ]
-    assert list(state_set(("a", "b"), None)) == []
+    assert state_set(("a", "b"), "b") == ((("a",), ("b",)), (0, 1))
+    assert state_set(("a", "b"), "unknown") == ((("a",), ("b",), ("unknown",)), (0, 0, 1))
+    assert state_set(("a", "b"), None) == NO_SAMPLES
 
 
 @given(st.binary(max_size=2000), st.integers(min_value=0, max_value=300))

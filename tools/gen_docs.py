@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter import collectors, config, metric
+from exporter.blocks import BETWEEN
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
@@ -216,8 +217,8 @@ def _cost(name: str) -> list[int]:
     """Series of each row of a table for a sample job, counted in its text."""
     table = TABLES[name]
     identity = tuple((name, "x") for name in table.identity)
-    texts, _ = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
-    return [text.count(b"\n") for text in texts]
+    text, _ = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
+    return [lines.count(b"\n") for lines in text.split(BETWEEN)]
 
 
 # Configuration

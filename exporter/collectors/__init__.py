@@ -6,6 +6,7 @@ A new collector of a job's things is one line in `JOB_COLLECTORS`.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
 from typing import Any
@@ -22,8 +23,9 @@ from exporter.collectors import (
 )
 from exporter.collectors.collector import JobCollector
 from exporter.collectors.run import RESULTS
-from exporter.counters import Key
+from exporter.counters import CounterTable
 from exporter.metric import Table
+from exporter.series import Key
 
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
     {
@@ -67,7 +69,7 @@ def tables(
     of_jobs: dict[str, Table[Any]] = {}
     for name, collector in JOB_COLLECTORS.items():
         of_jobs[name] = Table(_JOB, collector.metrics)
-        of_jobs[counters_of(name)] = Table(_JOB, collector.counters)
+        of_jobs[counters_of(name)] = CounterTable(_JOB, collector.counters)
     account_rows = (
         account.row
         for collector in JOB_COLLECTORS.values()
@@ -79,7 +81,7 @@ def tables(
         JOB: Table(_JOB, jobs.metrics(info_labels)),
         **of_jobs,
         JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
-        ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
+        ACCOUNT_COUNTERS: CounterTable(_ACCOUNT, tuple(account_rows)),
         HISTOGRAMS: Table(
             _ACCOUNT,
             tuple(
@@ -91,7 +93,9 @@ def tables(
         POOL_NODES: Table(_ACCOUNT, pool_nodes.METRICS),
     }
     return {
-        name: Table(table.identity, tuple(row for row in table.metrics if row.name not in excluded))
+        name: replace(
+            table, metrics=tuple(row for row in table.metrics if row.name not in excluded)
+        )
         for name, table in every.items()
     }
 

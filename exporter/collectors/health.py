@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from exporter.metric import Metric, Sample
+from exporter.metric import NO_SAMPLES, Labels, Metric, Samples, info, only, present
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,17 @@ class AccountHealth:
     cause: str | None = None
 
 
-def _success(collectors: Mapping[str, Health]) -> Iterable[Sample]:
-    return [((name,), int(health.success)) for name, health in collectors.items()]
+@lru_cache(maxsize=100)
+def _labels(*collectors: str) -> tuple[Labels, ...]:
+    return tuple((name,) for name in collectors)
 
 
-def _last_success(collectors: Mapping[str, Health]) -> Iterable[Sample]:
-    return [
-        ((name,), health.succeeded_at)
-        for name, health in collectors.items()
-        if health.succeeded_at is not None
-    ]
+def _success(collectors: Mapping[str, Health]) -> Samples:
+    return _labels(*collectors), [int(health.success) for health in collectors.values()]
+
+
+def _last_success(collectors: Mapping[str, Health]) -> Samples:
+    return present(_labels(*collectors), [each.succeeded_at for each in collectors.values()])
 
 
 JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
@@ -68,7 +70,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "Whether the account's last poll round had no failure that concerns the whole account",
         "the exporter's own polls",
         (),
-        lambda health: () if health.up is None else (((), int(health.up)),),
+        lambda health: only(None if health.up is None else int(health.up)),
     ),
     Metric(
         "azure_batch_account_failure",
@@ -76,7 +78,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "Why azure_batch_up is 0, as the log says it in full; always 1, and absent while it is 1",
         "the exporter's own polls",
         ("cause",),
-        lambda health: () if health.cause is None else (((health.cause,), 1),),
+        lambda health: NO_SAMPLES if health.cause is None else info(health.cause),
     ),
     Metric(
         "azure_batch_account_scrape_success",

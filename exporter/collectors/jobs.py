@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.errors import JobGone, PollError
-from exporter.metric import Merge, Metric, Sample, present, state_set
+from exporter.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.selection import Scope, WatchedJob, listing_filter, needs_listing, select
 
 log = logging.getLogger(__name__)
@@ -85,10 +85,10 @@ def _limited(
     return SelectedJobs(tuple(kept), len(selected) - max_jobs)
 
 
-def _job_samples(selected: SelectedJobs) -> Iterable[Sample]:
+def _job_samples(selected: SelectedJobs) -> Samples:
     states = Counter(dict.fromkeys(STATES, 0))
     states.update(enum_value(found.job.state, STATES) or "unknown" for found in selected.jobs)
-    return [((state,), number) for state, number in states.items()]
+    return tuple((state,) for state in states), [*states.values()]
 
 
 ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
@@ -106,28 +106,31 @@ ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
         "Jobs that the rules select and that are left out, because max_jobs is reached",
         "Job_List and Job_Get",
         (),
-        lambda selected: (((), selected.dropped),),
+        lambda selected: only(selected.dropped),
     ),
 )
 
 
-def _execution_time(name: str) -> Callable[[WatchedJob], Iterable[Sample]]:
-    def samples(watched: WatchedJob) -> Iterable[Sample]:
+def _execution_time(name: str) -> Callable[[WatchedJob], Samples]:
+    def samples(watched: WatchedJob) -> Samples:
         info = watched.job.execution_info
-        return present(((), unix_time(getattr(info, name)) if info else None))
+        return only(unix_time(getattr(info, name)) if info else None)
 
     return samples
 
 
-def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Iterable[Sample]]:
-    def samples(watched: WatchedJob) -> Iterable[Sample]:
-        given = dict(watched.labels)
+def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Samples]:
+    def samples(watched: WatchedJob) -> Samples:
         # The name of one job says nothing of its group.
         name = (watched.job.display_name or "") if watched.group is None else ""
-        values = (name, watched.job.pool_id, *(given.get(label, "") for label in labels))
-        return ((values, 1),)
+        given = dict(watched.labels) if labels else {}
+        return info(name, watched.job.pool_id, *[given.get(label, "") for label in labels])
 
     return samples
+
+
+def _number(flag: bool | None) -> int | None:
+    return None if flag is None else int(flag)
 
 
 def _row(
@@ -135,7 +138,7 @@ def _row(
     help_: str,
     field: str,
     labels: tuple[str, ...],
-    samples: Callable[[WatchedJob], Iterable[Sample]],
+    samples: Callable[[WatchedJob], Samples],
     merge: Merge | None = None,
 ) -> Metric[WatchedJob]:
     source = f"Job_List and Job_Get {field}"
@@ -165,14 +168,14 @@ def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]
             "Priority of the job",
             "priority",
             (),
-            lambda watched: present(((), watched.job.priority)),
+            lambda watched: only(watched.job.priority),
         ),
         _row(
             "uses_task_dependencies",
             "Whether tasks of the job may depend on others, and so wait though nodes are idle",
             "usesTaskDependencies",
             (),
-            lambda watched: present(((), watched.job.uses_task_dependencies)),
+            lambda watched: only(_number(watched.job.uses_task_dependencies)),
             merge=max,
         ),
         _row(
@@ -180,7 +183,7 @@ def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]
             "When the job was created",
             "creationTime",
             (),
-            lambda watched: present(((), unix_time(watched.job.creation_time))),
+            lambda watched: only(unix_time(watched.job.creation_time)),
         ),
         _row(
             "started_timestamp_seconds",

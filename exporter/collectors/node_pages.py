@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from exporter.batch.models import NodeTaskStatus
 from exporter.collectors.node_runs import Change, Runs, Seen
 from exporter.collectors.special_tasks import Kind
-from exporter.counters import Key, total
+from exporter.counters import total
 from exporter.failures import LATEST, Failure, latest
+from exporter.series import Key
 
 
 class NodePages:
@@ -47,7 +48,8 @@ class NodePages:
                 for start, end in zip(starts, ends, strict=True)
                 if start is not None and end is not None
             ]
-            self.corrections += sum(map(self._is_missed, starts, ends))
+            if self._since > 0:  # not in a first listing
+                self.corrections += sum(map(self._is_missed, starts, ends))
         for change, info in news:
             events += self.kind.events(change)
             start, end = change.run.start, change.end

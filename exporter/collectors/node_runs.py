@@ -17,12 +17,13 @@ import msgspec
 
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time, unix_times
 from exporter.collectors.run import SUCCEEDED, Kept, Outcome, Run, keep_given, run_of
+from exporter.collectors.tally import Tallied, Tally
 
 ByNode = Mapping[str, Mapping[str, Kept]]
 """Runs by pool and node."""
 
-Tallied = tuple[str, tuple[str, ...]]
-"""What is counted of nodes, `state`, `result` or `failure`; the pool's id and the values."""
+Running = tuple[tuple[str, str, float | None], ...]
+"""Pool, node and start of each run that is not over, in no order."""
 
 InfoOf = Callable[[NodeTaskStatus], SpecialTaskExecutionInfo | None]
 """One of the two tasks of a record."""
@@ -81,7 +82,8 @@ class Firsts(NamedTuple):
     ends: list[float | None]
 
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+_NO_TALLY = Tally({})
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 """Most jobs have nothing in one place or another, and an empty dictionary each would add up."""
 
 
@@ -90,24 +92,23 @@ class Runs:
     """All nodes' latest runs of one kind of task.
 
     `tally`: number of nodes.
-    `running`: start of what runs now, by pool and node.
     `missing`: nodes that the last full listing did not hold. Pages are no snapshot: one that comes
     back has not run again.
     """
 
     latest: ByNode = field(default_factory=lambda: _NONE)
-    tally: Mapping[Tallied, int] = field(default_factory=dict)
-    running: Mapping[str, Mapping[str, float | None]] = field(default_factory=lambda: _NONE)
+    tally: Tally = field(default_factory=lambda: _NO_TALLY)
+    running: Running = ()
     missing: ByNode = field(default_factory=lambda: _NONE)
 
     @classmethod
     def of(cls, latest: ByNode, missing: ByNode) -> Runs:
         """Runs with all that follows from them."""
-        totals = _Totals(cls())
+        totals = _Totals()
         for pool_id, nodes in latest.items():
             for node_id, run in nodes.items():
                 totals.move(pool_id, node_id, None, run_of(run))
-        return cls(latest, totals.tally, totals.running, missing)
+        return totals.runs(latest, missing)
 
     def count(self, what: str, value: str) -> int:
         """Nodes of all pools together, by `state` or `result`."""
@@ -117,7 +118,7 @@ class Runs:
 
     def merged(self, seen: Seen, *, full: bool) -> Runs:
         """These runs after a reading. `full`: it holds every node; those that it lacks are gone."""
-        totals = _Totals(seen.totals)
+        totals = _Totals(seen.totals.tally, seen.totals.running)
         gone: list[tuple[str, str, Kept]] = []
         for pool_id, nodes in self.latest.items() if full else ():
             here = seen.runs.get(pool_id, {})
@@ -128,7 +129,7 @@ class Runs:
             return self
         latest = seen.runs if full else self._updated(seen)
         missing = gone if full else self._still_missing(seen)
-        return Runs(latest, totals.tally, totals.running or _NONE, _nested(missing) or _NONE)
+        return totals.runs(latest, _nested(missing) or _NONE)
 
     def _updated(self, seen: Seen) -> ByNode:
         """What is known, with what is new; pools of which nothing has changed are not copied."""
@@ -164,7 +165,7 @@ class Seen:
 
     def __init__(self, known: Runs) -> None:
         self.runs: dict[str, dict[str, Kept]] = {}
-        self.totals = _Totals(known)
+        self.totals = _Totals.of(known)
         self.touched: set[str] = set()
         self.returned: set[tuple[str, str]] = set()
         self._latest = known.latest
@@ -213,21 +214,22 @@ class Seen:
             pairs = zip(before, kept, strict=True)
             changed = [index for index, (was, run) in enumerate(pairs) if was != run]
         runs.update(zip(node_ids, kept, strict=True))
-        succeeded = []
-        for index in changed:
-            was, run, info = before[index], kept[index], infos[index]
-            if was is None and type(run) is float and not self._missed:
-                succeeded.append(index)
-                continue
-            change = self._change(pool_id, node_ids[index], was, run, info)
-            if change is not None:
-                news.append((change, info))
+        succeeded: list[int] = []
+        if not self._missed:
+            succeeded = [i for i in changed if before[i] is None and type(kept[i]) is float]
         if succeeded:
             self.touched.add(pool_id)
             self.totals.add_succeeded(pool_id, len(succeeded))
             of_pool = firsts.setdefault(pool_id, Firsts([], []))
             of_pool.starts.extend([starts[index] for index in succeeded])
             of_pool.ends.extend(unix_times([infos[index].end_time for index in succeeded]))
+            if len(succeeded) == len(changed):
+                return
+        for index in sorted({*changed}.difference(succeeded)):
+            info = infos[index]
+            change = self._change(pool_id, node_ids[index], before[index], kept[index], info)
+            if change is not None:
+                news.append((change, info))
 
     def _change(
         self,
@@ -275,24 +277,35 @@ def _by_pool(
 class _Totals:
     """What is kept of all nodes together, while some change."""
 
-    def __init__(self, runs: Runs | _Totals) -> None:
-        self.tally: dict[Tallied, int] = dict(runs.tally)
-        self.running: dict[str, dict[str, float | None]] = {
-            pool_id: dict(nodes) for pool_id, nodes in runs.running.items()
-        }
+    def __init__(
+        self,
+        tally: Mapping[Tallied, int] = _NONE,
+        running: Mapping[tuple[str, str], float | None] = _NONE,
+    ) -> None:
+        self.tally = dict(tally)
+        self.running = dict(running)
+
+    @classmethod
+    def of(cls, runs: Runs) -> _Totals:
+        """Those of all nodes as they are."""
+        running = {(pool_id, node_id): start for pool_id, node_id, start in runs.running}
+        return cls(runs.tally, running)
+
+    def runs(self, latest: ByNode, missing: ByNode) -> Runs:
+        """All nodes, these being what they come to."""
+        running = tuple([(*node, start) for node, start in self.running.items()])
+        return Runs(latest, Tally(self.tally), running, missing)
 
     def move(self, pool_id: str, node_id: str, before: Run | None, run: Run | None) -> None:
         """A node has another run than before; None: it is not here."""
         if before is not None:
             self._count(pool_id, before.outcome, -1)
             if before.state == "running":
-                self.running[pool_id].pop(node_id, None)
+                self.running.pop((pool_id, node_id), None)
         if run is not None:
             self._count(pool_id, run.outcome, +1)
             if run.state == "running":
-                self.running.setdefault(pool_id, {})[node_id] = run.start
-        if not self.running.get(pool_id, True):
-            del self.running[pool_id]
+                self.running[pool_id, node_id] = run.start
 
     def add_succeeded(self, pool_id: str, nodes: int) -> None:
         """So many nodes that were not here have succeeded."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 from exporter.batch.models import PoolNodeCounts, enum_value
-from exporter.metric import Metric, Sample
+from exporter.metric import Labels, Metric, Samples, paired
 
 NAME = "pool_nodes"
 
@@ -48,7 +48,11 @@ async def read(api: Api) -> PoolNodes:
     return tuple(pools[pool_id] for pool_id in sorted(pools))
 
 
-def _samples(pools: PoolNodes) -> Iterable[Sample]:
+def _samples(pools: PoolNodes) -> Samples:
+    return paired(_each(pools))
+
+
+def _each(pools: PoolNodes) -> Iterable[tuple[Labels, int]]:
     for pool in pools:
         for kind, counts in (("dedicated", pool.dedicated), ("low_priority", pool.low_priority)):
             for state, number in _by_state(counts or {}).items():

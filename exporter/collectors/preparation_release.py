@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -20,7 +20,7 @@ from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_pages import NodePages
-from exporter.collectors.node_runs import ByNode, Runs
+from exporter.collectors.node_runs import ByNode, Running, Runs
 from exporter.collectors.run import RESULTS, STATES, Kept, Run, keep, run_of
 from exporter.collectors.special_tasks import (
     OPERATION,
@@ -30,10 +30,12 @@ from exporter.collectors.special_tasks import (
     RELEASED,
     Kind,
 )
-from exporter.counters import Key, total
+from exporter.collectors.tally import Tally, finder
+from exporter.counters import total
 from exporter.errors import InvalidResponse, TaskNotConfigured
-from exporter.metric import Merge, Metric, Sample
+from exporter.metric import Merge, Metric, Samples
 from exporter.selection import WatchedJob
+from exporter.series import Key
 
 
 class Api(incremental.Api, Protocol):
@@ -193,50 +195,43 @@ def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, Kept]]:
                 yield pool_id, node_id, run
 
 
-Samples = Callable[[PreparationRelease], Iterable[Sample]]
+SamplesOf = Callable[[PreparationRelease], Samples]
 
 
-@lru_cache(maxsize=1000)
-def _pairs(pools: tuple[str, ...], values: tuple[str, ...]) -> Mapping[tuple[str, ...], int]:
-    """A zero for each pool and value, in their order."""
-    return dict.fromkeys(sorted((pool_id, value) for pool_id in pools for value in values), 0)
-
-
-def _rows(
-    kind: Kind, runs_of: Callable[[PreparationRelease], Runs]
-) -> tuple[Metric[PreparationRelease], ...]:
+def _rows(kind: Kind) -> tuple[Metric[PreparationRelease], ...]:
     """The gauges of one kind of task; both kinds have the same."""
+    tally_of: Callable[[PreparationRelease], Tally] = attrgetter(f"{kind.name}.tally")
+    running_of: Callable[[PreparationRelease], Running] = attrgetter(f"{kind.name}.running")
 
     def row(
         name: str,
         help_: str,
         field: str,
         labels: tuple[str, ...],
-        samples: Samples,
+        samples: SamplesOf,
         merge: Merge = sum,
     ) -> Metric[PreparationRelease]:
         source = f"{OPERATION} {kind.member}.{field}"
         name = f"azure_batch_job_{kind.name}_{name}"
         return Metric(name, "gauge", help_, source, ("pool_id", *labels), samples, merge)
 
-    def tallied(what: str, known: tuple[str, ...] = ()) -> Samples:
-        def samples(state: PreparationRelease) -> Iterable[Sample]:
-            zeros = _pairs(state.pools, known)
-            tally = runs_of(state).tally
-            counts = {labels: n for (kind_of, labels), n in tally.items() if kind_of == what}
-            if not counts:
-                return [(labels, 0) for labels in zeros]
-            if counts.keys() <= zeros.keys():
-                return [(labels, counts.get(labels, 0)) for labels in zeros]
-            return sorted({**zeros, **counts}.items())
+    def tallied(what: str, known: tuple[str, ...] = ()) -> SamplesOf:
+        find = finder(what, known)
+
+        def samples(state: PreparationRelease) -> Samples:
+            tally = tally_of(state)
+            labels, take = find(tally.layout, state.pools)
+            return labels, take((*tally.numbers, 0))
 
         return samples
 
-    def oldest(state: PreparationRelease) -> Iterable[Sample]:
-        for pool_id, starts in sorted(runs_of(state).running.items()):
-            known = [start for start in starts.values() if start is not None]
-            if known:
-                yield (pool_id,), min(known)
+    def oldest_running(state: PreparationRelease) -> Samples:
+        oldest: dict[str, float] = {}
+        for pool_id, _, start in running_of(state):
+            if start is not None and start <= oldest.get(pool_id, start):
+                oldest[pool_id] = start
+        pools = sorted(oldest)
+        return tuple([(pool_id,) for pool_id in pools]), [oldest[pool_id] for pool_id in pools]
 
     return (
         row(
@@ -266,15 +261,15 @@ def _rows(
             f"When the longest running job {kind.name} task started",
             "startTime",
             (),
-            oldest,
+            oldest_running,
             merge=min,
         ),
     )
 
 
 METRICS: tuple[Metric[PreparationRelease], ...] = (
-    *_rows(PREPARED, lambda state: state.preparation),
-    *_rows(RELEASED, lambda state: state.release),
+    *_rows(PREPARED),
+    *_rows(RELEASED),
 )
 
 

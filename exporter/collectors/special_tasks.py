@@ -12,9 +12,10 @@ from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.node_runs import Change, InfoOf
 from exporter.collectors.run import RESULTS
-from exporter.counters import CounterRow, Key, counter
+from exporter.counters import CounterRow, counter
 from exporter.failures import Failure
 from exporter.histogram import Histogram, histogram
+from exporter.series import Key
 
 OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 

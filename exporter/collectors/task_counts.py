@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +11,10 @@ from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
-from exporter.counters import Increments, Key, counter
-from exporter.metric import Metric, Sample, present
+from exporter.counters import Increments, counter
+from exporter.metric import NO_SAMPLES, Metric, Samples, only, present
 from exporter.selection import WatchedJob
+from exporter.series import Key
 
 
 class Api(Protocol):
@@ -100,24 +101,24 @@ def _added(counts: Counts) -> int | None:
     return None if started is None or counts.active is None else started + counts.active
 
 
-def _by_state(counts: Counts | None) -> Iterable[Sample]:
-    if counts is None:
-        return ()
-    return present(
-        (("active",), counts.active),
-        (("running",), counts.running),
-        (("completed",), counts.completed),
-    )
+_STATES = (("active",), ("running",), ("completed",))
+_RESULTS = (("success",), ("failure",))
 
 
-def _by_result(counts: Counts | None) -> Iterable[Sample]:
+def _by_state(counts: Counts | None) -> Samples:
     if counts is None:
-        return ()
-    return present((("success",), counts.succeeded), (("failure",), counts.failed))
+        return NO_SAMPLES
+    return present(_STATES, (counts.active, counts.running, counts.completed))
+
+
+def _by_result(counts: Counts | None) -> Samples:
+    if counts is None:
+        return NO_SAMPLES
+    return present(_RESULTS, (counts.succeeded, counts.failed))
 
 
 def _row(
-    name: str, help_: str, field: str, label: str, samples: Callable[[TaskCounts], Iterable[Sample]]
+    name: str, help_: str, field: str, label: str, samples: Callable[[TaskCounts], Samples]
 ) -> Metric[TaskCounts]:
     return Metric(name, "gauge", help_, f"Job_GetTaskCounts {field}", (label,), samples)
 
@@ -159,7 +160,7 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         " moment",
         "Job_GetTaskCounts taskCounts.completed, observed",
         (),
-        lambda counts: (((), counts.last_progress),),
+        lambda counts: only(counts.last_progress),
         merge=max,
     ),
 )

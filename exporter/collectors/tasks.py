@@ -19,11 +19,12 @@ from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
-from exporter.counters import Increments, Key, counter, total
+from exporter.counters import Increments, counter, total
 from exporter.failures import Failure, latest
 from exporter.histogram import histogram
-from exporter.metric import Metric, present
+from exporter.metric import Metric, only, paired
 from exporter.selection import WatchedJob
+from exporter.series import Key
 
 OPERATION = "Task_List"
 
@@ -223,7 +224,7 @@ METRICS: tuple[Metric[JobTasks], ...] = (
         "Tasks of the job that failed and were not reactivated, by category and code",
         f"{OPERATION} executionInfo.result, .failureInfo",
         ("category", "code"),
-        lambda state: sorted(state.tasks.failed.items()),
+        lambda state: paired(sorted(state.tasks.failed.items())),
     ),
     Metric(
         "azure_batch_job_oldest_active_task_created_timestamp_seconds",
@@ -232,7 +233,7 @@ METRICS: tuple[Metric[JobTasks], ...] = (
         " included",
         f"{OPERATION} creationTime",
         (),
-        lambda state: present(((), state.tasks.oldest_active)),
+        lambda state: only(state.tasks.oldest_active),
         merge=min,
     ),
     Metric(
@@ -241,7 +242,7 @@ METRICS: tuple[Metric[JobTasks], ...] = (
         "When the longest running task of the job started",
         f"{OPERATION} executionInfo.startTime",
         (),
-        lambda state: present(((), state.tasks.oldest_running)),
+        lambda state: only(state.tasks.oldest_running),
         merge=min,
     ),
 )

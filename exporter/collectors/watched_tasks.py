@@ -6,7 +6,7 @@ Each is one request a poll. Where the service can say that nothing changed it se
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,7 +25,17 @@ from exporter.collectors.collector import Folded, JobCollector
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
 from exporter.errors import TaskGone
-from exporter.metric import Merge, Metric, Sample, state_set
+from exporter.metric import (
+    NO_SAMPLES,
+    Merge,
+    Metric,
+    Samples,
+    info,
+    only,
+    paired,
+    present,
+    state_set,
+)
 from exporter.selection import WATCHED_TASKS, WatchedJob
 
 OPERATION = "Task_Get"
@@ -127,31 +137,27 @@ def has_failed(task: Task) -> bool:
     )
 
 
-def _state(task: Task) -> Iterable[Sample]:
+def _state(task: Task) -> Samples:
     return state_set(STATES, enum_value(task.state, STATES))
 
 
-def _failure(task: Task) -> Iterable[Sample]:
+def _failure(task: Task) -> Samples:
     if not has_failed(task):
-        return ()
-    info = task.execution_info or _NOTHING
-    return (((category(info.failure_info), code(info.failure_info)), 1),)
+        return NO_SAMPLES
+    execution = task.execution_info or _NOTHING
+    return info(category(execution.failure_info), code(execution.failure_info))
 
 
-def _info(value: Callable[[TaskExecutionInfo], float | None]) -> Callable[[Task], Iterable[Sample]]:
+def _info(value: Callable[[TaskExecutionInfo], float | None]) -> Callable[[Task], Samples]:
     return _one(lambda task: value(task.execution_info or _NOTHING))
 
 
-def _stats(value: Callable[[TaskStatistics], float | None]) -> Callable[[Task], Iterable[Sample]]:
+def _stats(value: Callable[[TaskStatistics], float | None]) -> Callable[[Task], Samples]:
     return _one(lambda task: value(task.stats or _NO_STATISTICS))
 
 
-def _one(value: Callable[[Task], float | None]) -> Callable[[Task], Iterable[Sample]]:
-    def samples(task: Task) -> Iterable[Sample]:
-        found = value(task)
-        return () if found is None else (((), found),)
-
-    return samples
+def _one(value: Callable[[Task], float | None]) -> Callable[[Task], Samples]:
+    return lambda task: only(value(task))
 
 
 def _seconds(text: str | None) -> float | None:
@@ -164,12 +170,10 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _cpu(task: Task) -> Iterable[Sample]:
+def _cpu(task: Task) -> Samples:
     stats = task.stats or _NO_STATISTICS
-    for mode, text in (("user", stats.user_cpu_time), ("kernel", stats.kernel_cpu_time)):
-        spent = _seconds(text)
-        if spent is not None:
-            yield (mode,), spent
+    spent = (_seconds(stats.user_cpu_time), _seconds(stats.kernel_cpu_time))
+    return present((("user",), ("kernel",)), spent)
 
 
 def _bytes(gib: float | None) -> float | None:
@@ -182,16 +186,16 @@ def _row(
     name: str,
     help_: str,
     field_: str,
-    samples: Callable[[Task], Iterable[Sample]],
+    samples: Callable[[Task], Samples],
     labels: tuple[str, ...] = (),
     merge: Merge | None = sum,
 ) -> Metric[WatchedTasks]:
-    def of_each(state: WatchedTasks) -> Iterable[Sample]:
-        return [
-            ((each.task.id, *values), value)
+    def of_each(state: WatchedTasks) -> Samples:
+        return paired(
+            ((each.task.id, *own), value)
             for each in state.found.values()
-            for values, value in samples(each.task)
-        ]
+            for own, value in zip(*samples(each.task), strict=True)
+        )
 
     return Metric(
         f"azure_batch_task_{name}",
