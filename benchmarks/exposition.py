@@ -83,7 +83,11 @@ def main() -> None:
         theirs = median(times["baseline"])
         for name in ways:
             ours = median(times[name])
-            figures = (f"{theirs * 1000:.0f}", f"{ours * 1000:.2f}", f"{theirs / ours:.0f}")
+            figures = (
+                f"{theirs * 1000:.0f}",
+                f"{ours * 1000:.2f}",
+                f"{theirs / ours:.{0 if theirs > 100 * ours else 1}f}",
+            )
             row(label, name, *figures)
 
 

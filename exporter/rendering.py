@@ -27,6 +27,9 @@ MAX_LABEL = 512
 REMEMBERED = 256
 """Sets of labels of a table and of a family whose lines are kept: jobs on a pool have the same."""
 
+LATEST = 8
+"""Of those, the latest that are looked at one by one."""
+
 _IDENTITY = b"\0"
 """Stands in lines where an identity's labels go; `escape` leaves none in labels."""
 
@@ -42,7 +45,7 @@ class Renderer(Generic[T]):
         self._metrics = table.metrics
         self._read = table.reader()
         self._tables = _tables(table)
-        self._latest = _Table((), [], b"")
+        self._latest: tuple[_Table, ...] = ()
 
     def lines(self, identity: Identity, snapshot: T) -> tuple[bytes, int]:
         """Of one snapshot, and how many they are."""
@@ -60,9 +63,12 @@ class Renderer(Generic[T]):
         labels: tuple[tuple[Labels, ...], ...],
         values: list[Sequence[float]],
     ) -> tuple[bytes, int]:
-        table = self._latest
-        if labels != table.labels:  # one comparison for all rows, where jobs have the same
-            table = self._latest = self._tables(labels)
+        for table in self._latest:
+            if table.labels == labels:  # sooner done than to work out their hash
+                break
+        else:
+            table = self._tables(labels)
+            self._latest = (table, *self._latest[: LATEST - 1])
         try:
             text = _encode(values)
         except OverflowError:  # more than 64 bits
