@@ -27,6 +27,9 @@ MAX_LABEL = 512
 REMEMBERED = 256
 """Sets of labels of a table and of a family whose lines are kept: jobs on a pool have the same."""
 
+MAX_DIGITS = 308
+"""Of a whole number that a double can hold in any case."""
+
 LATEST = 8
 """Of those, the latest that are looked at one by one."""
 
@@ -69,14 +72,14 @@ class Renderer(Generic[T]):
         else:
             table = self._tables(labels)
             self._latest = (table, *self._latest[: LATEST - 1])
-        try:
-            text = _encode(values)
-        except OverflowError:  # more than 64 bits
-            text = b""
+        text = _encode(values)
+        numbers: tuple[bytes, ...] | None = None
         if text.translate(None, _NUMERALS) == table.brackets:
             # As many for each row as it should be, and no null, true or false between them.
             numbers = tuple(filter(None, text.translate(None, b"[]").split(b",")))
-        else:
+            if len(text) > MAX_DIGITS and max(map(len, numbers)) > MAX_DIGITS:
+                numbers = None
+        if numbers is None:
             numbers = self._one_by_one(labels, values)
         return _identity_labels(identity).join(table.lines) % numbers, len(numbers)
 

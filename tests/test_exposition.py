@@ -189,6 +189,8 @@ def test_a_label_value_without_end_is_cut_and_stays_another_than_others() -> Non
 )
 def test_numbers_are_written_exactly(value: float, text: str) -> None:
     assert format_value(value) == text
+    row = Metric[object]("things", "gauge", "H", "S", (), lambda _: only(value))
+    assert Renderer(Table((), (row,))).lines((), None) == (f"things {text}\n".encode(), 1)
 
 
 def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:
