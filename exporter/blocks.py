@@ -7,24 +7,20 @@ the next scrape joins it again. Each line is kept once.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from operator import attrgetter
-from struct import Struct, pack
+from operator import attrgetter, sub
 
 import msgspec
 
 from exporter.compression import Z_FULL_FLUSH, compressor
 from exporter.metric import Identity
+from exporter.rendering import Unwritten, write
 
 NEIGHBOURS = 64
 """Identities whose lines are kept joined, at most: a change joins and compresses so many anew."""
-
-BETWEEN = b"\xff"
-"""Stands between the lines of one family and those of the next. UTF-8 does not have it."""
-
-_BEHIND = (BETWEEN, b"")
 
 
 class Piece:
@@ -51,104 +47,121 @@ def deflate(pieces: Iterable[Piece]) -> None:
 class _Lines(msgspec.Struct, gc=False, eq=False):
     """The lines of one identity, and where they are.
 
-    `series`: their number. `new`: they, where they have changed since its neighbours' were joined.
+    `new`: they, where they have changed since its neighbours' were joined. `series`: their number.
+    `digest`: of what they are. `index`: which of the joined ones they were.
     """
 
     identity: Identity
-    new: bytes | None
+    new: Unwritten | None
     series: int
+    digest: int
     neighbours: _Neighbours
     index: int = 0
 
     def by_family(self) -> list[bytes]:
         """They, one text a family."""
-        return self.neighbours.cut(self.index) if self.new is None else self.new.split(BETWEEN)
+        return self.neighbours.cut(self.index) if self.new is None else write([self.new])
 
 
 class _Neighbours:
     """Identities that follow each other, and their lines: joined by family, but of those that have
     changed since.
+
+    `changed`: how many have, or are new here; or whether one is gone.
     """
 
     __slots__ = ("_ends", "_pieces", "changed", "members")
 
-    def __init__(self, families: int, members: list[_Lines]) -> None:
+    def __init__(
+        self, members: list[_Lines], pieces: Iterable[Piece], ends: Iterable[array[int]]
+    ) -> None:
         self.members = members
-        self.changed = True
-        self._pieces = [_NOTHING] * families
-        self._ends = [_NO_ENDS] * families
-        self._number()
+        self.changed = 0
+        self._pieces = list(pieces)
+        self._ends = list(ends)
+        for each in members:
+            each.neighbours = self
 
-    def _number(self) -> None:
-        for index, each in enumerate(self.members):
-            each.neighbours, each.index = self, index
+    @classmethod
+    def none(cls, families: int) -> _Neighbours:
+        """Nobody yet."""
+        return cls([], [_NOTHING] * families, [_NO_ENDS] * families)
 
     def cut(self, index: int) -> list[bytes]:
-        """The joined lines of one of them, by family."""
-        at, pairs = index * _SIZE, zip(self._pieces, self._ends, strict=True)
-        return [piece.text[slice(*_ends(ends, at))] for piece, ends in pairs]
-
-    def has(self, index: int, lines: bytes) -> bool:
-        """Whether these are the joined lines of one of them."""
-        # Family by family: where one differs, as it mostly does, the others need not be cut out.
-        at, begin = index * _SIZE, 0
-        for piece, ends in zip(self._pieces, self._ends, strict=True):
-            known = piece.text[slice(*_ends(ends, at))]
-            end = begin + len(known)
-            if lines[begin:end] != known or lines[end : end + 1] not in _BEHIND:
-                return False
-            begin = end + 1
-        return True
+        """Some of the joined lines, by family."""
+        pairs = zip(self._pieces, self._ends, strict=True)
+        return [piece.text[ends[index] : ends[index + 1]] for piece, ends in pairs]
 
     def joined(self) -> list[Piece]:
         """The lines of all, one piece a family: the one that was, where nothing has changed."""
         if self.changed:
-            ends = f"{len(self.members) + 1}I"
-            all_lines = zip(*[each.by_family() for each in self.members], strict=True)
-            for family, lines in enumerate(all_lines):
-                text = b"".join(lines)
-                if text != self._pieces[family].text:
-                    self._pieces[family] = Piece(text)
-                elif self._ends[family]:
-                    continue  # nothing has changed here, nor has who is here
-                self._ends[family] = pack(ends, 0, *accumulate(map(len, lines)))
-            for each in self.members:
-                each.new = None
-            self.changed = False
+            runs, families = _runs(self.members), len(self._pieces)
+            new = [each.new for each in self.members if each.new is not None]
+            written = write(new) if new else []
+            for family in range(families):
+                self._join(family, runs, written[family::families])
+            for index, each in enumerate(self.members):
+                each.new, each.index = None, index
+            self.changed = 0
         return self._pieces
+
+    def _join(self, family: int, runs: list[_Run], new: list[bytes]) -> None:
+        """Join the lines of a family: runs of what was joined already, and of what is new."""
+        known, ends = self._pieces[family].text, self._ends[family]
+        parts: list[bytes] = []
+        sizes: list[int] = []
+        for is_new, start, stop in runs:
+            if is_new:
+                lines = new[start:stop]
+                parts += lines
+                sizes += map(len, lines)
+            else:
+                parts.append(known[ends[start] : ends[stop]])
+                sizes += map(sub, ends[start + 1 : stop + 1], ends[start:stop])
+        text = b"".join(parts)
+        if text != known:
+            self._pieces[family] = Piece(text)
+        self._ends[family] = array("I", [0, *accumulate(sizes)])
 
     def insert(self, index: int, lines: _Lines) -> None:
         """Take in an identity."""
-        self._take_apart()
         self.members.insert(index, lines)
-        self._number()
+        self.changed += 1
 
-    def remove(self, index: int) -> None:
+    def remove(self, lines: _Lines) -> None:
         """Forget an identity."""
-        self._take_apart()
-        del self.members[index]
-        self._number()
+        del self.members[bisect_left(self.members, lines.identity, key=_identity)]
+        self.changed += 1
 
     def split(self) -> _Neighbours:
         """Give away the second half."""
-        self._take_apart()
         half = len(self.members) // 2
-        other = _Neighbours(len(self._pieces), self.members[half:])
+        other = _Neighbours(self.members[half:], self._pieces, self._ends)
         del self.members[half:]
+        self.changed = other.changed = 1
         return other
-
-    def _take_apart(self) -> None:
-        for index, each in enumerate(self.members):
-            if each.new is None:
-                each.new = BETWEEN.join(self.cut(index))
-        self._ends = [_NO_ENDS] * len(self._pieces)
-        self.changed = True
 
 
 _NOTHING = Piece(b"")
-_NO_ENDS = b""
-_SIZE, _ends = 4, Struct("2I").unpack_from
-"""Where the lines of one end in a joined text, and those of the next, from what `pack` made."""
+_NO_ENDS = array("I", [0])
+
+_Run = tuple[bool, int, int]
+"""Whether lines are new, the first of them, and the one behind the last."""
+
+
+def _runs(members: Iterable[_Lines]) -> list[_Run]:
+    """Where the lines of each of these are: of those that are new, or of the joined ones."""
+    runs: list[_Run] = []
+    is_new, start, stop, new = True, 0, 0, 0
+    for each in members:
+        known = each.new is None
+        at = each.index if known else new
+        new += not known
+        if is_new == known or at != stop:
+            runs.append((is_new, start, stop))
+            is_new, start = not known, at
+        stop = at + 1
+    return [*runs, (is_new, start, stop)]
 
 
 class Blocks:
@@ -182,33 +195,38 @@ class Blocks:
         lines = self._of.get(identity)
         return [] if lines is None else lines.by_family()
 
-    def put(self, identity: Identity, lines: bytes, series: int) -> tuple[bool, int]:
-        """Replace an identity's lines, with BETWEEN between those of one family and the next.
+    def put(self, identity: Identity, new: Unwritten) -> tuple[bool, int]:
+        """Replace an identity's lines.
 
         Gives whether anything is new, and by how many lines they are more.
         """
-        known = self._of.get(identity)
-        if known is None:
-            self._insert(identity, lines, series)
+        lines, series = self._of.get(identity), new.pattern.series
+        if lines is None:
+            self._insert(identity, new)
             return True, series
-        place = known.neighbours
-        if lines == known.new or (known.new is None and place.has(known.index, lines)):
+        digest = new.digest
+        if digest == lines.digest:
             return False, 0
-        more = series - known.series
-        known.new, known.series, place.changed = lines, series, True
+        more, place = series - lines.series, lines.neighbours
+        place.changed += lines.new is None
+        lines.new, lines.series, lines.digest = new, series, digest
+        if place.changed >= len(place.members):
+            place.joined()  # together is soonest done, and they will hardly be more
         return True, more
 
-    def _insert(self, identity: Identity, lines: bytes, series: int) -> None:
+    def _insert(self, identity: Identity, new: Unwritten) -> None:
         identity = self._kept(identity)
         if not self._all:
-            self._all.append(_Neighbours(self._families, []))
-        number = bisect_right(self._all, identity, key=_first) - 1
-        place = self._all[max(0, number)]
-        of_it = self._of[identity] = _Lines(identity, lines, series, place)
-        place.insert(bisect_left(place.members, identity, key=_identity), of_it)
+            self._all.append(_Neighbours.none(self._families))
+        number = max(0, bisect_right(self._all, identity, key=_first) - 1)
+        place = self._all[number]
+        lines = _Lines(identity, new, new.pattern.series, new.digest, place)
+        self._of[identity] = lines
+        place.insert(bisect_left(place.members, identity, key=_identity), lines)
         if len(place.members) > NEIGHBOURS:
-            self._all.insert(max(0, number) + 1, place.split())
-            place.joined()  # else all lines would be there apart while jobs are added
+            self._all.insert(number + 1, place.split())
+            for half in self._all[number : number + 2]:
+                half.joined()  # else what both were cut from would be there, too
 
     def remove(self, identity: Identity) -> int:
         """Forget an identity; gives the number of its lines, 0 where it is not here."""
@@ -216,7 +234,7 @@ class Blocks:
         if lines is None:
             return 0
         place = lines.neighbours
-        place.remove(lines.index)
+        place.remove(lines)
         if not place.members:
             self._all.remove(place)
         return lines.series

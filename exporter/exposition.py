@@ -16,7 +16,7 @@ from typing import Any
 from exporter.blocks import Blocks, Piece, deflate
 from exporter.compression import compressor, crc32
 from exporter.metric import Identity, Table
-from exporter.rendering import Renderer
+from exporter.rendering import Renderer, Unwritten
 
 log = logging.getLogger(__name__)
 
@@ -127,13 +127,14 @@ class Exposition:
 
     def put(self, table: str, identity: Identity, snapshot: Any) -> None:
         """Replace what `table` shows for `identity`."""
-        self._put(table, identity, *self._shown[table].renderer.lines(identity, snapshot))
+        self._put(table, identity, self._shown[table].renderer.lines(identity, snapshot))
 
     def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
         """Replace what `table` shows for a group by its members' snapshots taken together."""
-        self._put(table, identity, *self._shown[table].renderer.group_lines(identity, snapshots))
+        self._put(table, identity, self._shown[table].renderer.group_lines(identity, snapshots))
 
-    def _put(self, table: str, identity: Identity, lines: bytes, series: int) -> None:
+    def _put(self, table: str, identity: Identity, lines: Unwritten) -> None:
+        series = lines.pattern.series
         if not series:
             self.remove(table, identity)
             return
@@ -145,7 +146,7 @@ class Exposition:
                 self._drop(table, identity, account, series)
                 return
             self._dropped.discard((table, identity))
-        changed, more = blocks.put(identity, lines, series)
+        changed, more = blocks.put(identity, lines)
         if more:
             self._series[_account(identity)] += more
         self.generation += changed

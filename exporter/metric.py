@@ -19,7 +19,7 @@ Samples = tuple[tuple[Labels, ...], Sequence[float]]
 They are apart because most jobs have the same labels all the time, and then only values are new.
 """
 
-Columns = tuple[tuple[tuple[Labels, ...], ...], list[Sequence[float]]]
+Columns = tuple[tuple[tuple[Labels, ...], ...], Sequence[Sequence[float]]]
 """The same of each row of a table: first all labels, then all values."""
 
 Identity = tuple[tuple[str, str], ...]
@@ -79,7 +79,10 @@ class Table(Generic[T]):
 
 def columns(rows: Sequence[Samples]) -> Columns:
     """The samples of a table, from those of each row."""
-    return tuple([labels for labels, _ in rows]), [values for _, values in rows]
+    if not rows:
+        return (), ()
+    labels, values = zip(*rows, strict=True)
+    return labels, values
 
 
 class Excluded:

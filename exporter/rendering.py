@@ -16,10 +16,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from exporter.blocks import BETWEEN
 from exporter.metric import Identity, Labels, Metric, Table, columns, merged
 
 T = TypeVar("T")
+
+BETWEEN = b"\xff"
+"""Stands between the lines of one row and those of the next. UTF-8 does not have it."""
 
 MAX_LABEL = 512
 """Characters of a label value. Ids of the service have 64 at most, display names 1,024."""
@@ -37,83 +39,110 @@ _IDENTITY = b"\0"
 """Stands in lines where an identity's labels go; `escape` leaves none in labels."""
 
 
-class Renderer(Generic[T]):
-    """Writes the sample lines of one table's snapshots, with BETWEEN between one row and the next.
+class Unwritten(msgspec.Struct, frozen=True, gc=False):
+    """The lines of one snapshot before they are written.
 
-    Jobs have nearly the same lines. So they are kept with gaps where the labels of the identity and
-    the values go, and those of a whole table are filled at once.
+    `identity`: the labels for one kind of gap. `numbers`: those for the other, with commas.
+    """
+
+    pattern: Pattern
+    identity: bytes
+    numbers: bytes
+
+    @property
+    def digest(self) -> int:
+        """Of the same lines of an identity the same."""
+        return self.pattern.digest ^ hash(self.numbers)
+
+
+class Pattern(NamedTuple):
+    """The lines of a table with gaps for numbers, taken apart at the gaps for the identity.
+
+    `labels`: those of the samples, by row. `brackets`: what JSON puts around and between as many
+    numbers. `series`: their number. `digest`: of the same labels the same.
+    """
+
+    labels: tuple[tuple[Labels, ...], ...]
+    parts: list[bytes]
+    brackets: bytes
+    series: int
+    digest: int
+
+
+def write(all_lines: Sequence[Unwritten]) -> list[bytes]:
+    """The lines of snapshots of one table: of the first by row, then of the next.
+
+    Many at once are written in half the time that one after the other would take.
+    """
+    gaps = BETWEEN.join([each.identity.join(each.pattern.parts) for each in all_lines])
+    numbers = b",".join([each.numbers for each in all_lines]).translate(None, b"[]")
+    return (gaps % tuple(filter(None, numbers.split(b",")))).split(BETWEEN)
+
+
+class Renderer(Generic[T]):
+    """Makes of one table's snapshots what is to be written.
+
+    Jobs have nearly the same lines. So those of a whole table are kept with gaps where the labels
+    of the identity and the values go, and all values become text at once.
     """
 
     def __init__(self, table: Table[T]) -> None:
         self._metrics = table.metrics
         self._read = table.reader()
-        self._tables = _tables(table)
-        self._latest: tuple[_Table, ...] = ()
+        self._pattern = _patterns(table)
+        self._latest: tuple[Pattern, ...] = ()
 
-    def lines(self, identity: Identity, snapshot: T) -> tuple[bytes, int]:
-        """Of one snapshot, and how many they are."""
-        return self._write(identity, *self._read(snapshot))
+    def lines(self, identity: Identity, snapshot: T) -> Unwritten:
+        """Of one snapshot."""
+        return self._unwritten(identity, *self._read(snapshot))
 
-    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> tuple[bytes, int]:
+    def group_lines(self, identity: Identity, snapshots: Iterable[T]) -> Unwritten:
         """Of many snapshots merged into one."""
         members = list(snapshots)
         rows = [merged(metric, members) for metric in self._metrics]
-        return self._write(identity, *columns(rows))
+        return self._unwritten(identity, *columns(rows))
 
-    def _write(
+    def _unwritten(
         self,
         identity: Identity,
         labels: tuple[tuple[Labels, ...], ...],
-        values: list[Sequence[float]],
-    ) -> tuple[bytes, int]:
-        for table in self._latest:
-            if table.labels == labels:  # sooner done than to work out their hash
+        values: Sequence[Sequence[float]],
+    ) -> Unwritten:
+        for pattern in self._latest:
+            if pattern.labels == labels:  # sooner done than to work out their hash
                 break
         else:
-            table = self._tables(labels)
-            self._latest = (table, *self._latest[: LATEST - 1])
-        text = _encode(values)
-        numbers: tuple[bytes, ...] | None = None
-        if text.translate(None, _NUMERALS) == table.brackets:
+            pattern = self._pattern(labels)
+            self._latest = (pattern, *self._latest[: LATEST - 1])
+        numbers = _encode(values)
+        if (
             # As many for each row as it should be, and no null, true or false between them.
-            numbers = tuple(filter(None, text.translate(None, b"[]").split(b",")))
-            if len(text) > MAX_DIGITS and max(map(len, numbers)) > MAX_DIGITS:
-                numbers = None
-        if numbers is None:
+            numbers.translate(None, _NUMERALS) != pattern.brackets
+            or (len(numbers) > MAX_DIGITS and _is_any_huge(numbers))
+        ):
             numbers = self._one_by_one(labels, values)
-        return _identity_labels(identity).join(table.lines) % numbers, len(numbers)
+        return Unwritten(pattern, _identity_labels(identity), numbers)
 
     def _one_by_one(
         self, labels: Sequence[tuple[Labels, ...]], values: Sequence[Sequence[float]]
-    ) -> tuple[bytes, ...]:
+    ) -> bytes:
         for metric, of_row, numbers in zip(self._metrics, labels, values, strict=True):
             if len(of_row) != len(numbers):
                 # Were they as many in all, they would stand behind other samples than their own.
                 raise ValueError(f"{metric.name}: {len(of_row)} labels, {len(numbers)} values")
-        return tuple([format_value(value).encode() for value in chain.from_iterable(values)])
+        return ",".join([format_value(value) for value in chain.from_iterable(values)]).encode()
 
 
-class _Table(NamedTuple):
-    """The lines of a table, taken apart at the gaps for the identity.
-
-    `labels`: those of the samples, by row. `brackets`: what JSON puts around and between as many
-    numbers.
-    """
-
-    labels: tuple[tuple[Labels, ...], ...]
-    lines: list[bytes]
-    brackets: bytes
-
-
-def _tables(table: Table[Any]) -> Callable[[tuple[tuple[Labels, ...], ...]], _Table]:
+def _patterns(table: Table[Any]) -> Callable[[tuple[tuple[Labels, ...], ...]], Pattern]:
     """What gives the lines of a table by the labels of its samples, row by row."""
-    rows = [lru_cache(REMEMBERED)(partial(_lines, table, metric)) for metric in table.metrics]
+    rows = [lru_cache(REMEMBERED)(partial(_row, table, metric)) for metric in table.metrics]
 
     @lru_cache(REMEMBERED)
-    def of(labels: tuple[tuple[Labels, ...], ...]) -> _Table:
+    def of(labels: tuple[tuple[Labels, ...], ...]) -> Pattern:
         lines = [lines_of(of_row) for lines_of, of_row in zip(rows, labels, strict=True)]
-        brackets = _brackets(*map(len, labels))
-        return _Table(labels, BETWEEN.join(lines).split(_IDENTITY), brackets)
+        numbers = list(map(len, labels))
+        parts = BETWEEN.join(lines).split(_IDENTITY)
+        return Pattern(labels, parts, _brackets(*numbers), sum(numbers), hash(labels))
 
     return of
 
@@ -124,7 +153,7 @@ def _brackets(*numbers: int) -> bytes:
     return _encode([[0] * count for count in numbers]).translate(None, _NUMERALS)
 
 
-def _lines(table: Table[Any], metric: Metric[Any], labels: tuple[Labels, ...]) -> bytes:
+def _row(table: Table[Any], metric: Metric[Any], labels: tuple[Labels, ...]) -> bytes:
     """The lines of a family, by the labels of its samples."""
     lines = []
     for values in labels:
@@ -177,6 +206,11 @@ _encode = msgspec.json.Encoder().encode
 """JSON writes nearly all numbers as they are written here, and does so fast."""
 
 _NUMERALS = b"0123456789.-+e"
+
+
+def _is_any_huge(numbers: bytes) -> bool:
+    """Whether one may be too large for a double."""
+    return max(map(len, numbers.split(b","))) > MAX_DIGITS
 
 
 def format_value(value: float) -> str:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import blocks
-from exporter.blocks import BETWEEN, NEIGHBOURS, Blocks, Piece
-from exporter.metric import Identity
+from exporter.blocks import NEIGHBOURS, Blocks, Piece
+from exporter.metric import Identity, Metric, Samples, Table
+from exporter.rendering import Renderer, Unwritten
 
 FAMILIES = 3
 
@@ -25,9 +26,26 @@ def identity(number: int) -> Identity:
     return (("account", "a"), ("job_id", f"job-{number:02}"))
 
 
+def row(family: int) -> Metric[list[int]]:
+    def samples(sizes: list[int]) -> Samples:
+        size = sizes[family]
+        return tuple((str(n),) for n in range(size)), [size] * size
+
+    return Metric(f"f{family}", "gauge", "H", "S", ("n",), samples)
+
+
+TABLE = Table(("account", "job_id"), tuple(map(row, range(FAMILIES))))
+RENDERER = Renderer(TABLE)
+
+
+def unwritten(number: int, sizes: list[int]) -> Unwritten:
+    return RENDERER.lines(identity(number), sizes)
+
+
 def lines(number: int, sizes: list[int]) -> list[bytes]:
+    labels = ",".join(f'{name}="{value}"' for name, value in identity(number))
     return [
-        b"".join(b'f%d{job="%d"} %d\n' % (family, number, size) for _ in range(size))
+        "".join(f'f{family}{{{labels},n="{n}"}} {size}\n' for n in range(size)).encode()
         for family, size in enumerate(sizes)
     ]
 
@@ -66,7 +84,7 @@ def test_what_is_kept_is_what_was_put(changes: list[Change]) -> None:
             else:
                 old, new = expected.get(who), lines(number, sizes)
                 more = sum(sizes) - sum(text.count(b"\n") for text in old or [])
-                assert kept.put(who, BETWEEN.join(new), sum(sizes)) == (new != old, more)
+                assert kept.put(who, unwritten(number, sizes)) == (new != old, more)
                 expected[who] = new
             assert set(kept) == set(expected)
             assert all(kept.lines(each) == of_each for each, of_each in expected.items())
@@ -77,9 +95,9 @@ def test_what_is_kept_is_what_was_put(changes: list[Change]) -> None:
 def test_of_neighbours_only_the_families_that_change_become_other_pieces() -> None:
     kept = Blocks(FAMILIES)
     for number in range(10):
-        kept.put(identity(number), BETWEEN.join(lines(number, [1, 2, 3])), 6)
+        kept.put(identity(number), unwritten(number, [1, 2, 3]))
     first = [piece for (piece,) in kept.pieces()]
-    kept.put(identity(4), BETWEEN.join(lines(4, [1, 3, 3])), 7)
+    kept.put(identity(4), unwritten(4, [1, 3, 3]))
     second = [piece for (piece,) in kept.pieces()]
     assert [a is b for a, b in zip(first, second, strict=True)] == [True, False, True]
 
@@ -94,7 +112,7 @@ def test_what_is_cleared_goes_without_the_garbage_collector() -> None:
         before = living()
         kept = Blocks(FAMILIES)
         for number in range(3 * NEIGHBOURS):
-            kept.put(identity(number), BETWEEN.join(lines(number, [1, 2, 3])), 6)
+            kept.put(identity(number), unwritten(number, [1, 2, 3]))
         assert living() > before + 3
         kept.clear()
         assert kept.pieces() == [] == list(kept)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.exposition import Exposition, Format, gzip_parts
 from exporter.metric import NO_SAMPLES, Identity, Metric, Samples, Table, only, paired, state_set
-from exporter.rendering import MAX_LABEL, Renderer, escape, format_value
+from exporter.rendering import MAX_LABEL, Renderer, escape, format_value, write
 
 Values = dict[tuple[str, ...], float]
 
@@ -190,7 +190,7 @@ def test_a_label_value_without_end_is_cut_and_stays_another_than_others() -> Non
 def test_numbers_are_written_exactly(value: float, text: str) -> None:
     assert format_value(value) == text
     row = Metric[object]("things", "gauge", "H", "S", (), lambda _: only(value))
-    assert Renderer(Table((), (row,))).lines((), None) == (f"things {text}\n".encode(), 1)
+    assert write([Renderer(Table((), (row,))).lines((), None)]) == [f"things {text}\n".encode()]
 
 
 def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:

@@ -18,12 +18,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter import collectors, config, metric
-from exporter.blocks import BETWEEN
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
 from exporter.preflight.forecast import Report
-from exporter.rendering import Renderer
+from exporter.rendering import Renderer, write
 from exporter.simulator.faults import CATALOGUE
 from exporter.telemetry import ROWS, SERIES
 from exporter.web import config as web
@@ -217,8 +216,8 @@ def _cost(name: str) -> list[int]:
     """Series of each row of a table for a sample job, counted in its text."""
     table = TABLES[name]
     identity = tuple((name, "x") for name in table.identity)
-    text, _ = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
-    return [lines.count(b"\n") for lines in text.split(BETWEEN)]
+    unwritten = Renderer(table).lines(identity, SAMPLE_SNAPSHOTS[name])
+    return [lines.count(b"\n") for lines in write([unwritten])]
 
 
 # Configuration
