@@ -208,7 +208,8 @@ def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
 
     Of the state only what is new is compressed now.
     """
-    state.deflate()
+    if not state.is_deflated:
+        state.deflate()
     stream = compressor()
     size = state.size + len(rest)
     return (

@@ -6,7 +6,9 @@ A body written at once would be copied for each client into the buffer of its co
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 
 from aiohttp import web
 
@@ -18,8 +20,9 @@ class InParts(web.StreamResponse):
 
     def __init__(self, parts: tuple[bytes, ...], headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
-        self.content_length = sum(map(len, parts))
         self._parts = parts
+        self._ends = list(accumulate(map(len, parts)))
+        self.content_length = self._ends[-1] if parts else 0
 
     async def send(self, request: web.Request, write_timeout: float) -> None:
         """Send it; a client that does not take a piece of it within so many seconds is cut off."""
@@ -39,17 +42,13 @@ class InParts(web.StreamResponse):
 
     def _pieces(self) -> Iterator[bytes | memoryview]:
         """The body in pieces of about the same size: small parts together, large ones cut."""
-        small: list[bytes] = []
-        size = 0
-        for part in self._parts:
-            if small and size + len(part) > PIECE:
-                yield b"".join(small)
-                small, size = [], 0
-            if len(part) <= PIECE:
-                small.append(part)
-                size += len(part)
+        # There may be twenty thousand parts, so where to cut is looked up, not counted one by one.
+        start = size = 0
+        while start < len(self._parts):
+            stop = bisect_right(self._ends, size + PIECE, start)
+            if stop > start:
+                yield b"".join(self._parts[start:stop])
             else:
-                view = memoryview(part)
-                yield from (view[start : start + PIECE] for start in range(0, len(part), PIECE))
-        if small:
-            yield b"".join(small)
+                view, stop = memoryview(self._parts[start]), start + 1
+                yield from (view[at : at + PIECE] for at in range(0, len(view), PIECE))
+            start, size = stop, self._ends[stop - 1]
