@@ -22,6 +22,7 @@ import aiohttp
 from yarl import URL
 
 from benchmarks.harness import answer
+from exporter.allocator import fix_thresholds
 from exporter.batch.auth import SharedKeyAuth
 from exporter.config import Config, loader
 from exporter.exposition import Format
@@ -46,6 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     account = json.loads(options.account)
     logging.disable(logging.WARNING)  # runs that fail are told there
+    fix_thresholds()  # as the daemon does
     if options.bare:
         asyncio.run(run_bare(account))
     else:

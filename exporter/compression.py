@@ -17,8 +17,8 @@ MAX_WBITS: int = _zlib.MAX_WBITS
 Z_FULL_FLUSH: int = _zlib.Z_FULL_FLUSH
 
 
-_PIECE = 64 * 1024
-"""Bytes that are inflated at once. For more the allocator would go to the kernel each time."""
+MAX_MEMBERS = 100
+"""Of one gzip body. One is usual; behind each the rest of the body is copied."""
 
 
 class NotGzip(ValueError):
@@ -31,24 +31,24 @@ class TooLong(ValueError):
 
 def gunzip(body: bytes, most: int) -> bytes:
     """The text of a gzip body, of one or several members. NotGzip, TooLong above `most` bytes."""
-    pieces: list[bytes] = []
-    size = 0
+    texts: list[bytes] = []
+    left = most
     while body:
+        if len(texts) == MAX_MEMBERS:
+            raise NotGzip(f"it has more than {MAX_MEMBERS} members")
         member = _zlib.decompressobj(wbits=MAX_WBITS | 16)
-        while not member.eof:
-            try:
-                piece = member.decompress(body, _PIECE)
-            except _zlib.error as error:
-                raise NotGzip(str(error)) from error
-            body = member.unconsumed_tail
-            if not piece and not member.eof:
-                raise NotGzip("it ends too early")
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                raise TooLong(f"more than {most} bytes")
+        try:
+            text = member.decompress(body, left + 1)
+        except _zlib.error as error:
+            raise NotGzip(str(error)) from error
+        left -= len(text)
+        if left < 0:
+            raise TooLong(f"more than {most} bytes")
+        if not member.eof:
+            raise NotGzip("it ends too early")
+        texts.append(text)
         body = member.unused_data
-    return b"".join(pieces)
+    return b"".join(texts)
 
 
 def compressor() -> Any:

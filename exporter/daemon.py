@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from exporter.allocator import fix_thresholds
 from exporter.config import Config
 from exporter.errors import ConfigError
 from exporter.service import Service
@@ -120,6 +121,7 @@ async def run(
     on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> None:
     """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
+    fix_thresholds()
     notifier = Notifier()
     reloader = Reloader(service, load, notifier)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)

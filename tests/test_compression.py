@@ -30,7 +30,10 @@ def without_isal() -> ModuleType:
 WAYS = pytest.mark.parametrize(
     "way", [compression, without_isal()], ids=["with ISA-L", "without it"]
 )
-TEXTS = st.lists(st.binary() | st.builds(lambda text, n: text * n, st.binary(), st.integers(0, 99)))
+TEXTS = st.lists(
+    st.binary() | st.builds(lambda text, n: text * n, st.binary(), st.integers(0, 99)),
+    max_size=compression.MAX_MEMBERS,
+)
 
 
 def test_both_ways_are_tried() -> None:
@@ -48,6 +51,14 @@ def test_members_are_inflated_one_after_the_other(way: ModuleType, texts: list[b
     if whole:
         with pytest.raises(way.TooLong):
             way.gunzip(body, len(whole) - 1)
+
+
+@WAYS
+def test_of_members_there_may_be_so_many(way: ModuleType) -> None:
+    member = gzip.compress(b"x")
+    assert way.gunzip(member * way.MAX_MEMBERS, 1000) == b"x" * way.MAX_MEMBERS
+    with pytest.raises(way.NotGzip, match="more than 100 members"):
+        way.gunzip(member * (way.MAX_MEMBERS + 1), 1000)
 
 
 @WAYS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import httptools
@@ -75,7 +75,9 @@ class Connection(asyncio.BufferedProtocol):
         self._ends_with_connection = False
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return await self._waiting
+        answer = await self._waiting
+        # Not sooner: answers that come together would all be there decompressed at once.
+        return replace(answer, body=_decompressed(answer))
 
     async def tunnel(self, proxy: Proxy, host: str, port: int, tls: ssl.SSLContext) -> None:
         """Have a proxy connect us to a host, and begin TLS with that."""
@@ -176,10 +178,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._ends_with_connection or not self._parser.should_keep_alive():
             self.is_reusable = False
-        try:
-            self._succeed(self._decompressed(b"".join(self._body)))
-        except (OSError, ValueError) as error:
-            self._fail(error)
+        self._succeed(b"".join(self._body))
 
     @property
     def _is_waiting(self) -> bool:
@@ -196,20 +195,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)
 
-    def _decompressed(self, body: bytes) -> bytes:
-        encoding = self._headers.get("content-encoding", "identity").lower()
-        if encoding in ("gzip", "x-gzip"):
-            try:
-                return gunzip(body, MAX_BODY)
-            except NotGzip as error:
-                raise BrokenConnection(f"the answer is no gzip: {error}") from error
-            except TooLong as error:
-                raise _too_long() from error
-        if encoding != "identity":
-            raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
-        if len(body) > MAX_BODY:
-            raise _too_long()
-        return body
+
+def _decompressed(answer: Answer) -> bytes:
+    encoding, body = answer.headers.get("content-encoding", "identity").lower(), answer.body
+    if encoding in ("gzip", "x-gzip"):
+        try:
+            return gunzip(body, MAX_BODY)
+        except NotGzip as error:
+            raise BrokenConnection(f"the answer is no gzip: {error}") from error
+        except TooLong as error:
+            raise _too_long() from error
+    if encoding != "identity":
+        raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
+    if len(body) > MAX_BODY:
+        raise _too_long()
+    return body
 
 
 @lru_cache(maxsize=256)  # all answers have the same

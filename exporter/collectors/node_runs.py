@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -48,11 +49,6 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def fails(self) -> bool:
-        """Whether this is the completion of a run that failed."""
-        return self.run.result == "failure" and self.completes
-
-    @property
     def retries(self) -> int:
         """How often it was retried that was not seen before.
 
@@ -78,7 +74,7 @@ class Firsts(NamedTuple):
     Of a first listing nearly all did, and to make a change of each would take most of its time.
     """
 
-    starts: list[float | None]
+    starts: list[float]
     ends: list[float | None]
 
 
@@ -215,17 +211,17 @@ class Seen:
             changed = [index for index, (was, run) in enumerate(pairs) if was != run]
         runs.update(zip(node_ids, kept, strict=True))
         succeeded: list[int] = []
-        if not self._missed:
-            succeeded = [i for i in changed if before[i] is None and type(kept[i]) is float]
+        others: list[int] = []
+        for index in changed:
+            is_first = before[index] is None and not self._missed
+            (succeeded if is_first and type(kept[index]) is float else others).append(index)
         if succeeded:
             self.touched.add(pool_id)
             self.totals.add_succeeded(pool_id, len(succeeded))
             of_pool = firsts.setdefault(pool_id, Firsts([], []))
-            of_pool.starts.extend([starts[index] for index in succeeded])
+            of_pool.starts.extend([kept[index] for index in succeeded])  # type: ignore[misc]
             of_pool.ends.extend(unix_times([infos[index].end_time for index in succeeded]))
-            if len(succeeded) == len(changed):
-                return
-        for index in sorted({*changed}.difference(succeeded)):
+        for index in others:
             info = infos[index]
             change = self._change(pool_id, node_ids[index], before[index], kept[index], info)
             if change is not None:
@@ -239,7 +235,7 @@ class Seen:
         run: Kept,
         info: SpecialTaskExecutionInfo,
     ) -> Change | None:
-        if before is None:
+        if before is None and self._missed:
             before = self._missing(pool_id, node_id)
         known, after = None if before is None else run_of(before), run_of(run)
         if before is not None and known is not None and (run == before or _is_older(after, known)):
@@ -263,15 +259,23 @@ def _by_pool(
     page: Sequence[NodeTaskStatus], info_of: InfoOf
 ) -> Iterator[tuple[str, list[str], list[SpecialTaskExecutionInfo]]]:
     """The nodes of each pool, and what the service says of the task there."""
-    pool_ids = dict.fromkeys([record.pool_id or "" for record in page])
-    for pool_id in pool_ids:
-        here = page
-        if len(pool_ids) > 1:
-            here = [record for record in page if (record.pool_id or "") == pool_id]
-        infos = list(map(info_of, here))
-        if any(infos):  # of the release tasks there is none while a job runs
-            node_ids = [record.node_id or "" for record in compress(here, infos)]
-            yield pool_id, node_ids, list(filter(None, infos))
+    infos = list(map(info_of, page))
+    if not any(infos):
+        return  # of the release tasks there is none while a job runs
+    pool_ids = list(map(_pool_id, page))
+    node_ids = list(map(_node_id, page))
+    for pool_id in dict.fromkeys(pool_ids):
+        here, of_nodes = node_ids, infos
+        if pool_ids.count(pool_id) < len(page):
+            is_here = [pool_id == other for other in pool_ids]
+            here, of_nodes = list(compress(node_ids, is_here)), list(compress(infos, is_here))
+        here = [node_id or "" for node_id in compress(here, of_nodes)]
+        if here:
+            yield pool_id or "", here, list(filter(None, of_nodes))
+
+
+_pool_id = attrgetter("pool_id")
+_node_id = attrgetter("node_id")
 
 
 class _Totals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -11,7 +11,7 @@ from typing import Literal
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.node_runs import Change, InfoOf
-from exporter.collectors.run import RESULTS
+from exporter.collectors.run import RESULTS, Outcome
 from exporter.counters import CounterRow, counter
 from exporter.failures import Failure
 from exporter.histogram import Histogram, histogram
@@ -48,22 +48,21 @@ class Kind:
         """Counters that are there as soon as their pool is."""
         return _zeros(self.name, pool_id)
 
-    def events(self, change: Change) -> Iterator[tuple[Key, float]]:
-        """What a change of a node's run counts."""
-        pool_id, run = change.pool_id, change.run
-        if self.retries is not None and change.retries:
-            yield (self.retries.name, (pool_id,)), change.retries
-        if not change.completes:
-            return
-        if run.result is not None:
-            yield (self.completed.name, (pool_id, run.result)), 1
-        if run.category is not None and run.code is not None:
-            yield (self.failed.name, (pool_id, run.category)), 1
-            yield (self.codes.name, (pool_id, run.category, run.code)), 1
+    def completions(self, where: tuple[str, Outcome], runs: int) -> Iterator[tuple[Key, float]]:
+        """What it counts that so many runs completed. `where`: in which pool, and how they went."""
+        pool_id, (_, result, category, code) = where
+        if result is not None:
+            yield (self.completed.name, (pool_id, result)), runs
+        if category is not None and code is not None:
+            yield (self.failed.name, (pool_id, category)), runs
+            yield (self.codes.name, (pool_id, category, code)), runs
 
-    def succeeded(self, pool_id: str, nodes: int) -> tuple[Key, float]:
-        """What it counts that the task succeeded on so many nodes of a pool."""
-        return (self.completed.name, (pool_id, "success")), nodes
+    def retried(self, retries: Mapping[str, int]) -> Iterator[tuple[Key, float]]:
+        """What so many retries, by pool, count."""
+        if self.retries is not None:
+            for pool_id, number in retries.items():
+                if number:
+                    yield (self.retries.name, (pool_id,)), number
 
     def failure(self, change: Change, info: SpecialTaskExecutionInfo) -> Failure:
         """What the service says of a run that failed; a run does not hold it."""
