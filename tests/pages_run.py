@@ -8,15 +8,14 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.pages import ROOT, blocks
-from tests.process import process, stop
+from tests.process import free_ports, process, stop
 from tests.tools import find_command, find_tool, missing
 
 SERVERS = re.compile(r"(?:azure-batch-exporter|make) (demo|simulate|run)\b")
@@ -178,15 +177,6 @@ async def listening(port: int, who: asyncio.subprocess.Process) -> None:
             writer.close()
             return
     raise AssertionError(f"it ended with {who.returncode}: {(await who.communicate())[1].decode()}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has."""
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
 
 
 @asynccontextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from ssl import SSLContext
 
@@ -59,6 +61,20 @@ async def logged_address(started: asyncio.subprocess.Process) -> str:
         if match := re.search(r'address(?:="?|": ")(https?://[^"\s]+)', line.decode()):
             return match[1]
     raise AssertionError("the program ended without listening")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has, for programs that cannot be told to take any.
+
+    They are below those that Linux chooses of itself: of these another test, or whoever connects
+    to one, could have it before the program does.
+    """
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(20_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 async def until_ready(url: str, *, ssl: SSLContext | bool = True, login: str = "") -> None:

@@ -21,7 +21,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from tests.process import process
+from tests.process import free_ports, process
 from tests.tools import find_tool
 
 SHIPPED = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
@@ -133,7 +133,7 @@ async def watching(release: str, folder: Path, targets: Mapping[str, str]) -> As
         url = await stack.enter_async_context(_webhook(inbox))
         example = (SHIPPED / "alertmanager.example.yaml").read_text()
         (folder / "alertmanager.yaml").write_text(shortened_alertmanager(example, url))
-        alertmanager = await _free_port()
+        alertmanager, port = free_ports(2)
         await stack.enter_async_context(
             process(
                 find_tool("alertmanager", release),
@@ -145,7 +145,6 @@ async def watching(release: str, folder: Path, targets: Mapping[str, str]) -> As
             )
         )
         _write_prometheus(folder, targets, alertmanager, rule_files=())
-        port = await _free_port()
         prometheus = await stack.enter_async_context(
             process(
                 find_tool("prometheus", release),
@@ -202,14 +201,6 @@ async def _webhook(inbox: Inbox) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()
-
-
-async def _free_port() -> int:
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port: int = probe.sockets[0].getsockname()[1]
-    probe.close()
-    await probe.wait_closed()
-    return port
 
 
 async def _ready(url: str) -> None:

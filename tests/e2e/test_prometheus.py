@@ -17,7 +17,14 @@ from aiohttp import web
 
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from tests.fake_batch import FakeBatch
-from tests.process import check_metrics, logged_address, process, program, until_ready
+from tests.process import (
+    check_metrics,
+    free_ports,
+    logged_address,
+    process,
+    program,
+    until_ready,
+)
 from tests.tools import find_tool
 from tests.truth import Series, Truth
 
@@ -94,10 +101,7 @@ async def prometheus_api(
         "rule_files": [str(file) for file in rules],
     }
     (folder / "prometheus.yml").write_text(json.dumps(settings))
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = probe.sockets[0].getsockname()[1]
-    probe.close()
-    await probe.wait_closed()
+    (port,) = free_ports(1)
     async with (
         process(
             program,
