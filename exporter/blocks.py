@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
-from operator import attrgetter, sub
+from operator import attrgetter
 
 import msgspec
 
@@ -70,27 +70,28 @@ class _Neighbours:
     `changed`: how many have, or are new here; or whether one is gone.
     """
 
-    __slots__ = ("_ends", "_pieces", "changed", "members")
+    __slots__ = ("_pieces", "_sizes", "changed", "members")
 
     def __init__(
-        self, members: list[_Lines], pieces: Iterable[Piece], ends: Iterable[array[int]]
+        self, members: list[_Lines], pieces: Iterable[Piece], sizes: Iterable[array[int]]
     ) -> None:
         self.members = members
         self.changed = 0
         self._pieces = list(pieces)
-        self._ends = list(ends)
+        self._sizes = list(sizes)
         for each in members:
             each.neighbours = self
 
     @classmethod
     def none(cls, families: int) -> _Neighbours:
         """Nobody yet."""
-        return cls([], [_NOTHING] * families, [_NO_ENDS] * families)
+        return cls([], [_NOTHING] * families, [_NO_SIZES] * families)
 
     def cut(self, index: int) -> list[bytes]:
         """Some of the joined lines, by family."""
-        pairs = zip(self._pieces, self._ends, strict=True)
-        return [piece.text[ends[index] : ends[index + 1]] for piece, ends in pairs]
+        pairs = zip(self._pieces, self._sizes, strict=True)
+        begins = ((piece.text, sum(sizes[:index]), sizes[index]) for piece, sizes in pairs)
+        return [text[begin : begin + size] for text, begin, size in begins]
 
     def joined(self) -> list[Piece]:
         """The lines of all, one piece a family: the one that was, where nothing has changed."""
@@ -107,7 +108,8 @@ class _Neighbours:
 
     def _join(self, family: int, runs: list[_Run], new: list[bytes]) -> None:
         """Join the lines of a family: runs of what was joined already, and of what is new."""
-        known, ends = self._pieces[family].text, self._ends[family]
+        known, known_sizes = self._pieces[family].text, self._sizes[family].tolist()
+        ends = [0, *accumulate(known_sizes)]
         parts: list[bytes] = []
         sizes: list[int] = []
         for is_new, start, stop in runs:
@@ -117,11 +119,12 @@ class _Neighbours:
                 sizes += map(len, lines)
             else:
                 parts.append(known[ends[start] : ends[stop]])
-                sizes += map(sub, ends[start + 1 : stop + 1], ends[start:stop])
+                sizes += known_sizes[start:stop]
         text = b"".join(parts)
         if text != known:
             self._pieces[family] = Piece(text)
-        self._ends[family] = array("I", [0, *accumulate(sizes)])
+        if sizes != known_sizes:
+            self._sizes[family] = array("I", sizes)
 
     def insert(self, index: int, lines: _Lines) -> None:
         """Take in an identity."""
@@ -136,14 +139,14 @@ class _Neighbours:
     def split(self) -> _Neighbours:
         """Give away the second half."""
         half = len(self.members) // 2
-        other = _Neighbours(self.members[half:], self._pieces, self._ends)
+        other = _Neighbours(self.members[half:], self._pieces, self._sizes)
         del self.members[half:]
         self.changed = other.changed = 1
         return other
 
 
 _NOTHING = Piece(b"")
-_NO_ENDS = array("I", [0])
+_NO_SIZES = array("I")
 
 _Run = tuple[bool, int, int]
 """Whether lines are new, the first of them, and the one behind the last."""
