@@ -21,6 +21,7 @@ from prometheus_client import generate_latest
 from benchmarks.content import SERIES_OF_A_JOB, gauges
 from benchmarks.harness import ROOT, environment, head, resident, row
 from exporter import collectors
+from exporter.allocator import fix_thresholds
 from exporter.batch.models import (
     Counts,
     Job,
@@ -58,6 +59,7 @@ def main() -> None:
     size = {"gauges": options.series, "jobs": options.series}
     if options.measure:
         way = options.measure
+        fix_thresholds()  # as the daemon does
         print(grown(lambda: WAYS[way](size.get(way, options.records))))
         return
     found = {way: measured(way, options.series, options.records) for way in WAYS}

@@ -53,8 +53,13 @@ class Body:
 
     def deflate(self) -> None:
         """Do that work now; other threads run meanwhile."""
+        _ = self.deflated, self.crc
+
+    @cached_property
+    def deflated(self) -> tuple[bytes, ...]:
+        """The text in parts of a gzip stream."""
         deflate(self.pieces)
-        _ = self.crc
+        return tuple([piece.deflated or b"" for piece in self.pieces])
 
     @cached_property
     def crc(self) -> int:
@@ -208,13 +213,11 @@ def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
 
     Of the state only what is new is compressed now.
     """
-    if not state.is_deflated:
-        state.deflate()
     stream = compressor()
     size = state.size + len(rest)
     return (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
-        *[piece.deflated or b"" for piece in state.pieces],
+        *state.deflated,
         stream.compress(rest),
         stream.flush(),
         crc32(rest, state.crc).to_bytes(4, "little"),

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from aiohttp import web
 
-PIECE = 64 * 1024
+PIECE = 256 * 1024
 
 
 class InParts(web.StreamResponse):
