@@ -214,7 +214,7 @@ class Blocks:
         place.changed += lines.new is None
         lines.new, lines.series, lines.digest = new, series, digest
         if place.changed >= len(place.members):
-            place.joined()  # together is soonest done, and they will hardly be more
+            place.joined()  # all are new: to wait for the scrape would only make that longer
         return True, more
 
     def _insert(self, identity: Identity, new: Unwritten) -> None:
