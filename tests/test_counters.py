@@ -369,7 +369,15 @@ ANY_RECORDS = st.lists(
 )
 
 
+A_POOL_THAT_IS_MISSING_OR_EMPTY: list[dict[str, Any]] = [
+    {},
+    {"nodeId": "a", "poolId": "", PREPARATION: {"startTime": "2026-01-01T00:00:01Z"}},
+    {"nodeId": "a", PREPARATION: {}},
+]
+
+
 @given(st.lists(st.tuples(ANY_RECORDS, st.booleans()), max_size=4), st.booleans())
+@example([(A_POOL_THAT_IS_MISSING_OR_EMPTY, False)], False)
 def test_a_page_comes_to_what_its_records_come_to_one_by_one(
     readings: list[tuple[list[dict[str, Any]], bool]], is_new: bool
 ) -> None:

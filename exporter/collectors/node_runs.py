@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -262,20 +261,15 @@ def _by_pool(
     infos = list(map(info_of, page))
     if not any(infos):
         return  # of the release tasks there is none while a job runs
-    pool_ids = list(map(_pool_id, page))
-    node_ids = list(map(_node_id, page))
+    pool_ids = [record.pool_id or "" for record in page]
+    node_ids = [record.node_id or "" for record in page]
     for pool_id in dict.fromkeys(pool_ids):
         here, of_nodes = node_ids, infos
         if pool_ids.count(pool_id) < len(page):
             is_here = [pool_id == other for other in pool_ids]
             here, of_nodes = list(compress(node_ids, is_here)), list(compress(infos, is_here))
-        here = [node_id or "" for node_id in compress(here, of_nodes)]
-        if here:
-            yield pool_id or "", here, list(filter(None, of_nodes))
-
-
-_pool_id = attrgetter("pool_id")
-_node_id = attrgetter("node_id")
+        if any(of_nodes):
+            yield pool_id, list(compress(here, of_nodes)), list(filter(None, of_nodes))
 
 
 class _Totals:
