@@ -20,8 +20,8 @@ def fix_thresholds() -> None:
 
     By itself glibc asks the kernel for each block of more than 128 KiB, and the kernel clears every
     page of it: for a page of a thousand records, 1.3 MB, that is a seventh of all that polling it
-    takes. After the first answer of 16 MB it would keep blocks of that size for ever. Where there
-    is another C library nothing happens.
+    takes. After the first block of 16 MB it would keep such blocks. Where there is another C
+    library nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
