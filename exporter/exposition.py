@@ -35,6 +35,8 @@ class Body:
         self.pieces = pieces
         self.series = series
         self.size = sum(len(piece.text) for piece in pieces)
+        self._deflated: tuple[bytes, ...] = ()
+        self._is_asked_again = False
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -53,13 +55,22 @@ class Body:
 
     def deflate(self) -> None:
         """Do that work now; other threads run meanwhile."""
-        _ = self.deflated, self.crc
+        if not self.is_deflated:
+            deflate(self.pieces)
+            self._deflated = tuple([piece.deflated or b"" for piece in self.pieces])
+            _ = self.crc
 
-    @cached_property
     def deflated(self) -> tuple[bytes, ...]:
-        """The text in parts of a gzip stream."""
-        deflate(self.pieces)
-        return tuple([piece.deflated or b"" for piece in self.pieces])
+        """The text in parts of a gzip stream.
+
+        From the second time on they are one: with as many parts as there are, to put them together
+        takes longer than to send them, and until it changes it may be asked for often.
+        """
+        self.deflate()
+        if self._is_asked_again:
+            self._deflated = (b"".join(self._deflated),)
+        self._is_asked_again = True
+        return self._deflated
 
     @cached_property
     def crc(self) -> int:
@@ -217,7 +228,7 @@ def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
     size = state.size + len(rest)
     return (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
-        *state.deflated,
+        *state.deflated(),
         stream.compress(rest),
         stream.flush(),
         crc32(rest, state.crc).to_bytes(4, "little"),

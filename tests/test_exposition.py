@@ -149,6 +149,16 @@ def test_any_text_and_any_number_survive_both_formats(values: Values, name: str)
         )
 
 
+@given(st.lists(st.tuples(TEXT, st.dictionaries(st.tuples(TEXT), st.floats() | st.integers()))))
+def test_many_are_written_as_each_of_them_is(many: list[tuple[str, Values]]) -> None:
+    renderer = Renderer(THINGS)
+    unwritten = [renderer.lines(account(name), values) for name, values in many]
+    if unwritten:
+        assert write(unwritten) == [text for each in unwritten for text in write([each])]
+    for each, (_, values) in zip(unwritten, many, strict=True):
+        assert [text.count(b"\n") for text in write([each])] == [len(values)] * 2
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -206,7 +216,8 @@ def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) 
         exposition.put("things", account(str(number)), {("x",): number})
     for format_ in Format:
         state = exposition.body(format_)
-        assert gzip.decompress(b"".join(gzip_parts(state, rest))) == state.plain + rest
+        for _ in range(3):
+            assert gzip.decompress(b"".join(gzip_parts(state, rest))) == state.plain + rest
 
 
 def test_a_limit_keeps_out_what_is_new_and_lets_it_in_when_there_is_room() -> None:
