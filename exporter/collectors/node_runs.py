@@ -6,6 +6,7 @@ counted when it is first seen completed, however often and in whatever order its
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -68,13 +69,15 @@ News = tuple[Change, SpecialTaskExecutionInfo]
 
 
 class Firsts(NamedTuple):
-    """Runs that succeeded without a retry on nodes that were not known: their Unix times.
+    """Runs that succeeded without a retry on nodes that were not known.
+
+    `starts`: Unix times. `ends`: as the service writes them.
 
     Of a first listing nearly all did, and to make a change of each would take most of its time.
     """
 
     starts: list[float]
-    ends: list[float | None]
+    ends: list[dt.datetime | None]
 
 
 _NO_TALLY = Tally({})
@@ -219,7 +222,7 @@ class Seen:
             self.totals.add_succeeded(pool_id, len(succeeded))
             of_pool = firsts.setdefault(pool_id, Firsts([], []))
             of_pool.starts.extend([kept[index] for index in succeeded])  # type: ignore[misc]
-            of_pool.ends.extend(unix_times([infos[index].end_time for index in succeeded]))
+            of_pool.ends.extend([infos[index].end_time for index in succeeded])
         for index in others:
             info = infos[index]
             change = self._change(pool_id, node_ids[index], before[index], kept[index], info)
