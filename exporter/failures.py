@@ -64,7 +64,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             _cut(given.code) or code(info),
             ended,
             message=_cut(given.message),
-            details=tuple([(_cut(item.name) or "", _cut(item.value) or "") for item in details]),
+            details=tuple((_cut(item.name) or "", _cut(item.value) or "") for item in details),
             **where,
         )
 

@@ -6,7 +6,6 @@ counted when it is first seen completed, however often and in whatever order its
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -69,15 +68,13 @@ News = tuple[Change, SpecialTaskExecutionInfo]
 
 
 class Firsts(NamedTuple):
-    """Runs that succeeded without a retry on nodes that were not known.
-
-    `starts`: Unix times. `ends`: as the service writes them.
+    """Runs that succeeded without a retry on nodes that were not known: their Unix times.
 
     Of a first listing nearly all did, and to make a change of each would take most of its time.
     """
 
     starts: list[float]
-    ends: list[dt.datetime | None]
+    ends: list[float | None]
 
 
 _NO_TALLY = Tally({})
@@ -214,15 +211,16 @@ class Seen:
         runs.update(zip(node_ids, kept, strict=True))
         succeeded: list[int] = []
         others: list[int] = []
+        may_be_first = not self._missed
         for index in changed:
-            is_first = before[index] is None and not self._missed
+            is_first = may_be_first and before[index] is None
             (succeeded if is_first and type(kept[index]) is float else others).append(index)
         if succeeded:
             self.touched.add(pool_id)
             self.totals.add_succeeded(pool_id, len(succeeded))
             of_pool = firsts.setdefault(pool_id, Firsts([], []))
             of_pool.starts.extend([kept[index] for index in succeeded])  # type: ignore[misc]
-            of_pool.ends.extend([infos[index].end_time for index in succeeded])
+            of_pool.ends.extend(unix_times([infos[index].end_time for index in succeeded]))
         for index in others:
             info = infos[index]
             change = self._change(pool_id, node_ids[index], before[index], kept[index], info)

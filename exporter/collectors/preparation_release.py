@@ -149,8 +149,8 @@ def fold(
         events += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
         observed += pages.kind.durations.observed({(pool_id,): () for pool_id in pools}).items()
         if counts:
-            events += pages.increments().items()
-            observed += pages.observations().items()
+            events += pages.increments.items()
+            observed += pages.observations.items()
     merged = [pages.known.merged(pages.seen, full=full) for pages in reading.pages]
     return Folded(
         PreparationRelease(
