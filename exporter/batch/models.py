@@ -12,9 +12,7 @@ import datetime as dt
 import math
 import re
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from operator import attrgetter
+from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -279,18 +277,14 @@ def unix_time(moment: dt.datetime | None) -> float | None:
     return moment.timestamp()
 
 
-def unix_times(moments: Sequence[dt.datetime | None]) -> list[float | None]:
+def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
     """`unix_time` of each of many, of which most are as they should be."""
-    with suppress(AttributeError):  # some are None
-        if {*map(_zone, moments)} == {dt.UTC}:
-            times = list(map(dt.datetime.timestamp, moments))  # type: ignore[arg-type]
-            if min(times) >= 0 and max(times) < _YEAR_2200:
-                return times  # type: ignore[return-value]
-    return list(map(unix_time, moments))
-
-
-_zone = attrgetter("tzinfo")
-_YEAR_2200 = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
+    return [
+        moment.timestamp()
+        if moment is not None and moment.tzinfo is dt.UTC and 1970 <= moment.year < 2200
+        else unix_time(moment)
+        for moment in moments
+    ]
 
 
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
