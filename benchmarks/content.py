@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from exporter import collectors
 from exporter.batch.models import Counts
 from exporter.collectors.health import Health
+from exporter.collectors.node_run import RESULTS, STATES
 from exporter.collectors.node_runs import Runs
-from exporter.collectors.run import RESULTS, STATES
 from exporter.collectors.tally import Tally
-from exporter.counters import Counters
-from exporter.exposition import Exposition, Format
-from exporter.metric import Identity
+from exporter.exposition.body import Exposition, Format
+from exporter.exposition.metric import Identity
+from exporter.state.counters import Counters
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
 TABLES = (

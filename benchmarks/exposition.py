@@ -19,8 +19,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from benchmarks.content import SERIES_OF_A_JOB, Polled, gauges, polled, show, shown
 from benchmarks.harness import head, median, row
 from exporter import collectors
-from exporter.exposition import Format, gzip_parts
-from exporter.telemetry import Telemetry
+from exporter.exposition.body import Format, gzip_parts
+from exporter.service.telemetry import Telemetry
 
 
 def main() -> None:

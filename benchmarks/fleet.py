@@ -24,11 +24,11 @@ from typing import Any, cast
 from yarl import URL
 
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Format
-from exporter.poller import Plan
-from exporter.selection import resolve
-from exporter.shard import Shard
-from exporter.telemetry import AccountTelemetry, Telemetry
+from exporter.config.shard import Shard
+from exporter.exposition.body import Format
+from exporter.polling.poller import Plan
+from exporter.polling.selection import resolve
+from exporter.service.telemetry import AccountTelemetry, Telemetry
 from tests import virtual_time
 from tests.offline import ENDPOINT, START, Watch, now, watch
 

@@ -32,13 +32,13 @@ from exporter.batch.models import Job
 from exporter.batch.transport import Transport
 from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Exposition
-from exporter.failures import Failures
-from exporter.selection import WatchedJob, resolve
+from exporter.exposition.body import Exposition
+from exporter.polling.selection import WatchedJob, resolve
 from exporter.simulator import Clock, World, many_records, many_tasks, serve
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.totals import Totals
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MINUTE = 60.0

@@ -21,7 +21,6 @@ from prometheus_client import generate_latest
 from benchmarks.content import SERIES_OF_A_JOB, gauges
 from benchmarks.harness import ROOT, environment, head, resident, row
 from exporter import collectors
-from exporter.allocator import fix_thresholds
 from exporter.batch.models import (
     Counts,
     Job,
@@ -34,12 +33,13 @@ from exporter.batch.models import SpecialTaskExecutionInfo as Info
 from exporter.collectors import preparation_release
 from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Exposition, Format, gzip_parts
-from exporter.failures import Failures
-from exporter.selection import WatchedJob, resolve
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.totals import Totals
+from exporter.exposition.body import Exposition, Format, gzip_parts
+from exporter.polling.selection import WatchedJob, resolve
+from exporter.service.allocator import fix_thresholds
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 from tools.sample_job import nodes_read
 
 ON_A_PAGE = 1000

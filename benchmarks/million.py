@@ -21,8 +21,8 @@ from benchmarks.content import SERIES_OF_A_JOB, polled, show
 from benchmarks.harness import Process, answer, head, median, row
 from benchmarks.stall import CONFIG
 from exporter.config import Config
-from exporter.exposition import Format, gzip_parts
-from exporter.service import Service, open_service
+from exporter.exposition.body import Format, gzip_parts
+from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
 
 ENCODINGS = ("identity", "gzip")

@@ -22,12 +22,12 @@ import aiohttp
 from yarl import URL
 
 from benchmarks.harness import answer
-from exporter.allocator import fix_thresholds
 from exporter.batch.auth import SharedKeyAuth
 from exporter.config import Config, loader
-from exporter.exposition import Format
-from exporter.service import Service, open_service
-from exporter.supervision import supervised
+from exporter.exposition.body import Format
+from exporter.service.allocator import fix_thresholds
+from exporter.service.service import Service, open_service
+from exporter.service.supervision import supervised
 
 KEY_VARIABLE = "BENCHMARK_KEY"
 COLLECTORS = {"records": "preparation_release", "counts": "task_counts"}

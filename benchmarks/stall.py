@@ -22,7 +22,7 @@ from prometheus_client import Gauge, generate_latest
 from benchmarks.content import SERIES_OF_A_JOB, gauges, polled, show
 from benchmarks.harness import Process, answer, compared, head
 from exporter.config import Config
-from exporter.service import open_service
+from exporter.service.service import open_service
 from exporter.web.app import build_app
 
 SECONDS = 10.0

@@ -12,8 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from exporter import telemetry
 from exporter.__main__ import main
+from exporter.service import telemetry
 
 LAGS_VARIABLE = "WATCHED_LAGS"
 

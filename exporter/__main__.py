@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 import exporter
-from exporter.commands import check, completion, demo, flags, healthcheck, run, scrape, simulate
-from exporter.commands.os_errors import explain
-from exporter.commands.parsing import PROGRAM, RootParser
-from exporter.commands.parsing import Parser as CommandParser
-from exporter.errors import ConfigError
+from exporter.cli import check, completion, demo, flags, healthcheck, run, scrape, simulate
+from exporter.cli.os_errors import explain
+from exporter.cli.parsing import PROGRAM, RootParser
+from exporter.cli.parsing import Parser as CommandParser
+from exporter.config.problems import ConfigError
 
 COMMANDS = (run, demo, simulate, check, scrape, healthcheck, completion)
 

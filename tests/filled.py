@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from exporter.batch.errors import ServiceError
 from exporter.batch.models import (
     Counts,
     FailureInfo,
@@ -24,13 +25,12 @@ from exporter.batch.models import (
 )
 from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Config, Defaults, JobRule, loader
-from exporter.daemon import stop_on_signals
-from exporter.errors import ServiceError
-from exporter.selection import WatchedJob, resolve
-from exporter.service import open_service
-from exporter.store import Store
+from exporter.polling.selection import WatchedJob, resolve
+from exporter.service.process import stop_on_signals
+from exporter.service.service import open_service
+from exporter.state.store import Store
 from exporter.web.app import build_app
-from exporter.web.listener import listen
+from exporter.web.server.listener import listen
 from tools.sample_job import nodes_read
 
 ACCOUNT = "filled"

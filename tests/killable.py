@@ -12,11 +12,11 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.config import loader
-from exporter.exposition import Format
-from exporter.service import Service, open_service
+from exporter.exposition.body import Format
+from exporter.service.service import Service, open_service
 from exporter.simulator import Clock, Simulation
-from exporter.state_file import Changes, StateFile
-from exporter.totals import Journal
+from exporter.state.journal import Changes, StateFile
+from exporter.state.totals import Journal
 from tests.truth import Series
 
 

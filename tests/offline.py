@@ -15,13 +15,13 @@ from exporter.batch import connection
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
-from exporter.exposition import Exposition
-from exporter.failures import Failures
-from exporter.poller import AccountPoller, Plan
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.telemetry import AccountTelemetry, Telemetry
-from exporter.totals import Totals
+from exporter.exposition.body import Exposition
+from exporter.polling.poller import AccountPoller, Plan
+from exporter.service.telemetry import AccountTelemetry, Telemetry
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 
 ENDPOINT = "http://simulated"
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -11,7 +11,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, json, sys
-from exporter import allocator
+from exporter.service import allocator
 
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"

@@ -13,14 +13,14 @@ import aiohttp
 import pytest
 
 from exporter import config
+from exporter.batch.errors import ConnectionFailed
 from exporter.config import loader
-from exporter.errors import ConnectionFailed
-from exporter.selection import resolve
-from exporter.service import Service, open_service
-from exporter.views.status import running_config
-from exporter.web import openapi
+from exporter.polling.selection import resolve
+from exporter.service.service import Service, open_service
+from exporter.web.api import openapi
+from exporter.web.api.status_views import running_config
 from exporter.web.app import build_app
-from exporter.web.listener import listen
+from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch
 from tests.filled import ACCOUNT, config_of, fill
 from tests.tools import openapi_python

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter import collectors
-from exporter.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS, SERIES
 from tools.gen_docs import DOCS, pages
 from tools.sample_job import SAMPLE_SNAPSHOTS
 

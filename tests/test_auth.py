@@ -25,8 +25,8 @@ from exporter.batch.auth import (
     TokenAuth,
     string_to_sign,
 )
+from exporter.batch.errors import CredentialError
 from exporter.config import Account
-from exporter.errors import CredentialError
 from tests.conftest import FIXTURES
 
 VECTORS = json.loads((FIXTURES / "sharedkey_vectors.json").read_text())

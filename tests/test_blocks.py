@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import blocks
-from exporter.blocks import NEIGHBOURS, Blocks, Piece
-from exporter.metric import Identity, Metric, Samples, Table
-from exporter.rendering import Renderer, Unwritten
+from exporter.exposition import blocks
+from exporter.exposition.blocks import NEIGHBOURS, Blocks, Piece
+from exporter.exposition.metric import Identity, Metric, Samples, Table
+from exporter.exposition.text import Renderer, Unwritten
 
 FAMILIES = 3
 

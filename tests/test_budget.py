@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, Budget
-from exporter.errors import Throttled
+from exporter.batch.errors import Throttled
 from tests import virtual_time
 
 

@@ -19,11 +19,11 @@ import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
+from exporter.cli.preflight import table
+from exporter.cli.preflight.probe_account import Allowance, AllowanceSpent, probe
+from exporter.cli.preflight.report import foretell
 from exporter.config import Defaults, loader
-from exporter.preflight import table
-from exporter.preflight.check import foretell
-from exporter.preflight.probe import Allowance, AllowanceSpent, probe
-from exporter.selection import resolve
+from exporter.polling.selection import resolve
 from exporter.simulator import (
     SCENARIOS,
     Call,
@@ -35,7 +35,7 @@ from exporter.simulator import (
     serve,
     serve_identity,
 )
-from exporter.simulator.errors import authentication_failed
+from exporter.simulator.error_answers import authentication_failed
 from tests.certificates import Authority
 from tests.process import finish
 

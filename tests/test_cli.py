@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 import exporter
-from exporter.commands.flags import parse_address
+from exporter.cli.flags import parse_address
 from tests.conftest import KEY
 from tests.fake_batch import FakeBatch, batch_error
 from tests.process import finish, logged_address, program, stop, until_ready

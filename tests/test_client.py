@@ -15,8 +15,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from exporter import errors
-from exporter.batch import models, odata
+from exporter.batch import errors, models, odata
 from exporter.batch.auth import string_to_sign
 from exporter.batch.client import MAX_EMPTY_PAGES, BatchClient
 from exporter.batch.failure_codes import category, code

@@ -9,21 +9,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
-from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
-from exporter.collectors.health import AccountHealth, Health
-from exporter.collectors.preparation_release import PreparationRelease
-from exporter.counters import Counters
-from exporter.errors import (
+from exporter.batch.errors import (
     AuthenticationFailed,
     InvalidResponse,
     JobGone,
     ServiceError,
     TaskNotConfigured,
 )
-from exporter.exposition import Exposition, Format
-from exporter.metric import Identity
-from exporter.selection import Rule, Scope, WatchedJob
+from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
+from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
+from exporter.collectors.health import AccountHealth, Health
+from exporter.collectors.preparation_release import PreparationRelease
+from exporter.exposition.body import Exposition, Format
+from exporter.exposition.metric import Identity
+from exporter.polling.selection import Rule, Scope, WatchedJob
+from exporter.state.counters import Counters
 from tests.test_selection import NOW, rule
 from tools.sample_job import nodes_read
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from exporter.__main__ import build_parser
-from exporter.commands.completion import SHELLS, known_commands
+from exporter.cli.completion import SHELLS, known_commands
 from exporter.config import durations, near_miss
 from tests.process import finish, process
 from tests.tools import find_shell

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import compression
+from exporter.batch import compression
 
 
 def without_isal() -> ModuleType:

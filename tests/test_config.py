@@ -13,7 +13,7 @@ import yaml
 
 from exporter import config
 from exporter.config import loader, secret
-from exporter.errors import ConfigError
+from exporter.config.problems import ConfigError
 from tests.conftest import KEY
 
 ROOT = Path(__file__).parent.parent

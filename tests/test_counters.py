@@ -18,16 +18,16 @@ from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import incremental, preparation_release, tables, task_counts
 from exporter.collectors.jobs import SelectedJobs
+from exporter.collectors.node_run import Run, keep, run_of
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
-from exporter.collectors.run import Run, keep, run_of
-from exporter.counters import Counters
-from exporter.exposition import Exposition, Format
-from exporter.failures import Failures
-from exporter.selection import watch
-from exporter.series import Key
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.totals import Totals
+from exporter.exposition.body import Exposition, Format
+from exporter.polling.selection import watch
+from exporter.state.counters import Counters
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved
+from exporter.state.series import Key
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 from tests.test_selection import rule
 from tools.sample_job import nodes_read
 
@@ -563,7 +563,7 @@ def test_a_job_that_leaves_and_comes_back_is_not_counted_twice() -> None:
 
 
 def test_values_that_were_dropped_as_stale_are_not_counted_again() -> None:
-    from exporter.errors import ServiceError
+    from exporter.batch.errors import ServiceError
 
     account = Account()
     a = job("a")
@@ -628,7 +628,7 @@ def test_what_a_group_counts_is_shown_even_when_its_last_job_is_gone() -> None:
 
 
 def test_a_group_has_no_families_of_single_jobs_and_is_as_well_as_its_worst_job() -> None:
-    from exporter.errors import ServiceError
+    from exporter.batch.errors import ServiceError
 
     account = Account(id_regex=".*", group="all", labels={"team": "genomics"})
     a, b = job("a"), job("b")

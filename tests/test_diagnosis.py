@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter import config, errors
-from exporter.diagnosis import CAUSES, Patient, diagnose
-from exporter.exposition import Format
-from exporter.service import open_service
+from exporter import config
+from exporter.batch import errors
+from exporter.diagnosis.accounts import CAUSES, Patient, diagnose
+from exporter.exposition.body import Format
+from exporter.service.service import open_service
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Simulation, World, serve
 from tests.process import finish
 

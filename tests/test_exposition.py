@@ -13,9 +13,18 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition import Exposition, Format, gzip_parts
-from exporter.metric import NO_SAMPLES, Identity, Metric, Samples, Table, only, paired, state_set
-from exporter.rendering import MAX_LABEL, Renderer, escape, format_value, write
+from exporter.exposition.body import Exposition, Format, gzip_parts
+from exporter.exposition.metric import (
+    NO_SAMPLES,
+    Identity,
+    Metric,
+    Samples,
+    Table,
+    only,
+    paired,
+    state_set,
+)
+from exporter.exposition.text import MAX_LABEL, Renderer, escape, format_value, write
 
 Values = dict[tuple[str, ...], float]
 

@@ -15,19 +15,20 @@ import aiohttp
 import msgspec
 import pytest
 
-from exporter import config, logs
+from exporter import config
 from exporter.batch.client import BatchClient
 from exporter.batch.models import FailureInfo
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.collectors.tasks import JobTasks
-from exporter.failures import LATEST, Failure, Failures, JobFailure, latest
-from exporter.service import Service, open_service
+from exporter.service import logs
+from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted
-from exporter.state_file import Changes, StateFile
+from exporter.state.failures import LATEST, Failure, Failures, JobFailure, latest
+from exporter.state.journal import Changes, StateFile
 from exporter.web.app import build_app
-from exporter.web.listener import listen
+from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch
 from tests.killable import Exporter
 from tests.test_collectors import nodes, run

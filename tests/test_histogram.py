@@ -20,15 +20,15 @@ from exporter.batch.models import Job
 from exporter.collectors import preparation_release, tables
 from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
-from exporter.counters import Counters
-from exporter.exposition import Exposition, Format
-from exporter.failures import Failures
-from exporter.histogram import histogram
-from exporter.metric import Table
-from exporter.selection import WatchedJob, resolve
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.totals import Totals
+from exporter.exposition.body import Exposition, Format
+from exporter.exposition.metric import Table
+from exporter.polling.selection import WatchedJob, resolve
+from exporter.state.counters import Counters
+from exporter.state.failures import Failures
+from exporter.state.histogram import histogram
+from exporter.state.journal import Saved
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 from tests.process import check_metrics
 from tests.test_collectors import PREPARATION, RELEASE, SUCCESS, nodes
 from tests.test_tasks import changed, listed, running, succeeded

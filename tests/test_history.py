@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.collectors import task_counts
-from exporter.history import POINTS, UNKNOWN, History, Point
+from exporter.state.history import POINTS, UNKNOWN, History, Point
 
 
 def read(history: History, now: float, active: int = 0, succeeded: int = 0) -> None:

@@ -19,18 +19,19 @@ import bcrypt
 import pytest
 import yaml
 
-from exporter import config, healthcheck
-from exporter.blocks import Piece
-from exporter.exposition import Body, Exposition, Format
-from exporter.service import Service, open_service
-from exporter.web import auth as auth_module
+from exporter import config
+from exporter.cli import probe as healthcheck
+from exporter.exposition.blocks import Piece
+from exporter.exposition.body import Body, Exposition, Format
+from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
-from exporter.web.auth import BasicAuth
-from exporter.web.config import RateLimit, WebConfig
-from exporter.web.config_file import CurrentSettings, Settings, WebConfigFile
-from exporter.web.limits import Limits, RateLimiter
-from exporter.web.listener import Listening, listen, raise_file_limit
 from exporter.web.pages import STATIC
+from exporter.web.server import basic_auth as auth_module
+from exporter.web.server.basic_auth import BasicAuth
+from exporter.web.server.limits import Limits, RateLimiter
+from exporter.web.server.listener import Listening, listen, raise_file_limit
+from exporter.web.server.web_config import RateLimit, WebConfig
+from exporter.web.server.web_config_file import CurrentSettings, Settings, WebConfigFile
 from tests.certificates import Authority
 from tests.test_web_config import Clock
 

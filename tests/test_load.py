@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from exporter.batch.budget import Budget
-from exporter.load import WINDOW, RequestRate
-from exporter.scheduler import Poll, Scheduler
+from exporter.polling.load import WINDOW, RequestRate
+from exporter.polling.scheduler import Poll, Scheduler
 from tests.virtual_time import run
 
 

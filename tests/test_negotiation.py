@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.exposition import Format
-from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.exposition.body import Format
+from exporter.web.server.negotiation import accepts_gzip, choose_format
 
 TEXT, OPENMETRICS = Format.TEXT, Format.OPENMETRICS
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from exporter import config
-from exporter.exposition import Format
-from exporter.service import open_service
+from exporter.exposition.body import Format
+from exporter.service.service import open_service
 from tests.fake_batch import FakeBatch, reply
 from tests.process import check_metrics
 

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from exporter import config
-from exporter.service import Service, open_service
+from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
-from exporter.web.listener import listen
 from exporter.web.pages import PAGES, STATIC
 from exporter.web.pages.html import Html, join, link, tag
+from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch, batch_error
 from tests.filled import ACCOUNT, config_of, fill
 from tests.pages import ROOT

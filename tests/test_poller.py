@@ -16,6 +16,15 @@ import msgspec
 import pytest
 
 from exporter.batch.client import BatchClient
+from exporter.batch.errors import (
+    AuthenticationFailed,
+    ConnectionFailed,
+    Forbidden,
+    JobGone,
+    PollError,
+    ServiceError,
+    TaskNotConfigured,
+)
 from exporter.batch.models import (
     Counts,
     Job,
@@ -25,22 +34,13 @@ from exporter.batch.models import (
 )
 from exporter.collectors import tables
 from exporter.config import Defaults, JobRule
-from exporter.errors import (
-    AuthenticationFailed,
-    ConnectionFailed,
-    Forbidden,
-    JobGone,
-    PollError,
-    ServiceError,
-    TaskNotConfigured,
-)
-from exporter.exposition import Exposition, Format
-from exporter.failures import Failures
-from exporter.poller import AccountPoller, Plan
-from exporter.selection import resolve
-from exporter.state_file import Saved
-from exporter.store import Store
-from exporter.totals import Totals
+from exporter.exposition.body import Exposition, Format
+from exporter.polling.poller import AccountPoller, Plan
+from exporter.polling.selection import resolve
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved
+from exporter.state.store import Store
+from exporter.state.totals import Totals
 from tests import virtual_time
 
 EPOCH = 1_800_000_000.0

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from exporter.config import loader
-from exporter.exposition import Format
-from exporter.service import open_service
+from exporter.exposition.body import Format
+from exporter.service.service import open_service
 from exporter.simulator import (
     SCENARIOS,
     Clock,

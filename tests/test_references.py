@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from exporter import collectors
-from exporter.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS, SERIES
 from tests.pages import inline
 
 ROOT = Path(__file__).parent.parent

@@ -16,9 +16,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.config import loader
-from exporter.errors import ConfigError
-from exporter.exposition import Format
-from exporter.service import Service, open_service
+from exporter.config.problems import ConfigError
+from exporter.exposition.body import Format
+from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.process import logged_address, program, stop
 from tests.truth import Series
@@ -313,7 +313,7 @@ async def test_reloading_by_request_must_be_allowed(
 def make_app() -> Callable[..., Any]:
     """Serves a service; gives a client of it."""
     from exporter.web.app import build_app
-    from exporter.web.listener import listen
+    from exporter.web.server.listener import listen
 
     @asynccontextmanager
     async def make(service: Service) -> AsyncIterator[aiohttp.ClientSession]:

@@ -16,8 +16,8 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter import atomic_file
-from exporter.errors import ConfigError
+from exporter.cli import atomic_file
+from exporter.config.problems import ConfigError
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.process import check_metrics, finish, process
 from tests.tools import find_tool

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
 from exporter.config import Defaults, JobRule
-from exporter.selection import Rule, listing_filter, needs_listing, resolve, select
+from exporter.polling.selection import Rule, listing_filter, needs_listing, resolve, select
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

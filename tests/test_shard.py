@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.collectors import tables
 from exporter.config import Config, loader
-from exporter.exposition import Format
-from exporter.service import Service, open_service
-from exporter.shard import WHOLE, Shard
+from exporter.config.shard import WHOLE, Shard
+from exporter.exposition.body import Format
+from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.fake_batch import FakeBatch
 from tests.truth import Series

@@ -18,10 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from yarl import URL
 
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Format
-from exporter.failures import Failures
-from exporter.poller import Plan
-from exporter.selection import resolve
+from exporter.exposition.body import Format
+from exporter.polling.poller import Plan
+from exporter.polling.selection import resolve
 from exporter.simulator import BatchError, Call, World, short_jobs
 from exporter.simulator.ledger import Event, JobCreated, RunCompleted, TaskCompleted
 from exporter.simulator.operations import Operations, find_operation
@@ -29,6 +28,7 @@ from exporter.simulator.paging import TokenMint
 from exporter.simulator.query import parameters_of
 from exporter.simulator.scale import SHORT_JOBS
 from exporter.simulator.wire import error_body
+from exporter.state.failures import Failures
 from tests import virtual_time
 from tests.offline import ENDPOINT, START, Watch, now, watch
 from tests.truth import Series

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from exporter.cli.preflight.cost import Shown, own_series
 from exporter.collectors.pool_nodes import STATES
 from exporter.config import Account, Defaults
-from exporter.preflight.cost import Shown, own_series
 from tests.pages import PAGES
 from tools.gen_docs import metrics_page
 

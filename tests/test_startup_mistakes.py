@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from exporter.__main__ import main
-from exporter.commands.os_errors import explain
-from exporter.file_lock import lock
+from exporter.cli.os_errors import explain
+from exporter.state.file_lock import lock
 from tests.conftest import KEY
 
 

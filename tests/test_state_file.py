@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.counters import Counters
-from exporter.errors import ConfigError
-from exporter.state_file import Changes, Saved, SavedJob, SavedState, StateFile
+from exporter.config.problems import ConfigError
+from exporter.state.counters import Counters
+from exporter.state.journal import Changes, Saved, SavedJob, SavedState, StateFile
 
 KEY = ("events_total", ("a", 'b"\n'))
 GROUP = ("job_group", "nf")

@@ -9,13 +9,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter import config, supervision
-from exporter.exposition import Format
-from exporter.scheduler import Poll, Scheduler
-from exporter.service import STUCK_AFTER, Service, open_service
-from exporter.supervision import RESTART_AFTER, supervised
+from exporter import config
+from exporter.exposition.body import Format
+from exporter.polling.scheduler import Poll, Scheduler
+from exporter.service import supervision
+from exporter.service.service import STUCK_AFTER, Service, open_service
+from exporter.service.supervision import RESTART_AFTER, supervised
 from exporter.web.app import build_app
-from exporter.web.listener import listen
+from exporter.web.server.listener import listen
 from tests import virtual_time
 from tests.fake_batch import FakeBatch
 from tests.test_scheduler import Log

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.systemd import Notifier
+from exporter.service.systemd import Notifier
 from tests.process import logged_address, program, stop
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter import account, collectors
+from exporter import collectors
+from exporter.batch.errors import ServiceError
 from exporter.batch.models import Job, Task
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.task_records import record_of
 from exporter.collectors.tasks import JobTasks, Reading
-from exporter.counters import Counters, Increments
-from exporter.errors import ServiceError
-from exporter.selection import WatchedJob
-from exporter.state_file import SavedState
+from exporter.polling.selection import WatchedJob
+from exporter.state import account
+from exporter.state.counters import Counters, Increments
+from exporter.state.journal import SavedState
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
 from tools.sample_job import nodes_read

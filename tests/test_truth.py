@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import config
 from exporter.config import loader
-from exporter.exposition import Format
-from exporter.service import Service, open_service
+from exporter.exposition.body import Format
+from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from exporter.web.app import build_app
-from exporter.web.listener import listen
+from exporter.web.server.listener import listen
 from tests.truth import Series, Truth
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -13,12 +13,12 @@ import pytest
 
 from exporter import collectors
 from exporter.batch.client import BatchClient
+from exporter.batch.errors import JobGone, ServiceError
 from exporter.batch.models import Task
 from exporter.collectors import watched_tasks
 from exporter.collectors.watched_tasks import Found, WatchedTasks, may_ask_by_etag
-from exporter.errors import JobGone, ServiceError
-from exporter.exposition import Exposition, Format
-from exporter.selection import watch
+from exporter.exposition.body import Exposition, Format
+from exporter.polling.selection import watch
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from tests.fake_batch import FakeBatch, batch_error, reply
 from tests.killable import Exporter

@@ -15,12 +15,12 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter import config
-from exporter.exposition import Format
-from exporter.service import Service, open_service
-from exporter.telemetry import ROWS, SERIES
+from exporter.exposition.body import Format
+from exporter.service.service import Service, open_service
+from exporter.service.telemetry import ROWS, SERIES
 from exporter.web.app import build_app
-from exporter.web.listener import listen
 from exporter.web.pages import STATIC
+from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch
 
 API = ("/api/v1/jobs", "/api/v1/status", "/api/v1/config", "/api/v1/openapi.json")

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from exporter.config.problems import ConfigError
 from exporter.config.validation import fields_by_key
-from exporter.errors import ConfigError
-from exporter.web import config, config_file
-from exporter.web.config_file import Settings, WebConfigFile
+from exporter.web.server import web_config as config
+from exporter.web.server import web_config_file as config_file
+from exporter.web.server.web_config_file import Settings, WebConfigFile
 from tests.certificates import Authority
 from tests.process import finish
 

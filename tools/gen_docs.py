@@ -17,16 +17,17 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from exporter import collectors, config, metric
+from exporter import collectors, config
+from exporter.cli.preflight.forecast import Report
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
-from exporter.preflight.forecast import Report
-from exporter.rendering import Renderer, write
+from exporter.exposition import metric
+from exporter.exposition.text import Renderer, write
+from exporter.service.telemetry import ROWS, SERIES
 from exporter.simulator.faults import CATALOGUE
-from exporter.telemetry import ROWS, SERIES
-from exporter.web import config as web
-from exporter.web import openapi
+from exporter.web.api import openapi
+from exporter.web.server import web_config as web
 from tools import gen_chart
 from tools.fault_matrix import CASES, HEAVY, Case
 from tools.sample_job import SAMPLE_SNAPSHOTS

@@ -43,8 +43,8 @@ from exporter.simulator import (
     World,
     serve,
 )
-from exporter.simulator.auth import make_account
 from exporter.simulator.ledger import RunCompleted, TaskCompleted
+from exporter.simulator.signatures import make_account
 
 LIES = re.compile(
     "ids-|id-huge|dates-|label-injection|.*-numbers$|huge-integers|texts-as-numbers|unknown-states"

@@ -23,8 +23,8 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
 
 from exporter import config
+from exporter.batch.errors import CredentialError
 from exporter.config import secret
-from exporter.errors import CredentialError
 
 log = logging.getLogger(__name__)
 

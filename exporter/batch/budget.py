@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from exporter.errors import Throttled
+from exporter.batch.errors import Throttled
 
 MAX_PAUSE = 900.0
 """Seconds. A longer Retry-After is taken as this: it is checked again then."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter.batch import models, odata
+from exporter.batch.errors import InvalidResponse, NotModified, ServiceError
 from exporter.batch.transport import NO_HEADERS, Transport
-from exporter.errors import InvalidResponse, NotModified, ServiceError
 
 log = logging.getLogger(__name__)
 

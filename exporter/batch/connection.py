@@ -13,8 +13,8 @@ from functools import lru_cache
 
 import httptools
 
+from exporter.batch.compression import NotGzip, TooLong, gunzip
 from exporter.batch.proxy import Proxy
-from exporter.compression import NotGzip, TooLong, gunzip
 
 MAX_HEAD = 32 * 1024
 """Bytes of an answer's headers."""

@@ -25,7 +25,7 @@ from exporter.batch import models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.connection import Answer
-from exporter.errors import (
+from exporter.batch.errors import (
     AuthenticationFailed,
     ConnectionFailed,
     Forbidden,

@@ -22,10 +22,10 @@ from exporter.collectors import (
     watched_tasks,
 )
 from exporter.collectors.collector import JobCollector
-from exporter.collectors.run import RESULTS
-from exporter.counters import CounterTable
-from exporter.metric import Table
-from exporter.series import Key
+from exporter.collectors.node_run import RESULTS
+from exporter.exposition.metric import Table
+from exporter.state.counters import CounterTable
+from exporter.state.series import Key
 
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
     {

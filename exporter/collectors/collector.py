@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from exporter.counters import CounterRow, Increments
-from exporter.failures import Failure
-from exporter.histogram import Histogram
-from exporter.metric import Metric
-from exporter.selection import WatchedJob
+from exporter.exposition.metric import Metric
+from exporter.polling.selection import WatchedJob
+from exporter.state.counters import CounterRow, Increments
+from exporter.state.failures import Failure
+from exporter.state.histogram import Histogram
 
 R = TypeVar("R")
 S = TypeVar("S")

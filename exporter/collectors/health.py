@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exporter.metric import NO_SAMPLES, Labels, Metric, Samples, info, only, present
+from exporter.exposition.metric import NO_SAMPLES, Labels, Metric, Samples, info, only, present
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-from exporter.errors import ServiceError
+from exporter.batch.errors import ServiceError
 
 T = TypeVar("T")
 

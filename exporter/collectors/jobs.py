@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job, enum_value, unix_time
-from exporter.errors import JobGone, PollError
-from exporter.metric import Merge, Metric, Samples, info, only, state_set
-from exporter.selection import Scope, WatchedJob, listing_filter, needs_listing, select
+from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
+from exporter.polling.selection import Scope, WatchedJob, listing_filter, needs_listing, select
 
 log = logging.getLogger(__name__)
 

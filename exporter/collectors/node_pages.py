@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, starmap
 
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo
+from exporter.collectors.node_run import SUCCEEDED, Outcome
 from exporter.collectors.node_runs import Change, Runs, Seen
-from exporter.collectors.run import SUCCEEDED, Outcome
 from exporter.collectors.special_tasks import Kind
-from exporter.counters import total
-from exporter.failures import LATEST, Failure, latest
-from exporter.series import Key
+from exporter.state.counters import total
+from exporter.state.failures import LATEST, Failure, latest
+from exporter.state.series import Key
 
 
 class NodePages:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time, unix_times
-from exporter.collectors.run import SUCCEEDED, Kept, Outcome, Run, keep_given, run_of
+from exporter.collectors.node_run import SUCCEEDED, Kept, Outcome, Run, keep_given, run_of
 from exporter.collectors.tally import Tallied, Tally
 
 ByNode = Mapping[str, Mapping[str, Kept]]

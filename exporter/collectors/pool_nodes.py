@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 from exporter.batch.models import PoolNodeCounts, enum_value
-from exporter.metric import Labels, Metric, Samples, paired
+from exporter.exposition.metric import Labels, Metric, Samples, paired
 
 NAME = "pool_nodes"
 

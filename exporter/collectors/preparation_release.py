@@ -15,13 +15,14 @@ from typing import Protocol
 import msgspec
 
 from exporter.batch import odata
+from exporter.batch.errors import InvalidResponse, TaskNotConfigured
 from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_pages import NodePages
+from exporter.collectors.node_run import RESULTS, STATES, Kept, Run, keep, run_of
 from exporter.collectors.node_runs import ByNode, Running, Runs
-from exporter.collectors.run import RESULTS, STATES, Kept, Run, keep, run_of
 from exporter.collectors.special_tasks import (
     OPERATION,
     PREPARATION,
@@ -31,11 +32,10 @@ from exporter.collectors.special_tasks import (
     Kind,
 )
 from exporter.collectors.tally import Tally, finder
-from exporter.counters import total
-from exporter.errors import InvalidResponse, TaskNotConfigured
-from exporter.metric import Merge, Metric, Samples
-from exporter.selection import WatchedJob
-from exporter.series import Key
+from exporter.exposition.metric import Merge, Metric, Samples
+from exporter.polling.selection import WatchedJob
+from exporter.state.counters import total
+from exporter.state.series import Key
 
 
 class Api(incremental.Api, Protocol):

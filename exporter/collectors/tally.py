@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from operator import itemgetter
 
-from exporter.metric import Labels
-from exporter.series import NO_SERIES, Key, Layout
+from exporter.exposition.metric import Labels
+from exporter.state.series import NO_SERIES, Key, Layout
 
 Tallied = Key
 """What is counted of nodes, `state`, `result` or `failure`; the pool's id and the values."""

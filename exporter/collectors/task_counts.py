@@ -11,10 +11,10 @@ from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
-from exporter.counters import Increments, counter
-from exporter.metric import NO_SAMPLES, Metric, Samples, only, present
-from exporter.selection import WatchedJob
-from exporter.series import Key
+from exporter.exposition.metric import NO_SAMPLES, Metric, Samples, only, present
+from exporter.polling.selection import WatchedJob
+from exporter.state.counters import Increments, counter
+from exporter.state.series import Key
 
 
 class Api(Protocol):

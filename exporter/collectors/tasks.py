@@ -19,12 +19,12 @@ from exporter.collectors import incremental
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
-from exporter.counters import Increments, counter, total
-from exporter.failures import Failure, latest
-from exporter.histogram import histogram
-from exporter.metric import Metric, only, paired
-from exporter.selection import WatchedJob
-from exporter.series import Key
+from exporter.exposition.metric import Metric, only, paired
+from exporter.polling.selection import WatchedJob
+from exporter.state.counters import Increments, counter, total
+from exporter.state.failures import Failure, latest
+from exporter.state.histogram import histogram
+from exporter.state.series import Key
 
 OPERATION = "Task_List"
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from exporter.batch.errors import TaskGone
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import (
     Task,
@@ -24,8 +25,7 @@ from exporter.batch.models import (
 from exporter.collectors.collector import Folded, JobCollector
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
-from exporter.errors import TaskGone
-from exporter.metric import (
+from exporter.exposition.metric import (
     NO_SAMPLES,
     Merge,
     Metric,
@@ -36,7 +36,7 @@ from exporter.metric import (
     present,
     state_set,
 )
-from exporter.selection import WATCHED_TASKS, WatchedJob
+from exporter.polling.selection import WATCHED_TASKS, WatchedJob
 
 OPERATION = "Task_Get"
 

@@ -1,8 +1,8 @@
 """The configuration: what it may say (models), and how it is read (loader)."""
 
-from exporter.config.auth import Auth
 from exporter.config.models import Account, Config, is_loopback
 from exporter.config.rule import PLACEHOLDER, Defaults, JobRule, label_name
+from exporter.config.sign_in import Auth
 
 __all__ = [
     "PLACEHOLDER",

@@ -9,9 +9,9 @@ from pathlib import Path
 from exporter.collectors import tables
 from exporter.config import Auth, Config, secret, yaml_document
 from exporter.config.near_miss import did_you_mean
+from exporter.config.problems import ConfigError
 from exporter.config.validation import read_text, validate
-from exporter.errors import ConfigError
-from exporter.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS, SERIES
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from exporter.config.auth import Auth
 from exporter.config.fields import Interval, Model, as_tuple, duration_field
 from exporter.config.rule import Defaults, JobRule
+from exporter.config.sign_in import Auth
 
 
 def is_loopback(host: str) -> bool:

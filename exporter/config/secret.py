@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporter.config.auth import Auth
+from exporter.config.sign_in import Auth
 
 
 def read_secret(file: Path | None, variable: str | None) -> str:

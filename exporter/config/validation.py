@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from exporter.config.near_miss import did_you_mean
+from exporter.config.problems import ConfigError
 from exporter.config.yaml_document import Document
 from exporter.config.yaml_document import Path as KeyPath
-from exporter.errors import ConfigError
 
 M = TypeVar("M", bound=BaseModel)
 

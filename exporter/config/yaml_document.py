@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from exporter.errors import ConfigError
+from exporter.config.problems import ConfigError
 
 Path = tuple[str | int, ...]
 """Where a value stands, e.g. ("accounts", 0, "name")."""

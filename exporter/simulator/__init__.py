@@ -3,9 +3,8 @@
 It shares no code with the exporter's client, so that each can prove the other.
 """
 
-from exporter.simulator.auth import Account, TokenRegistry, make_account
 from exporter.simulator.clock import Clock
-from exporter.simulator.errors import BatchError
+from exporter.simulator.error_answers import BatchError
 from exporter.simulator.faults import (
     CATALOGUE,
     FAULT_SCENARIOS,
@@ -28,6 +27,7 @@ from exporter.simulator.scenario_control import (
 )
 from exporter.simulator.scenarios import SCENARIOS
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
+from exporter.simulator.signatures import Account, TokenRegistry, make_account
 from exporter.simulator.world import World
 
 __all__ = [

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from exporter.simulator.model import Execution, NodeRecord
-from exporter.simulator.odata import (
+from exporter.simulator.filter_language import (
     EQ_ONLY,
     EQUALITY,
     EVERYTHING,
     ORDERED,
     Property,
 )
+from exporter.simulator.model import Execution, NodeRecord
 
 RESULTS = frozenset({"success", "failure"})
 TASK_STATES = frozenset({"active", "preparing", "running", "completed"})

@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from exporter.simulator.auth import TokenRegistry
 from exporter.simulator.server import serve_app, utc_now
+from exporter.simulator.signatures import TokenRegistry
 
 IMDS_PATH = "/metadata/identity/oauth2/token"
 APP_SERVICE_PATH = "/msi/token"

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from exporter.simulator import node_life, oddities, preparation, task_life
 from exporter.simulator.counts import ACTIVE, RUNNING
-from exporter.simulator.failures import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
+from exporter.simulator.failure_texts import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import JobCreated, JobGone
 from exporter.simulator.model import Job, Pool, PreparationTask, ReleaseTask
 from exporter.simulator.naming import JobName, job_metadata, job_name, pipeline_job_name

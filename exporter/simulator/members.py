@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from exporter.simulator.failures import Failure
+from exporter.simulator.failure_texts import Failure
 from exporter.simulator.model import Execution, Job, Node, NodeRecord, Task
 from exporter.simulator.ticks import DAY, INFINITE, MINUTE, duration, etag, timestamp
 from exporter.simulator.wire import Member, View

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from exporter.simulator.counts import ACTIVE, Counts, Report
-from exporter.simulator.failures import Failure
+from exporter.simulator.failure_texts import Failure
 from exporter.simulator.naming import JobName
 from exporter.simulator.resource_use import TaskStatistics, task_statistics
 

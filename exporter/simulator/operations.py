@@ -7,7 +7,7 @@ from types import MappingProxyType
 from urllib.parse import unquote
 
 from exporter.simulator import filters
-from exporter.simulator.errors import (
+from exporter.simulator.error_answers import (
     invalid_uri,
     job_not_found,
     job_schedule_not_found,
@@ -15,6 +15,7 @@ from exporter.simulator.errors import (
     pool_not_found,
     task_not_found,
 )
+from exporter.simulator.filter_language import Predicate
 from exporter.simulator.members import (
     JOB_MEMBERS,
     RECORD_MEMBERS,
@@ -23,7 +24,6 @@ from exporter.simulator.members import (
     task_url,
 )
 from exporter.simulator.model import Job
-from exporter.simulator.odata import Predicate
 from exporter.simulator.paging import Entity, Place, TokenMint, next_link, page_of, place_behind
 from exporter.simulator.pool_members import NODE_COUNTS_MEMBERS, POOL_MEMBERS, pool_url
 from exporter.simulator.query import Options, Query, api_version, parse_query

@@ -10,8 +10,8 @@ from math import ceil
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
-from exporter.simulator.errors import invalid_parameter
-from exporter.simulator.odata import Predicate
+from exporter.simulator.error_answers import invalid_parameter
+from exporter.simulator.filter_language import Predicate
 
 
 class Numbered(Protocol):

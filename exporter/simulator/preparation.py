@@ -3,7 +3,7 @@
 A record shows the latest attempt on each node: start, end and exit code are overwritten.
 """
 
-from exporter.simulator.failures import ENDED_BY_USER, NODE_LOST, FailureKind
+from exporter.simulator.failure_texts import ENDED_BY_USER, NODE_LOST, FailureKind
 from exporter.simulator.model import Execution, Job, Node, NodeRecord, PreparationTask, Task
 from exporter.simulator.state import State
 from exporter.simulator.task_life import give_back, prepare, run

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_plus
 
-from exporter.simulator.errors import (
+from exporter.simulator.error_answers import (
     invalid_parameter,
     missing_parameter,
     unsupported_parameter,
     unsupported_version,
 )
-from exporter.simulator.odata import (
+from exporter.simulator.filter_language import (
     FilterError,
     Predicate,
     Property,

@@ -14,18 +14,18 @@ from uuid import uuid4
 from aiohttp import web
 
 from exporter.simulator import ticks
-from exporter.simulator.auth import (
+from exporter.simulator.clock import Clock
+from exporter.simulator.error_answers import BatchError, condition_not_met, unsupported_verb
+from exporter.simulator.operations import Answer, Call, Operations, find_operation
+from exporter.simulator.paging import TokenMint
+from exporter.simulator.query import parameters_of
+from exporter.simulator.signatures import (
     Account,
     Authenticator,
     SignedRequest,
     TokenRegistry,
     make_account,
 )
-from exporter.simulator.clock import Clock
-from exporter.simulator.errors import BatchError, condition_not_met, unsupported_verb
-from exporter.simulator.operations import Answer, Call, Operations, find_operation
-from exporter.simulator.paging import TokenMint
-from exporter.simulator.query import parameters_of
 from exporter.simulator.wire import error_body
 from exporter.simulator.world import World
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from exporter.simulator.agenda import Agenda
-from exporter.simulator.failures import FAILURE_KINDS, FailureKind
+from exporter.simulator.failure_texts import FAILURE_KINDS, FailureKind
 from exporter.simulator.late_index import LateIndex
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Node, Pool

@@ -1,7 +1,7 @@
 """A task's life: preparing, running, retried, requeued, completed, ended by its user."""
 
 from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
-from exporter.simulator.failures import ENDED_BY_USER, FailureKind
+from exporter.simulator.failure_texts import ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
 from exporter.simulator.model import Job, Node, Task
 from exporter.simulator.scenario import Scenario

@@ -10,7 +10,7 @@ from json.encoder import encode_basestring
 from typing import Any
 
 from exporter.simulator.counts import Counts
-from exporter.simulator.errors import BatchError
+from exporter.simulator.error_answers import BatchError
 from exporter.simulator.ticks import full_timestamp
 
 ERRORS = "Microsoft.Azure.Batch.Protocol.Entities.Container.errors/@Element"

@@ -13,19 +13,19 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.errors import ConfigError
-from exporter.exposition import gzip_parts
-from exporter.service import Service
-from exporter.views import models
-from exporter.web import openapi, pages
-from exporter.web.api import OPERATIONS, NotFound, Operation
-from exporter.web.auth import BasicAuth
-from exporter.web.config_file import CurrentSettings, Settings
-from exporter.web.connection import connection_of
-from exporter.web.limits import InFlight, Limits, RateLimiter
-from exporter.web.negotiation import accepts_gzip, choose_format
-from exporter.web.parameters import BadQuery, parse
-from exporter.web.sending import InParts
+from exporter.config.problems import ConfigError
+from exporter.exposition.body import gzip_parts
+from exporter.service.service import Service
+from exporter.web import pages
+from exporter.web.api import models, openapi
+from exporter.web.api.endpoints import OPERATIONS, NotFound, Operation
+from exporter.web.api.parameters import BadQuery, parse
+from exporter.web.server.basic_auth import BasicAuth
+from exporter.web.server.client_connection import connection_of
+from exporter.web.server.limits import InFlight, Limits, RateLimiter
+from exporter.web.server.negotiation import accepts_gzip, choose_format
+from exporter.web.server.sending import InParts
+from exporter.web.server.web_config_file import CurrentSettings, Settings
 
 _SERVICE = web.AppKey("service", Service)
 _TURN = web.AppKey("turn", asyncio.Lock)

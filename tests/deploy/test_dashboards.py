@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from exporter import collectors
-from exporter.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS, SERIES
 from tools.dashboards import BOARDS
 from tools.dashboards.building import RUNBOOKS, TAG, Board
 from tools.dashboards.interpolation import Resolution, targets, variable_query

@@ -15,8 +15,8 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
-from exporter.simulator.auth import make_account
 from exporter.simulator.faults import Faults, Rule
+from exporter.simulator.signatures import make_account
 from tests.process import logged_address, program
 from tests.truth import Series, Truth
 from tools.fault_matrix import JOBS, Case

@@ -20,14 +20,14 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from exporter import logs
 from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.http import Client
 from exporter.batch.transport import Transport
 from exporter.config import loader
-from exporter.exposition import Format
-from exporter.service import open_service
+from exporter.exposition.body import Format
+from exporter.service import logs
+from exporter.service.service import open_service
 from exporter.simulator import (
     SCENARIOS,
     Clock,

@@ -20,14 +20,14 @@ from exporter import collectors
 from exporter.batch import models
 from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.config import Defaults, JobRule
-from exporter.exposition import Exposition, Format
-from exporter.failures import Failures
-from exporter.selection import WATCHED_TASKS, Scope, resolve
-from exporter.state_file import _SCHEMA, Changes, Saved, _load, _write
-from exporter.store import Store
-from exporter.totals import Totals
-from exporter.views.jobs import SORT_KEYS, Found
-from exporter.views.jobs import job as shown_job
+from exporter.exposition.body import Exposition, Format
+from exporter.polling.selection import WATCHED_TASKS, Scope, resolve
+from exporter.state.failures import Failures
+from exporter.state.journal import _SCHEMA, Changes, Saved, _load, _write
+from exporter.state.store import Store
+from exporter.state.totals import Totals
+from exporter.web.api.job_views import SORT_KEYS, Found
+from exporter.web.api.job_views import job as shown_job
 
 T = TypeVar("T")
 

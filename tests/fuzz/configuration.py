@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.config import Config, loader
-from exporter.errors import ConfigError
+from exporter.config.problems import ConfigError
 
 NAME = "config.yaml"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from exporter.simulator.errors import BatchError
+from exporter.simulator.error_answers import BatchError
 from exporter.simulator.filters import (
     JOB_FILTER,
     NODE_COUNTS_FILTER,

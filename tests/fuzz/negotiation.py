@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.exposition import Format
-from exporter.web.negotiation import accepts_gzip, choose_format
+from exporter.exposition.body import Format
+from exporter.web.server.negotiation import accepts_gzip, choose_format
 
 
 def target(data: bytes) -> None:

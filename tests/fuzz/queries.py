@@ -6,9 +6,9 @@ from urllib.parse import parse_qsl
 
 from multidict import MultiDict
 
-from exporter.views.jobs import SORT_KEYS
-from exporter.web.api import MOST_JOBS, OPERATIONS, query_of
-from exporter.web.parameters import BadQuery, parse
+from exporter.web.api.endpoints import MOST_JOBS, OPERATIONS, query_of
+from exporter.web.api.job_views import SORT_KEYS
+from exporter.web.api.parameters import BadQuery, parse
 
 
 def target(data: bytes) -> None:

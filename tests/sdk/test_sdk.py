@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter.simulator import SCENARIOS, Clock, World, serve
-from exporter.simulator.failures import Failure
+from exporter.simulator.failure_texts import Failure
 from exporter.simulator.model import Counts, Execution, Job, NodeRecord, Pool, Task
 from tests.tools import sdk_python
 

@@ -13,7 +13,7 @@ import pytest
 from yarl import URL
 
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, make_account, serve
-from exporter.simulator.auth import SignedRequest, signature, string_to_sign
+from exporter.simulator.signatures import SignedRequest, signature, string_to_sign
 
 VERSION = "2024-07-01.20.0"
 NOTHING: Mapping[str, str] = MappingProxyType({})

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from exporter.simulator.faults import connections, members, sizes
+from exporter.simulator.faults import connections, sizes
+from exporter.simulator.faults import json_members as members
 
 from .conftest import VERSION
 from .raw_client import Seen

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from exporter.simulator import Account, BatchError, TokenRegistry, make_account
-from exporter.simulator.auth import (
+from exporter.simulator.signatures import (
     BATCH_AUDIENCE,
     Authenticator,
     SignedRequest,

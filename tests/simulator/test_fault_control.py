@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter import demo
+from exporter.cli import simulated_account as demo
 from exporter.simulator import (
     CATALOGUE,
     FAULT_SCENARIOS,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter.simulator import ticks
-from exporter.simulator.odata import (
+from exporter.simulator.filter_language import (
     EQUALITY,
     EVERYTHING,
     ORDERED,

@@ -24,9 +24,9 @@ from exporter.simulator import (
     serve,
     ticks,
 )
-from exporter.simulator.auth import BATCH_AUDIENCE
 from exporter.simulator.model import Job, Task
 from exporter.simulator.server import utc_now
+from exporter.simulator.signatures import BATCH_AUDIENCE
 
 from .conftest import VERSION, BatchClient
 

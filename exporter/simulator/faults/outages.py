@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from aiohttp import web
 
-from exporter.simulator.errors import authentication_failed
+from exporter.simulator.error_answers import authentication_failed
 from exporter.simulator.faults.catalogue import CATALOGUE
 from exporter.simulator.faults.connections import reset_at_once
 from exporter.simulator.faults.fault import Fault, Stage

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from exporter.simulator.errors import BatchError, invalid_parameter
+from exporter.simulator.error_answers import BatchError, invalid_parameter
 from exporter.simulator.faults.answers import body_of, elsewhere, url_of, with_body
 from exporter.simulator.faults.fault import LISTS, Fault, fault
-from exporter.simulator.faults.members import OWN_IDS
+from exporter.simulator.faults.json_members import OWN_IDS
 from exporter.simulator.operations import Call
 from exporter.simulator.server import Interceptor, Proceed
 

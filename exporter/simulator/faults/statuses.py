@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 from aiohttp import web
 
-from exporter.simulator.errors import (
+from exporter.simulator.error_answers import (
     BatchError,
     authentication_failed,
     condition_not_met,

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from exporter.simulator.errors import authentication_failed
+from exporter.simulator.error_answers import authentication_failed
 from exporter.simulator.faults.fault import Fault, Stage, fault
 from exporter.simulator.operations import Call
 from exporter.simulator.server import Interceptor, Proceed

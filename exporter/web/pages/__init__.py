@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from multidict import MultiMapping
 
-from exporter.service import Service
+from exporter.service.service import Service
 from exporter.web.pages import configuration, job, overview
 from exporter.web.pages.layout import HEADERS, Links, refused
 from exporter.web.pages.static_files import STATIC, StaticFile

@@ -5,11 +5,11 @@ from __future__ import annotations
 import yaml
 from multidict import MultiMapping
 
-from exporter.service import Service
-from exporter.views import status
+from exporter.service.service import Service
+from exporter.web.api import status_views as status
+from exporter.web.api.parameters import parse
 from exporter.web.pages.html import tag
 from exporter.web.pages.layout import Links, page
-from exporter.web.parameters import parse
 
 
 async def show(service: Service, given: MultiMapping[str], links: Links) -> str:

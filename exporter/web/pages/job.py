@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from multidict import MultiMapping
 
-from exporter.service import Service
-from exporter.views import models
-from exporter.web.api import JOB_PARAMETERS, job_detail
+from exporter.service.service import Service
+from exporter.web.api import models
+from exporter.web.api.endpoints import JOB_PARAMETERS, job_detail
+from exporter.web.api.parameters import parse
 from exporter.web.pages import parts
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import Links, ago, badge, moment, number, page
-from exporter.web.parameters import parse
 
 
 async def show(service: Service, given: MultiMapping[str], links: Links) -> str:

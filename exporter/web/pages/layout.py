@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import exporter
 from exporter.config import durations
-from exporter.views.models import Health
+from exporter.web.api.models import Health
 from exporter.web.pages.html import Child, Html, document, link, tag
 from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
 

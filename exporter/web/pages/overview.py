@@ -7,13 +7,14 @@ from typing import Any
 
 from multidict import MultiMapping
 
-from exporter.service import Service
-from exporter.views import models, status
-from exporter.web.api import FILTERS, STATES, failure_list, job_list, query_of
+from exporter.service.service import Service
+from exporter.web.api import models
+from exporter.web.api import status_views as status
+from exporter.web.api.endpoints import FILTERS, STATES, failure_list, job_list, query_of
+from exporter.web.api.parameters import Parameter, parse
 from exporter.web.pages import parts
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import Links, ago, badge, decimal, number, page
-from exporter.web.parameters import Parameter, parse
 
 ON_A_PAGE = 50
 FAILURES = 10

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from exporter.views.models import Counts, Failure, Nodes, Point
+from exporter.web.api.models import Counts, Failure, Nodes, Point
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import moment, number
 

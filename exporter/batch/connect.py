@@ -1,0 +1,43 @@
+"""How a client of an account is made."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+from exporter.batch import proxy
+from exporter.batch.auth import Auth
+from exporter.batch.budget import Budget
+from exporter.batch.client import BatchClient
+from exporter.batch.http import Client
+from exporter.batch.transport import RequestObserver, Transport
+from exporter.config import Account, is_loopback
+from exporter.config.problems import ConfigError
+
+
+def open_client(
+    stack: AsyncExitStack,
+    account: Account,
+    credential: Auth,
+    budget: Budget,
+    observer: RequestObserver,
+) -> BatchClient:
+    """A client whose connections, and the credential, are closed with the stack.
+
+    ConfigError where the environment names a proxy that is none.
+    """
+    host = urlsplit(account.endpoint).hostname or ""
+    # A proxy from the environment is for the service, not for a simulator beside us.
+    try:
+        by = None if is_loopback(host) else proxy.from_environment(host)
+    except ValueError as error:
+        raise ConfigError((str(error),)) from error
+    transport = Transport(
+        http=Client(account.endpoint, by),
+        auth=credential,
+        budget=budget,
+        observer=observer,
+        request_timeout=account.request_timeout,
+    )
+    stack.push_async_callback(transport.close)
+    return BatchClient(account.endpoint, account.api_version, transport)

@@ -1,0 +1,165 @@
+"""Every expected failure of a poll, as one tree.
+
+PollError                       a poll could not be finished; `reason` is a fixed word
+├── CredentialError         credential   no token was issued
+├── RequestTimeout          timeout      no complete answer within request_timeout
+├── ConnectionFailed        connection   DNS, TCP or TLS failed, or the connection broke
+├── InvalidResponse         invalid      the answer is not what the API documents
+├── Throttled               throttled    the account is paused, as the service asked
+├── UnexpectedError         internal     an internal error, contained
+└── ServiceError            service      the service answered with an error
+    ├── AuthenticationFailed  authentication   401, or 403 with code AuthenticationFailed
+    ├── Forbidden             forbidden        any other 403
+    ├── TooManyRequests       throttled        429, or 503 with Retry-After
+    ├── JobGone               gone             the job does not exist (any more)
+    ├── TaskGone              task_gone        the task does not exist (any more)
+    ├── NotModified           not_modified     304: what was asked for is unchanged
+    └── TaskNotConfigured     not_configured   the job has no preparation or release task
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+MAX_TEXT = 1000
+"""Characters of an error answer's text that are kept."""
+
+
+class PollError(Exception):
+    """A poll could not be finished.
+
+    `account_wide`: the cause is not the job's, so that every poll of the account meets it.
+    `is_transient`: the same request may well succeed a little later.
+    `cause`, `cure`: what is probably wrong, as a fixed word, and what to do about it; known where
+    the poll ends, see `exporter.diagnosis`.
+    """
+
+    reason: ClassVar[str] = "error"
+    account_wide: ClassVar[bool] = False
+    is_transient: bool = False
+    cause: str = ""
+    cure: str = ""
+
+
+class CredentialError(PollError):
+    """No token could be had for the account."""
+
+    reason = "credential"
+    account_wide = True
+
+
+class RequestTimeout(PollError):
+    """The answer, its body included, was not there within the request timeout."""
+
+    reason = "timeout"
+    is_transient = True
+
+
+class ConnectionFailed(PollError):
+    """The service could not be reached, or the connection broke.
+
+    `step`: at which it failed, `dns`, `tls`, or `connection` for all the rest.
+    """
+
+    reason = "connection"
+    account_wide = True
+    is_transient = True
+
+    def __init__(self, text: str, step: Literal["dns", "tls", "connection"] = "connection") -> None:
+        super().__init__(text)
+        self.step = step
+
+
+class InvalidResponse(PollError):
+    """The answer is not what the API documents: not JSON, a wrong type, a missing member."""
+
+    reason = "invalid"
+
+
+class Throttled(PollError):
+    """The account is paused because the service asked for it, for longer than a poll may wait."""
+
+    reason = "throttled"
+    account_wide = True
+
+
+class UnexpectedError(PollError):
+    """An exception that nobody foresaw. It costs one poll, never the process."""
+
+    reason = "internal"
+
+
+class ServiceError(PollError):
+    """An error answer of the service (BatchError).
+
+    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is none.
+    `message`: its text, without RequestId and Time. `values`: its key-value pairs.
+    `request_id`: the header request-id, for a support case.
+    """
+
+    reason = "service"
+
+    def __init__(
+        self,
+        status: int,
+        code: str = "",
+        message: str = "",
+        values: tuple[tuple[str, str], ...] = (),
+        request_id: str = "",
+    ) -> None:
+        details = "; ".join(f"{key}: {value}" for key, value in values[:10])
+        text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
+        # Whoever answered, a log line is not the place for megabytes.
+        super().__init__((f"{text} ({details})" if details else text)[:MAX_TEXT])
+        self.status = status
+        self.code = code
+        self.message = message
+        self.values = values
+        self.request_id = request_id
+        # As Microsoft's own clients decide it.
+        is_of_server = status >= 500 and status not in (501, 505)
+        self.is_transient = is_of_server or status in (408, 429)
+
+
+class AuthenticationFailed(ServiceError):
+    """The service does not accept the credentials."""
+
+    reason = "authentication"
+    account_wide = True
+
+
+class Forbidden(ServiceError):
+    """The credentials are accepted, but not for this operation."""
+
+    reason = "forbidden"
+
+
+class TooManyRequests(ServiceError):
+    """The service asks for fewer requests."""
+
+    reason = "throttled"
+    account_wide = True
+
+
+class JobGone(ServiceError):
+    """The job does not exist, or is being deleted."""
+
+    reason = "gone"
+
+
+class TaskGone(ServiceError):
+    """The task does not exist in its job."""
+
+    reason = "task_gone"
+
+
+class NotModified(ServiceError):
+    """What was asked for has still the eTag that was given: no error, and nothing to read."""
+
+    reason = "not_modified"
+
+
+class TaskNotConfigured(ServiceError):
+    """The job has neither a preparation nor a release task: nothing to read, and no error."""
+
+    reason = "not_configured"

@@ -1,0 +1,72 @@
+"""`run`: poll the configured accounts and serve their metrics."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from exporter import config
+from exporter.cli import flags
+from exporter.cli.parsing import Commands, add_command
+from exporter.config import loader
+from exporter.config.problems import ConfigError
+from exporter.service import logs
+from exporter.service import process as daemon
+from exporter.service.service import open_service
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    parser = add_command(
+        commands,
+        "run",
+        _run,
+        "poll the configured accounts and serve their metrics",
+        """
+        Polls the jobs of the configured accounts in the background, and serves what it knows of
+        them to Prometheus. A scrape never asks Azure. Runs until SIGTERM or SIGINT; SIGHUP reloads
+        the configuration, all of it or, where something is wrong, nothing.
+        """,
+        examples={
+            "azure-batch-exporter run --config.file=config.yaml": "serves on port 10225",
+            "azure-batch-exporter run --config.file=config.yaml --shard=0/4": "polls a quarter of"
+            " the jobs; three more processes poll the others",
+        },
+        files={
+            **flags.CONFIG_FILES,
+            "web.yaml": "--web.config.file: deploy/web-config.example.yaml",
+        },
+        environment={
+            **flags.ENVIRONMENT,
+            flags.DOCS_VARIABLE: "where docs/ can be read: the page links there",
+        },
+    )
+    flags.add_config(parser, required=False)
+    flags.add_shard(parser)
+    flags.add_log_flags(parser)
+    flags.add_web_flags(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.config_file is None:
+        raise ConfigError(
+            (
+                "azure-batch-exporter run needs --config.file=F, a YAML file that names the Batch"
+                " accounts to poll. config.example.yaml shows every key; azure-batch-exporter demo"
+                " runs without a configuration.",
+            )
+        )
+    logs.configure(options.log_level, options.log_format)
+    loaded = loader.load(options.config_file)
+    return asyncio.run(_serve(loaded, options))
+
+
+async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
+    stop = daemon.stop_on_signals()
+
+    def load() -> config.Config:
+        return loader.load(options.config_file)
+
+    async with open_service(loaded, revision=flags.revision(), shard=options.shard) as service:
+        await daemon.run(service, flags.listener(options), load, stop)
+    return 0

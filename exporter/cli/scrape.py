@@ -1,0 +1,101 @@
+"""`scrape`: poll everything once, and print the metrics or write them to a file."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from exporter import config
+from exporter.cli import atomic_file, flags, progress
+from exporter.cli.parsing import Commands, OneOf, add_command
+from exporter.config import loader
+from exporter.exposition.body import Format
+from exporter.service import logs
+from exporter.service.service import Service, open_service
+
+FORMATS = {"text": Format.TEXT, "openmetrics": Format.OPENMETRICS}
+
+OF_A_PROCESS = ("process_*", "python_*")
+"""Left out: this process is over when they are read, and node_exporter has them of its own."""
+
+
+def add(commands: Commands) -> None:
+    """The command and its flags."""
+    parser = add_command(
+        commands,
+        "scrape",
+        _scrape,
+        "poll everything once and print the metrics",
+        """
+        Polls every account once, prints the metrics and ends. On a terminal it shows how far it
+        is, on standard error.
+
+        With --output the metrics go to a file instead, which is replaced whole or not at all: so
+        node_exporter's textfile collector can read it while a timer runs this command. What
+        process_* and python_* tell is left out. Counters begin at 0 each time, but with a
+        state_file. Where an account fails the file is written all the same, with azure_batch_up 0.
+        One such file to a node_exporter: of two, what
+        the exporter tells of itself would be there twice, an error in its log with each scrape.
+        """,
+        examples={
+            "azure-batch-exporter scrape --config.file=config.yaml": "to have a look",
+            "azure-batch-exporter scrape --config.file=config.yaml"
+            " --output=/var/lib/node_exporter/textfile/azure_batch.prom": "for node_exporter",
+        },
+        files=flags.CONFIG_FILES,
+        environment=flags.ENVIRONMENT,
+        status={
+            "0": "every account was polled",
+            "1": "an account failed, or the file could not be written",
+            "2": "usage or configuration",
+        },
+    )
+    flags.add_config(parser, required=True)
+    parser.add_argument(
+        "--format",
+        type=OneOf(FORMATS),
+        default="text",
+        metavar="|".join(FORMATS),
+        help="text is Prometheus' format 0.0.4, openmetrics is 1.0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="F",
+        help="write them to this file, at once and whole, instead of standard output",
+    )
+    flags.add_shard(parser)
+    flags.add_log_flags(parser)
+
+
+def _scrape(options: argparse.Namespace) -> int:
+    line = progress.Line(sys.stderr) if sys.stderr.isatty() else None
+    logs.configure(options.log_level, options.log_format, line)
+    if options.output is not None:
+        atomic_file.check_place(options.output)
+    return asyncio.run(_scrape_once(loader.load(options.config_file), options, line))
+
+
+async def _scrape_once(
+    loaded: config.Config, options: argparse.Namespace, line: progress.Line | None
+) -> int:
+    left_out = (*loaded.exclude_metrics, *OF_A_PROCESS)
+    wanted = loaded.model_copy(update={"exclude_metrics": left_out})
+    async with open_service(wanted, revision=flags.revision(), shard=options.shard) as service:
+        async with progress.shown(service, line):
+            await service.run_once()
+            await service.settle()
+        text = _exposition(service, FORMATS[options.format])
+        if options.output is not None:
+            atomic_file.write(options.output, text)
+        else:
+            sys.stdout.buffer.write(text)
+            sys.stdout.buffer.flush()
+        return 0 if all(service.store.is_up(account.name) for account in loaded.accounts) else 1
+
+
+def _exposition(service: Service, format_: Format) -> bytes:
+    state = service.exposition.body(format_)
+    return state.plain + service.telemetry.text(format_, state.series)

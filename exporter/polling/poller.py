@@ -1,0 +1,401 @@
+"""The polls of one account: discovery adds and removes those of the jobs.
+
+Here is the edge of a poll: whatever happens inside one is recorded and ends here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from exporter.batch.client import BatchClient
+from exporter.batch.errors import JobGone, PollError, UnexpectedError
+from exporter.batch.models import Job
+from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
+from exporter.collectors.collector import Folded, JobCollector
+from exporter.config.shard import WHOLE, Shard
+from exporter.polling.scheduler import Poll, PollObserver, Scheduler
+from exporter.polling.selection import Rule, Scope, watch
+from exporter.state.account import is_same_job
+from exporter.state.store import Store
+
+log = logging.getLogger(__name__)
+
+LAST = "last"
+"""In place of a collector's name in the key of a job's last poll."""
+
+
+class AccountObserver(PollObserver, Protocol):
+    """Is told how the polls of one account go."""
+
+    def poll_done(self, collector: str, seconds: float) -> None:
+        """A poll ended, well or not."""
+
+    def corrected(self, collector: str, records: int) -> None:
+        """A full listing found so many records other than they were known."""
+
+    def internal_error(self) -> None:
+        """A poll ended with an error that nobody foresaw."""
+
+    def polls_saved(self, count: float, reason: str) -> None:
+        """So many polls were not needed."""
+
+
+class Timetable(Protocol):
+    """How busy the polls are. `polls_per_second`: as planned. `waiting`: due and not begun."""
+
+    @property
+    def polls_per_second(self) -> float: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is polled of an account, and how often. Times in seconds."""
+
+    account: str
+    rules: tuple[Rule, ...]
+    discovery_interval: float
+    pool_nodes: bool
+    interval: float
+    stale_after: int
+    max_concurrency: int
+    max_jobs: int
+    shard: Shard = WHOLE
+
+
+class AccountPoller:
+    """Polls one account, which the store knows, into it.
+
+    `now`: Unix time. `diagnose`: notes on an error what it comes from.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        api: BatchClient,
+        store: Store,
+        observer: AccountObserver,
+        now: Callable[[], float],
+        diagnose: Callable[[PollError], None] = lambda _: None,
+    ) -> None:
+        self._plan = plan
+        self._api = api
+        self._store = store
+        self._observer = observer
+        self._now = now
+        self._diagnose = diagnose
+        self._failing_since: dict[tuple[str, ...], float] = {}
+        self._busy_at: dict[str, float] = {}
+        self._account_error: str | None = None
+        self._has_dropped = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        # Other accounts, and other shards on this machine, go by the same clock.
+        name = f"{self._plan.account} {self._plan.shard}"
+        offset = zlib.crc32(name.encode()) / 2**32
+        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer, offset)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a first round is over, however it went."""
+        return self._scheduler.first_round_done
+
+    @property
+    def first_round(self) -> tuple[int, int]:
+        """How many polls of it are over, and how many there are as far as is known."""
+        left, total = self._scheduler.first_round_left, len(self._scheduler.polls())
+        return max(0, total - left), total
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds for which polls were due and none began."""
+        return self._scheduler.stuck_for
+
+    @property
+    def timetable(self) -> Timetable:
+        """How the polls are planned, and how many of them wait."""
+        return self._scheduler
+
+    async def run(self) -> None:
+        """Poll until cancelled; may be called again after an error."""
+        self._prepare()
+        self._add_account_polls()
+        self._add_polls()  # of jobs that are known from before
+        await self._scheduler.run()
+
+    async def run_once(self) -> None:
+        """Poll everything once."""
+        self._add_account_polls()
+        await self._scheduler.run_once()
+
+    def _add_account_polls(self) -> None:
+        if self._scheduler.polls():
+            return
+        interval = self._plan.discovery_interval
+        self._scheduler.add(Poll((jobs.NAME,), interval, self._poll_jobs), at_once=True)
+        if self._plan.pool_nodes:
+            poll = Poll((pool_nodes.NAME,), self._plan.interval, self._poll_pool_nodes)
+            self._scheduler.add(poll)
+
+    async def _poll_jobs(self) -> None:
+        known = {
+            job_id.lower(): w.job for job_id, w in self._store.jobs(self._plan.account).items()
+        }
+
+        interval = self._plan.discovery_interval
+        owns = partial(self._plan.shard.owns, self._plan.account)
+        scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
+
+        async def read() -> None:
+            started = self._now()
+            selected = await jobs.read(self._until(interval), scope, known, started)
+            self._log_dropped(selected.dropped)
+            before = dict(self._store.jobs(self._plan.account))
+            # Only with the first answer is it known what the service's clock says.
+            asked_at = started + self._api.clock_offset
+            self._store.select(self._plan.account, selected, self._now(), asked_at)
+            for job_id, watched in before.items():
+                current = self._store.jobs(self._plan.account).get(job_id)
+                if current is None or not is_same_job(current.job, watched.job):
+                    self._remove_polls(job_id)
+                elif current.job != watched.job:
+                    self._note_activity(job_id)
+            self._add_polls()
+            self._add_last_polls()
+
+        await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
+
+    def _log_dropped(self, dropped: int) -> None:
+        if dropped and not self._has_dropped:
+            log.warning(
+                "max_jobs (%d) is reached: %d more jobs are left out",
+                self._plan.max_jobs,
+                dropped,
+                extra=self._context(),
+            )
+        self._has_dropped = dropped > 0
+
+    def _add_polls(self) -> None:
+        polls = self._scheduler.polls()
+        for job_id, watched in self._store.jobs(self._plan.account).items():
+            rule = watched.rule
+            for collector in JOB_COLLECTORS:
+                key = (collector, job_id)
+                wanted = collector in rule.collect
+                known = polls.get(key)
+                if known is not None and (not wanted or known.interval != rule.interval):
+                    # The job came under another rule.
+                    self._scheduler.remove(key)
+                    known = None
+                if wanted and known is None:
+                    run = partial(self._poll_job, job_id, collector)
+                    patience = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
+                    self._scheduler.add(Poll(key, rule.interval, run, patience))
+
+    def _add_last_polls(self) -> None:
+        """Ask a job that left the selection once more: what it did last is not lost."""
+        polls = self._scheduler.polls()
+        for job_id, watched in self._store.leaving(self._plan.account).items():
+            key = (LAST, job_id)
+            if key not in polls:
+                run = partial(self._poll_last, job_id, watched.job)
+                self._scheduler.add(Poll(key, watched.rule.interval, run), at_once=True)
+
+    async def _poll_last(self, job_id: str, job: Job) -> None:
+        account = self._plan.account
+        watched = self._store.leaving(account).get(job_id)
+        if watched is not None and is_same_job(watched.job, job):
+
+            async def read() -> None:
+                # Counts do not say whose they are: by now the id may be another job's.
+                api = self._until(watched.rule.interval)
+                current = await api.get_job(job_id)
+                if not is_same_job(current, job):
+                    raise JobGone(404)
+                if watched.rule.matches(current, self._now()) and self._has_room():
+                    # It was only missing: pages of a listing are no snapshot.
+                    self._store.take_back(account, watch(current, watched.rule))
+                    self._add_polls()
+                    return
+                for name in watched.rule.collect:
+                    kind = JOB_COLLECTORS[name]
+                    state = self._store.leaving_state(account, job_id, name)
+                    if state is not None and kind.is_settled(state):
+                        continue
+                    reading = await kind.read(api, watched, state, self._now())
+                    self._store.put_last_reading(account, job, name, reading)
+
+            is_gone = False
+            try:
+                await read()
+            except JobGone:
+                is_gone = True
+            except PollError as error:
+                log.debug("last poll failed: %s", error, extra=self._context(job_id))
+            except Exception:
+                log.exception("unexpected error in a poll", extra=self._context(job_id))
+                self._observer.internal_error()
+            self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
+        self._scheduler.remove((LAST, job_id))
+
+    def _has_room(self) -> bool:
+        return len(self._store.jobs(self._plan.account)) < self._plan.max_jobs
+
+    def _remove_polls(self, job_id: str) -> None:
+        for collector in JOB_COLLECTORS:
+            self._scheduler.remove((collector, job_id))
+            self._failing_since.pop((collector, job_id), None)
+        self._busy_at.pop(job_id, None)
+
+    async def _poll_pool_nodes(self) -> None:
+        async def read() -> None:
+            snapshot = await pool_nodes.read(self._until(self._plan.interval))
+            self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
+
+        await self._poll(
+            (pool_nodes.NAME,), None, self._plan.interval, self._plan.stale_after, read
+        )
+
+    async def _poll_job(self, job_id: str, collector: str) -> float | None:
+        account = self._plan.account
+        watched = self._store.jobs(account).get(job_id)
+        if watched is None:
+            return None
+        kind = JOB_COLLECTORS[collector]
+        known = self._store.outcome(account, collector, job_id).shown
+        if known is not None and kind.is_settled(known):
+            # Discovery has just confirmed that it is still the same job.
+            self._store.confirm(account, job_id, collector, self._now())
+            self._observer.polls_saved(1, "settled")
+            return None
+
+        async def read() -> None:
+            try:
+                state = self._store.outcome(account, collector, job_id).state
+                api = self._until(watched.rule.interval)
+                reading = await kind.read(api, watched, state, self._now())
+            except JobGone:
+                self._forget(watched.job)
+            else:
+                now = self._now()
+                folded = self._store.put_reading(account, watched.job, collector, reading, now)
+                if folded is not None:
+                    self._observer.corrected(collector, folded.corrections)
+                    if _is_busy(watched.job, kind, folded):
+                        self._note_activity(job_id)
+
+        rule = watched.rule
+        key = (collector, job_id)
+        await self._poll(key, watched.job, rule.interval, rule.stale_after, read)
+        if key in self._failing_since or key not in self._scheduler:  # the job may be gone
+            return None
+        return self._idle_wait(job_id, rule)
+
+    def _note_activity(self, job_id: str) -> None:
+        """Something of the job waits, runs or has changed: it is polled as often as others."""
+        self._busy_at[job_id] = asyncio.get_running_loop().time()
+        for collector in JOB_COLLECTORS:
+            self._scheduler.hasten((collector, job_id))
+
+    def _idle_wait(self, job_id: str, rule: Rule) -> float | None:
+        """Seconds to the next poll of a job of which nothing happens; None: an interval."""
+        now = asyncio.get_running_loop().time()
+        idle_for = now - self._busy_at.setdefault(job_id, now)
+        if rule.idle_interval <= rule.interval or idle_for < rule.idle_interval:
+            return None
+        self._observer.polls_saved(rule.idle_interval // rule.interval - 1, "idle")
+        return rule.idle_interval
+
+    def _until(self, interval: float) -> BatchClient:
+        """The client for one poll: what fails is tried again, but not past the poll's interval."""
+        return self._api.until(asyncio.get_running_loop().time() + interval)
+
+    def _forget(self, job: Job) -> None:
+        current = self._store.jobs(self._plan.account).get(job.id)
+        if current is not None and is_same_job(current.job, job):
+            log.info("job is gone", extra=self._context(job.id))
+            self._store.remove_job(self._plan.account, job.id)
+            self._remove_polls(job.id)
+
+    async def _poll(
+        self,
+        key: tuple[str, ...],
+        job: Job | None,
+        interval: float,
+        stale_after: int,
+        read: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Run one poll to its end: a success or a failure in the store."""
+        collector = key[0]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        before = self._store.outcome(self._plan.account, collector, job.id if job else None)
+        try:
+            await read()
+        except PollError as problem:
+            error = problem
+            # It is kept, and with it would be what it came through: whole answers, above all.
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+        except Exception as problem:
+            log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
+            self._observer.internal_error()
+            error = UnexpectedError(f"{type(problem).__name__}: {problem}")
+        else:
+            self._failing_since.pop(key, None)
+            self._log_recovery(collector, job, before.error)
+            return
+        finally:
+            self._observer.poll_done(collector, loop.time() - started)
+        if key not in self._scheduler:  # it was removed meanwhile
+            return
+        self._diagnose(error)
+        # Half a turn of grace: a poll is never exactly on time.
+        failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
+        stale = failed >= stale_after * interval
+        self._store.fail(self._plan.account, collector, job, error, stale=stale)
+        self._log_failure(collector, job, before.error, error)
+
+    def _context(self, job_id: str | None = None, collector: str | None = None) -> dict[str, str]:
+        given = {"account": self._plan.account, "job_id": job_id, "collector": collector}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _log_failure(
+        self, collector: str, job: Job | None, before: PollError | None, error: PollError
+    ) -> None:
+        """One line when something goes down; an account's trouble is one line, not one a job."""
+        context = self._context(job.id if job else None, collector)
+        if error.cure:
+            context |= {"cause": error.cause, "cure": error.cure}
+        if before is not None and before.reason == error.reason:
+            pass  # Said before. Of one job it may go on while the account itself is well.
+        elif not error.account_wide:
+            log.warning("poll failed: %s", error, extra=context)
+        elif self._account_error != error.reason:
+            self._account_error = error.reason
+            log.warning("account cannot be polled: %s", error, extra=context)
+        log.debug("poll failed: %s", error, extra=context)
+
+    def _log_recovery(self, collector: str, job: Job | None, before: PollError | None) -> None:
+        # One job that answers is no proof, and would fill the log while every other one fails.
+        if self._account_error is not None and job is None:
+            self._account_error = None
+            log.info("account can be polled again", extra=self._context())
+        if before is not None and not before.account_wide:
+            context = self._context(job.id if job else None, collector)
+            log.info("poll succeeds again", extra=context)
+
+
+def _is_busy(job: Job, kind: JobCollector[Any, Any], folded: Folded[Any]) -> bool:
+    if any(folded.increments.values()):
+        return True
+    # Tasks that still wait when their job is over wait for ever.
+    return (job.state or "").lower() != "completed" and kind.is_busy(folded.state)

@@ -1,0 +1,354 @@
+"""The parts wired together, and wired anew when the configuration changes.
+
+From a configuration to running polls and a rendered state: what is set in one place only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter import collectors
+from exporter.batch import auth
+from exporter.batch.auth import Auth
+from exporter.batch.budget import Budget
+from exporter.batch.connect import open_client
+from exporter.config import Account, Config, Defaults, label_name, secret
+from exporter.config.problems import ConfigError
+from exporter.config.shard import WHOLE, Shard
+from exporter.diagnosis.accounts import diagnoser
+from exporter.exposition.body import Exposition
+from exporter.exposition.metric import Excluded
+from exporter.polling.load import Load, RequestRate
+from exporter.polling.poller import AccountPoller, Plan
+from exporter.polling.selection import resolve
+from exporter.service.supervision import supervised
+from exporter.service.telemetry import AccountTelemetry, Telemetry
+from exporter.state.failures import Failures
+from exporter.state.journal import Saved, StateFile
+from exporter.state.store import Store
+from exporter.state.totals import Totals
+
+log = logging.getLogger(__name__)
+
+FLUSH_INTERVAL = 1.0
+"""Seconds between two renderings of a group of which a job has changed."""
+
+SHARD_PLACEHOLDER = "${shard}"
+"""In the path of the state file: the shard's number, so that all have one configuration."""
+
+STUCK_AFTER = 300.0
+"""Seconds without a poll, while one is due, after which an account is taken to be stuck."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the first round of polls is. `pages`: answers, each a page of a list or an object."""
+
+    accounts: int
+    accounts_done: int
+    jobs: int
+    polls: int
+    polls_done: int
+    pages: int
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """How an account is to be polled. `secret`: tells whether its secret is still the same."""
+
+    account: Account
+    plan: Plan
+    secret: bytes
+
+
+@dataclass
+class _Polled:
+    """An account that is polled. `polling`: the task that does; None while nothing is polled."""
+
+    wanted: _Wanted
+    poller: AccountPoller
+    budget: Budget
+    observer: AccountTelemetry
+    stack: AsyncExitStack
+    rate: RequestRate = field(default_factory=RequestRate)
+    polling: asyncio.Task[None] | None = None
+
+    @property
+    def load(self) -> Load:
+        """How busy its polls are."""
+        timetable = self.poller.timetable
+        return Load(
+            requests_per_second=self.rate.per_second,
+            budget_per_second=self.budget.requests_per_second,
+            polls_per_second=timetable.polls_per_second,
+            polls_waiting=timetable.waiting,
+            lag_seconds=self.observer.lag,
+            pause_seconds=self.budget.pause_left,
+        )
+
+    async def stop(self) -> None:
+        """End polling and close the connections. Of a poll under way nothing is kept."""
+        if self.polling is not None:
+            self.polling.cancel()
+            await asyncio.gather(self.polling, return_exceptions=True)
+            self.polling = None
+        await self.stack.aclose()
+
+
+class Service:
+    """Accounts that are polled, and what is shown of them. `configure` comes first."""
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        state_file: StateFile | None,
+        now: Callable[[], float],
+        shard: Shard = WHOLE,
+    ) -> None:
+        self.telemetry = telemetry
+        self.exposition = Exposition(collectors.tables())
+        self.failures = Failures()
+        self._totals = Totals(self.exposition, state_file)
+        self.store = Store(self.exposition, self._totals, self.failures)
+        self._state_file = state_file
+        self.now = now
+        self.shard = shard
+        self._config: Config | None = None
+        self._accounts: dict[str, _Polled] = {}
+        self._is_running = False
+        self._was_ready = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each account has finished a first round; an account that is added later has not
+        to, for what is known of the others is as good as before."""
+        self._was_ready = self._was_ready or all(
+            polled.poller.is_ready for polled in self._accounts.values()
+        )
+        return self._was_ready
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        assert self._config is not None, "configure comes first"
+        return self._config
+
+    def load(self, account: str) -> Load | None:
+        """How busy the polls of an account are; None while it is being taken over."""
+        polled = self._accounts.get(account)
+        return polled.load if polled is not None else None
+
+    def is_account_ready(self, account: str) -> bool:
+        """Whether an account has finished a first round of polls."""
+        return account in self._accounts and self._accounts[account].poller.is_ready
+
+    @property
+    def problem(self) -> str | None:
+        """Why the process should be started anew; None: it need not."""
+        for name, polled in self._accounts.items():
+            idle = polled.poller.stuck_for
+            if polled.polling is not None and idle > STUCK_AFTER:
+                return f"account {name}: no poll has begun for {idle:.0f} s though some are due"
+        return None
+
+    @property
+    def progress(self) -> Progress:
+        """How far the first round is."""
+        pollers = [polled.poller for polled in self._accounts.values()]
+        polls = [poller.first_round for poller in pollers]
+        return Progress(
+            accounts=len(pollers),
+            accounts_done=sum(poller.is_ready for poller in pollers),
+            jobs=sum(len(self.store.jobs(name)) for name in self._accounts),
+            polls=sum(total for _, total in polls),
+            polls_done=sum(done for done, _ in polls),
+            pages=sum(polled.observer.pages for polled in self._accounts.values()),
+        )
+
+    async def configure(self, config: Config) -> None:
+        """Take over a configuration, all of it or nothing.
+
+        ConfigError where a secret cannot be read, or what is asked for needs a restart. State of
+        accounts and jobs that are there before and after is kept; polls of accounts for which
+        nothing changed are not disturbed.
+        """
+        before = self._config
+        if before is not None and before.state_file != config.state_file:
+            raise ConfigError(("state_file: another file needs a restart of the process",))
+        wanted = {each.name: _wanted(each, config.defaults, self.shard) for each in config.accounts}
+        changed = [
+            each
+            for name, each in wanted.items()
+            if name not in self._accounts or self._accounts[name].wanted != each
+        ]
+        credentials = await _credentials(changed)
+        # From here on nothing fails.
+        self._config = config
+        for name in [name for name in self._accounts if name not in wanted]:
+            await self._remove(name)
+        if before is None or _shown(before) != _shown(config):
+            await self._totals.settled()
+            self._show_anew(config)
+        for each, credential in zip(changed, credentials, strict=True):
+            await self._take_over(each, credential)
+        self.store.flush()
+        self.telemetry.config_loaded(self.now())
+
+    def _show_anew(self, config: Config) -> None:
+        excluded = Excluded(config.exclude_metrics)
+        self.telemetry.exclude(excluded)
+        self.exposition.reconfigure(
+            collectors.tables(info_labels(config), excluded),
+            limits={account.name: account.max_series for account in config.accounts},
+            on_drop=self.telemetry.series_dropped,
+        )
+        self.store.show_all()
+
+    async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
+        """Poll an account as it is wanted now."""
+        account, plan = wanted.account, wanted.plan
+        before = self._accounts.get(account.name)
+        rate = account.requests_per_second / self.shard.count  # the others need theirs
+        if before is None:
+            observer = self.telemetry.for_account(account.name)
+            budget = Budget(rate, observer.throttled)
+            saved = self._state_file.load(account.name) if self._state_file else Saved()
+            self.store.add_account(account.name, saved, plan.rules)
+        else:
+            await before.stop()
+            observer, budget = before.observer, before.budget
+            budget.set_rate(rate)  # a pause that was asked for goes on
+            self.store.select_anew(account.name, plan.rules, plan.max_jobs, self.now())
+        stack = AsyncExitStack()
+        client = open_client(stack, account, credential, budget, observer)
+        poller = AccountPoller(plan, client, self.store, observer, self.now, diagnoser(account))
+        polled = _Polled(wanted, poller, budget, observer, stack)
+        if before is not None:
+            polled.rate = before.rate
+        self._accounts[account.name] = polled
+        self._start(polled)
+
+    async def _remove(self, name: str) -> None:
+        polled = self._accounts.pop(name)
+        await polled.stop()
+        self.store.remove_account(name)
+        self.telemetry.forget_account(name)
+
+    def _start(self, polled: _Polled) -> None:
+        if self._is_running and polled.polling is None:
+            name = f"account {polled.wanted.account.name}"
+            polled.polling = asyncio.create_task(
+                supervised(name, polled.poller.run, self.telemetry.internal_error), name=name
+            )
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        self._is_running = True
+        for polled in self._accounts.values():
+            self._start(polled)
+        await supervised("groups", self._flush, self.telemetry.internal_error)
+
+    async def _flush(self) -> None:
+        # A group may have thousands of jobs: it is rendered once a second, not with each of them.
+        while True:
+            self.store.flush()
+            for polled in self._accounts.values():
+                polled.rate.note(asyncio.get_running_loop().time(), polled.budget.started)
+            await asyncio.sleep(FLUSH_INTERVAL)
+
+    async def run_once(self) -> None:
+        """Poll everything once."""
+        async with asyncio.TaskGroup() as group:
+            for polled in self._accounts.values():
+                group.create_task(polled.poller.run_once())
+        self.store.flush()
+
+    async def settle(self) -> None:
+        """Wait until all that was counted is saved, and show it."""
+        await self._totals.settled()
+        self.store.flush()
+
+    async def close(self) -> None:
+        """Stop polling and close all connections."""
+        self._is_running = False
+        for polled in self._accounts.values():
+            await polled.stop()
+
+
+@asynccontextmanager
+async def open_service(
+    config: Config,
+    *,
+    revision: str = "",
+    shard: Shard = WHOLE,
+    now: Callable[[], float] = time.time,
+) -> AsyncIterator[Service]:
+    """Connect a configuration's accounts; nothing is polled yet.
+
+    ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
+    """
+    telemetry = Telemetry(revision, shard)
+    async with AsyncExitStack() as stack:
+        state_file = None
+        if config.state_file is not None:
+            path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
+            state_file = StateFile(path, telemetry.state_file_works, shard)
+            stack.push_async_callback(state_file.close)
+        service = Service(telemetry, state_file, now, shard)
+        stack.push_async_callback(service.close)
+        await service.configure(config)
+        yield service
+
+
+def _wanted(account: Account, defaults: Defaults, shard: Shard) -> _Wanted:
+    try:
+        return _Wanted(account, _plan(account, defaults, shard), secret.digest(account.auth))
+    except ValueError as error:
+        raise ConfigError((f"account {account.name}: {error}",)) from error
+
+
+async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
+    """How to sign for each of these accounts; what is wrong with one of them shows here."""
+    built: list[Auth] = []
+    for each in wanted:
+        try:
+            built.append(auth.build(each.account))
+        except ValueError as error:
+            for credential in built:
+                await credential.close()
+            raise ConfigError((f"account {each.account.name}: {error}",)) from error
+    return built
+
+
+def _shown(config: Config) -> object:
+    """What of a configuration says which families and labels there are, and how many series."""
+    limits = {account.name: account.max_series for account in config.accounts}
+    return info_labels(config), config.exclude_metrics, limits
+
+
+def info_labels(config: Config) -> tuple[str, ...]:
+    """Names of the labels that the rules add to `azure_batch_job_info`."""
+    rules = [rule for account in config.accounts for rule in account.jobs]
+    names = {name for rule in rules for name in rule.labels}
+    return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))
+
+
+def _plan(account: Account, defaults: Defaults, shard: Shard) -> Plan:
+    return Plan(
+        account=account.name,
+        rules=tuple(resolve(rule, defaults) for rule in account.jobs),
+        discovery_interval=account.discovery_interval,
+        # Nodes are the account's, not a job's: one shard reads them for all.
+        pool_nodes=account.pool_nodes and shard.index == 0,
+        interval=defaults.interval,
+        stale_after=defaults.stale_after,
+        max_concurrency=account.max_concurrency,
+        max_jobs=account.max_jobs,
+        shard=shard,
+    )

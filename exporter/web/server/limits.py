@@ -1,0 +1,73 @@
+"""What the listener bears: of a client, of all of them, and of requests at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from exporter.web.server.web_config import RateLimit
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Ceilings of the listener; times in seconds.
+
+    `max_requests`: of those answered at once that cost something, 0 for no ceiling.
+    `connections`: open at once. `header_timeout`: for a TLS handshake, and from a connection or
+    the first byte of a request to its last header. `header_bytes`: of a request, its line
+    included. `idle_timeout`: between two requests of a connection. `write_timeout`: in which a
+    client takes the next 64 KiB of its answer.
+    """
+
+    max_requests: int = 40
+    connections: int = 2000
+    header_timeout: float = 30.0
+    header_bytes: int = 64 * 1024
+    idle_timeout: float = 330.0  # above every scrape interval that Prometheus can work with
+    write_timeout: float = 30.0
+
+
+class InFlight:
+    """Counts what is under way. `most`: 0 for no ceiling."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[bool]:
+        """Gives whether there is room; what was let in counts until the block ends."""
+        if self._most and self._count >= self._most:
+            yield False
+            return
+        self._count += 1
+        try:
+            yield True
+        finally:
+            self._count -= 1
+
+
+class RateLimiter:
+    """A token bucket, full at first. `clock`: in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._limit = RateLimit()
+        self._tokens = 0.0
+        self._filled = 0.0
+
+    def allow(self, limit: RateLimit) -> bool:
+        """Whether one more request is within `limit`; another limit begins with a full bucket."""
+        if not limit.interval:
+            return True
+        now = self._clock()
+        if limit != self._limit:
+            self._limit, self._tokens, self._filled = limit, float(limit.burst), now
+        gained = (now - self._filled) / limit.interval
+        self._tokens, self._filled = min(limit.burst, self._tokens + gained), now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True

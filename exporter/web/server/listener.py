@@ -1,0 +1,222 @@
+"""The listening sockets.
+
+Each connection is accepted here, so that it gets the certificates that are in force at that moment,
+and so that there are not too many of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+import ssl
+from collections.abc import Iterable
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from exporter.web.server.client_connection import Connection
+from exporter.web.server.limits import Limits
+from exporter.web.server.web_config_file import CurrentSettings, Settings
+
+log = logging.getLogger(__name__)
+
+Address = tuple[str | None, int]
+"""Host and port; None: all interfaces."""
+
+_BACKLOG = 1024
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_OTHER_FILES = 1000
+"""Of the polls' connections, above all."""
+_SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that answers under way are given when the process stops."""
+
+
+class Listening:
+    """A server that listens. `urls`: where, one for each socket."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        sockets: tuple[socket.socket, ...],
+        settings: CurrentSettings,
+        limits: Limits,
+    ) -> None:
+        self._runner = runner
+        self._sockets = sockets
+        self._settings = settings
+        self._limits = limits
+        self._open = 0
+        self._is_full = False
+        scheme = "http" if settings().context is None else "https"
+        names = [each.getsockname() for each in sockets]
+        self.urls = tuple(
+            f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+            for host, port, *_ in names
+        )
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._is_closed = False
+        for each in sockets:
+            self._watch(each)
+
+    @property
+    def connections(self) -> int:
+        """How many are open, those in their TLS handshake included."""
+        return self._open
+
+    async def close(self) -> None:
+        """Let answers that are under way finish, then stop."""
+        self._is_closed = True
+        for each in self._sockets:
+            self._loop.remove_reader(each)
+            each.close()
+        await asyncio.sleep(0)  # a task that never began would leave its socket open
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._runner.cleanup()
+
+    def _watch(self, listening: socket.socket) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take one connection: so others have their turns between two of them."""
+        try:
+            client, _ = listening.accept()
+        except OSError as error:
+            # A client may be gone again, and a lack of files passes.
+            if error.errno in _OUT_OF_FILES:
+                log.error("no connection can be accepted: %s", error.strerror)
+                self._loop.remove_reader(listening)
+                self._loop.call_later(1.0, self._watch, listening)
+            return
+        if self._open >= self._limits.connections:
+            self._refuse(client)
+            return
+        client.setblocking(False)
+        self._open += 1
+        task = self._loop.create_task(self._connect(client))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def _refuse(self, client: socket.socket) -> None:
+        client.close()
+        if not self._is_full:
+            self._is_full = True
+            log.warning("too many connections are open", extra={"connections": self._open})
+
+    async def _connect(self, client: socket.socket) -> None:
+        """Hand a connection to aiohttp, after its TLS handshake."""
+        server = self._runner.server
+        assert server is not None
+        settings = self._settings()
+        connection = Connection(server(), self._limits, self._lost, settings.allowed_sans)
+        timeout = self._limits.header_timeout if settings.context is not None else None
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                client,
+                ssl=settings.context,
+                ssl_handshake_timeout=timeout,
+                ssl_shutdown_timeout=timeout,
+            )
+        except (OSError, ssl.SSLError) as error:
+            log.debug("TLS handshake failed: %s", error)
+        finally:
+            if not connection.was_made:
+                self._lost()
+
+    def _lost(self) -> None:
+        self._open -= 1
+        if self._open <= self._limits.connections // 2:
+            self._is_full = False  # which is worth another line when it happens again
+
+
+def raise_file_limit(connections: int) -> None:
+    """Let this process have so many connections, and files besides, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _NoClientMistakes(logging.Filter):
+    """aiohttp logs a stack trace for each request that is no HTTP; it is the client's mistake."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is logged."""
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log = logging.getLogger("exporter.web.http")
+_http_log.addFilter(_NoClientMistakes())
+
+
+async def listen(
+    app: web.Application,
+    addresses: Iterable[Address],
+    settings: CurrentSettings = Settings,
+    limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
+) -> Listening:
+    """Serve `app` on each address. OSError where one cannot be had."""
+    sockets: list[socket.socket] = []
+    try:
+        for host, port in addresses:
+            await _bind(host, port, sockets)
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=_SHUTDOWN_TIMEOUT,
+        handle_signals=False,
+        logger=_http_log,
+    )
+    await runner.setup()
+    return Listening(runner, tuple(sockets), settings, limits)
+
+
+async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> None:
+    """Add listening sockets for all addresses of a host to `sockets`."""
+    try:
+        if host is None:
+            sockets.append(_bind_all_interfaces(port))
+            return
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+            bound = socket.create_server(address, family=family, backlog=_BACKLOG)
+            sockets.append(_listening(bound))
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (while")[0].lower()
+        where = f"{host or ''}:{port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {reason}") from error
+
+
+def _bind_all_interfaces(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        try:
+            return _listening(
+                socket.create_server(
+                    ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
+                )
+            )
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    # All interfaces is what no host asks for.
+    return _listening(socket.create_server(("0.0.0.0", port), backlog=_BACKLOG))  # noqa: S104
+
+
+def _listening(bound: socket.socket) -> socket.socket:
+    bound.setblocking(False)
+    return bound

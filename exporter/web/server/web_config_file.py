@@ -1,0 +1,161 @@
+"""The web configuration file in force: read at start, and again whenever it changes.
+
+So do the certificate, key and CA files that it names. A change that cannot be used is told once,
+and what was in force before stays.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from exporter.config.problems import ConfigError
+from exporter.config.validation import read_text, validate
+from exporter.config.yaml_document import Document, parse_yaml
+from exporter.web.server.tls import TlsError, build_context
+from exporter.web.server.web_config import TlsServerConfig, WebConfig
+
+log = logging.getLogger(__name__)
+
+_Stamp = tuple[int, int, int] | None
+"""Time of change in ns, size and inode of a file; None where there is none."""
+
+_FILES = ("cert_file", "key_file", "client_ca_file")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is in force. `context`: of new connections; None for plain HTTP."""
+
+    config: WebConfig = field(default_factory=WebConfig)
+    context: ssl.SSLContext | None = None
+
+    @property
+    def allowed_sans(self) -> frozenset[str] | None:
+        """The names of which a client's certificate must have one; None: any will do."""
+        tls = self.config.tls_server_config
+        sans = tls.client_allowed_sans if tls is not None else None
+        return None if sans is None else frozenset(sans)
+
+
+CurrentSettings = Callable[[], Settings]
+"""Gives what is in force now; cheap enough for every request and connection."""
+
+
+def load(file: Path) -> Settings:
+    """Read and check a web configuration file and the files that it names.
+
+    ConfigError names every problem with file, line and path. Relative paths in the file are
+    relative to its folder.
+    """
+    return _build(_parse(file))
+
+
+def _parse(file: Path, *, before: Settings | None = None) -> tuple[Document, WebConfig]:
+    """The file with its lines, and what it says. `before`: what is in force, where anything is."""
+    document = parse_yaml(read_text(file), str(file))
+    if document.data is None:  # every line is a comment, if there is one
+        if before is not None and before.config != WebConfig():
+            # More likely somebody is about to write it than means to let everybody in.
+            raise ConfigError((f"{file}:1: the file is empty: write {{}} if you mean it",))
+        document = replace(document, data={})
+    if not isinstance(document.data, dict):
+        raise ConfigError((f"{file}:1: the file must be a mapping, lines of key: value",))
+    config = validate(WebConfig, document)
+    tls = config.tls_server_config
+    if tls is None:
+        return document, config
+    paths = {name: file.parent / path for name in _FILES if (path := getattr(tls, name))}
+    resolved = tls.model_copy(update=paths)
+    return document, config.model_copy(update={"tls_server_config": resolved})
+
+
+def _build(parsed: tuple[Document, WebConfig]) -> Settings:
+    document, config = parsed
+    if config.tls_server_config is None:
+        return Settings(config)
+    try:
+        return Settings(config, build_context(config.tls_server_config))
+    except TlsError as error:
+        path = ("tls_server_config", error.key) if error.key else ("tls_server_config",)
+        raise ConfigError((document.problem(path, str(error)),)) from None
+
+
+class WebConfigFile:
+    """A web configuration file that is watched: called, it gives what is in force."""
+
+    def __init__(
+        self, file: Path, *, every: float = 1.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the file; ConfigError where it cannot be used.
+
+        `every`: seconds between two looks at the files, at least. `clock`: in seconds.
+        """
+        self._file = file
+        self._every = every
+        self._clock = clock
+        self._looked = clock()
+        # Stamps are taken before files are read: what changes in between is read once more.
+        self._stamp = _stamp(file)
+        parsed = _parse(file)
+        self._stamps = _stamps(parsed[1].tls_server_config)
+        self._settings = _build(parsed)
+
+    def __call__(self) -> Settings:
+        """What is in force."""
+        now = self._clock()
+        if now - self._looked >= self._every:
+            self._looked = now
+            self._look()
+        return self._settings
+
+    def _look(self) -> None:
+        stamp = _stamp(self._file)
+        if stamp == self._stamp and all(_stamp(f) == seen for f, seen in self._stamps.items()):
+            return
+        self._stamp = stamp
+        # Should the file be unreadable now: the others are those of before, as they are now.
+        self._stamps = {file: _stamp(file) for file in self._stamps}
+        try:
+            parsed = _parse(self._file, before=self._settings)
+            self._stamps = _stamps(parsed[1].tls_server_config)
+            self._settings = self._as_listening(_build(parsed))
+        except ConfigError as error:
+            for problem in error.problems:
+                log.error(
+                    "web configuration cannot be used: what was in force before stays so",
+                    extra={"problem": problem},
+                )
+        else:
+            log.info("web configuration read again", extra={"file": self._file})
+
+    def _as_listening(self, settings: Settings) -> Settings:
+        """`settings`, but with TLS as it was where it was switched on or off."""
+        before = self._settings
+        if (settings.context is None) == (before.context is None):
+            return settings
+        log.warning(
+            "TLS is switched %s by a restart only: all else is in force",
+            "off" if settings.context is None else "on",
+            extra={"file": self._file},
+        )
+        tls = before.config.tls_server_config
+        config = settings.config.model_copy(update={"tls_server_config": tls})
+        return Settings(config, before.context)
+
+
+def _stamps(tls: TlsServerConfig | None) -> dict[Path, _Stamp]:
+    paths = [getattr(tls, name) for name in _FILES] if tls is not None else []
+    return {path: _stamp(path) for path in paths if path is not None}
+
+
+def _stamp(file: Path) -> _Stamp:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
