@@ -8,13 +8,13 @@ import sys
 from collections.abc import Sequence
 
 import exporter
-from exporter.cli import check, completion, demo, flags, healthcheck, run, scrape, simulate
+from exporter.cli import check, demo, flags, healthcheck, run, scrape, simulate
 from exporter.cli.os_errors import explain
 from exporter.cli.parsing import PROGRAM, RootParser
 from exporter.cli.parsing import Parser as CommandParser
 from exporter.config.problems import ConfigError
 
-COMMANDS = (run, demo, simulate, check, scrape, healthcheck, completion)
+COMMANDS = (run, demo, simulate, check, scrape, healthcheck)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,26 +1,19 @@
-"""What the command line says to those who mistype it, and to shells that complete it."""
+"""What the command line says to those who mistype it."""
 
 from __future__ import annotations
-
-import asyncio
-import shutil
-from pathlib import Path
 
 import pytest
 
 from exporter.__main__ import build_parser
-from exporter.cli.completion import SHELLS, known_commands
 from exporter.config import durations, near_miss
-from tests.process import finish, process
-from tests.tools import find_shell
 
-COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck", "completion")
+COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck")
 
 
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["chekc"], "chekc is none of run, demo, simulate, check, scrape, healthcheck, completion:"
+        (["chekc"], "chekc is none of run, demo, simulate, check, scrape, healthcheck:"
          " did you mean check?"),
         (["fly"], "fly is none of run, demo,"),
         (["--config.file=f"], "--config.file belongs behind a command: azure-batch-exporter run"
@@ -33,7 +26,6 @@ COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck", "comple
          " warning?"),
         (["demo", "--scenario=prepstorm"], "did you mean prep-storm?"),
         (["check", "--config.file=f", "--format=jsno"], "did you mean json?"),
-        (["completion", "bahs"], "did you mean bash?"),
         ([], "the following arguments are required: COMMAND"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -61,9 +53,7 @@ def test_the_help_of_a_command_reads_like_a_manual_page(
     assert f"usage: azure-batch-exporter {command}" in text
     for title in ("options:", "examples:", "exit status:"):
         assert f"\n{title}\n" in text
-    assert (
-        f"\n  azure-batch-exporter {command}" in text or f"(azure-batch-exporter {command}" in text
-    )
+    assert f"\n  azure-batch-exporter {command}" in text
     long = [line for line in text.splitlines() if len(line) > 80 and "exporter" not in line]
     assert long == []
 
@@ -100,88 +90,3 @@ def test_what_is_no_duration_in_any_words_gets_an_example(text: str) -> None:
 def test_a_word_that_nothing_is_near_gets_no_suggestion() -> None:
     assert near_miss.did_you_mean("banana", ["interval", "states"]) == ""
     assert near_miss.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-async def test_a_shell_takes_its_script(shell: str, tmp_path: Path) -> None:
-    program, environment = find_shell(shell)
-    file = tmp_path / "script"
-    file.write_text((await finish("completion", shell))[1])
-    async with process(program, "-n", file, **environment) as checking:
-        assert await checking.communicate() == (b"", b"")
-    assert checking.returncode == 0
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_script_knows_every_command_and_flag(shell: str) -> None:
-    commands = list(known_commands(build_parser()))
-    script = SHELLS[shell](commands)
-    assert [command.name for command in commands] == list(COMMANDS)
-    for command in commands:
-        assert command.name in script
-        for flag in command.flags:
-            assert flag.name.removeprefix("--") in script
-
-
-@pytest.mark.parametrize(
-    ("line", "completions"),
-    [
-        ("azure-batch-exporter sc", ["scrape"]),
-        ("azure-batch-exporter ", [*COMMANDS, "--help", "--version"]),
-        ("azure-batch-exporter scrape --o", ["--output="]),
-        ("azure-batch-exporter scrape --format=", ["text", "openmetrics"]),
-        ("azure-batch-exporter scrape --format=o", ["openmetrics"]),
-        ("azure-batch-exporter scrape --format o", ["openmetrics"]),
-        ("azure-batch-exporter run --log.level ", ["debug", "info", "warning", "error"]),
-        ("azure-batch-exporter demo --scenario=pr", ["prep-storm"]),
-        ("azure-batch-exporter completion z", ["zsh"]),
-        ("azure-batch-exporter check --config.file=ex", ["example.yaml"]),
-        ("azure-batch-exporter check --config.file ex", ["example.yaml"]),
-    ],
-)
-async def test_bash_completes(line: str, completions: list[str], tmp_path: Path) -> None:
-    (tmp_path / "example.yaml").write_text("")
-    script = SHELLS["bash"](list(known_commands(build_parser())))
-    asked = (
-        f"{script}\nCOMP_LINE='{line}' COMP_POINT={len(line)}; _azure_batch_exporter;"
-        ' printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    bash = shutil.which("bash")
-    assert bash is not None, "make needs it, too"
-    shell = await asyncio.create_subprocess_exec(
-        *(bash, "--norc", "-c", asked),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await shell.communicate()
-    assert errors == b""
-    assert output.decode().split() == completions
-
-
-@pytest.mark.parametrize(
-    ("line", "completions"),
-    [
-        ("azure-batch-exporter sc", {"scrape"}),
-        ("azure-batch-exporter scrape --o", {"--output"}),
-        ("azure-batch-exporter scrape --format=", {"--format=text", "--format=openmetrics"}),
-        ("azure-batch-exporter scrape --format o", {"openmetrics"}),
-        ("azure-batch-exporter demo --scenario=pr", {"--scenario=prep-storm"}),
-        ("azure-batch-exporter completion z", {"zsh"}),
-        ("azure-batch-exporter check --config.file=ex", {"--config.file=example.yaml"}),
-    ],
-)
-async def test_fish_completes(line: str, completions: set[str], tmp_path: Path) -> None:
-    program, environment = find_shell("fish")
-    (tmp_path / "example.yaml").write_text("")
-    script = tmp_path / "script.fish"
-    script.write_text(SHELLS["fish"](list(known_commands(build_parser()))))
-    asked = (
-        f"cd {tmp_path}; test -n $FISH_FUNCTIONS; and set -g fish_function_path $FISH_FUNCTIONS;"
-        f' function azure-batch-exporter; end; source {script}; complete -C "{line}"'
-    )
-    environment["HOME"] = str(tmp_path)
-    async with process(program, "--no-config", "-c", asked, **environment) as shell:
-        output, _ = await shell.communicate()
-    found = {each.partition("\t")[0] for each in output.decode().splitlines()}
-    assert found == completions

@@ -26,18 +26,6 @@ def sdk_python(version: str) -> Path:
     return _find(f"sdk-{version}", "bin/python")
 
 
-def find_shell(name: str) -> tuple[Path, dict[str, str]]:
-    """zsh or fish, and the environment in which it finds its parts."""
-    program = _find("shells", f"shells/{name}")
-    root = CACHE / "shells"
-    libraries = {str(found.parent) for found in root.rglob("*.so*")}
-    functions = root / "usr" / "share" / "fish" / "functions"
-    return program, {
-        "LD_LIBRARY_PATH": os.pathsep.join(sorted(libraries)),
-        "FISH_FUNCTIONS": str(functions) if functions.is_dir() else "",
-    }
-
-
 def browser() -> Path:
     """A Chromium without a window."""
     return _find("chromium", "chromium")

@@ -167,34 +167,6 @@ def debian(
     return Tool(name, key, tuple(f"usr/bin/{name}" for name in minimum), install)
 
 
-def shells() -> Tool:
-    """zsh and fish, for what completes commands in them: PATH's own, or else Debian's."""
-    packages = ("zsh", "zsh-common", "fish", "fish-common", "libpcre2-32-0", "libcap2")
-
-    def install(directory: Path) -> None:
-        names = ("zsh", "fish")
-        found = {name: shutil.which(name) for name in names}
-        if not all(found.values()):
-            for command in ("apt-get", "dpkg-deb"):
-                if not shutil.which(command):
-                    raise Unavailable(f"no {command} here; install zsh and fish")
-            extract(directory, packages)
-            # Where they lie depends on the release.
-            places = [directory / place for place in ("bin", "usr/bin")]
-            found = {
-                name: shutil.which(name, path=os.pathsep.join(map(str, places))) for name in names
-            }
-        (directory / "shells").mkdir()
-        for name, path in found.items():
-            if path is None:
-                raise Unavailable(f"the package {name} has no program of that name")
-            own = Path(path)
-            target = own.relative_to(directory) if own.is_relative_to(directory) else None
-            (directory / "shells" / name).symlink_to(".." / target if target else own)
-
-    return Tool("shells", " ".join(packages), ("shells/zsh", "shells/fish"), install)
-
-
 def version(program: str) -> tuple[int, int]:
     """(major, minor) of a program of the Prometheus project; (0, 0) where it does not say."""
     found = re.search(r"version (\d+)\.(\d+)", run(program, "--version"))
@@ -383,7 +355,6 @@ TOOLS = (
         *("prometheus", "promtool", "prometheus-alertmanager"),
         suites=NEWEST,
     ),
-    shells(),
     chromium(),
     *(environment(name, TOOL_REQUIREMENTS / f"{name}.lock") for name in ("browser", "openapi")),
     environment("linters", ROOT / "tests" / "deploy" / "linters.lock"),

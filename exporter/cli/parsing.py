@@ -21,7 +21,7 @@ EXIT_STATUS = {"0": "success", "1": "something failed at run time", "2": "usage 
 
 
 class Parser(argparse.ArgumentParser):
-    """Names the flag that a misspelled one is close to. `summary`: one line about the command.
+    """Names the flag that a misspelled one is close to.
 
     A flag is never abbreviated: a later version may have another one that begins alike.
     """
@@ -29,17 +29,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **given: Any) -> None:
         given.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**given, allow_abbrev=False)
-        self.summary = ""
-
-    @property
-    def actions(self) -> list[argparse.Action]:
-        """Its flags and arguments."""
-        return list(self._actions)
 
     @property
     def flags(self) -> list[str]:
         """The long flags there are."""
-        return [name for each in self.actions for name in each.option_strings if name[:2] == "--"]
+        return [name for each in self._actions for name in each.option_strings if name[:2] == "--"]
 
 
 class RootParser(Parser):
@@ -112,7 +106,6 @@ def add_command(
         description=_paragraphs(description),
         epilog="\n".join(_section(title, terms) for title, terms in shown.items()),
     )
-    parser.summary = summary
     parser.set_defaults(command=command)
     return parser
 
