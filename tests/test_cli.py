@@ -7,15 +7,17 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 import exporter
 from exporter.cli.flags import parse_address
+from exporter.cli.healthcheck import ask
 from tests.conftest import KEY
 from tests.fake_batch import FakeBatch, batch_error
 from tests.process import finish, logged_address, program, stop, until_ready
@@ -225,6 +227,43 @@ async def test_healthcheck_asks_a_running_exporter(batch: FakeBatch) -> None:
     status, _, errors = await finish("healthcheck", "--url=http://127.0.0.1:1/")
     assert status == 1
     assert "refused" in errors
+
+
+async def test_healthcheck_prints_the_beginning_of_the_answer_or_the_status(
+    batch: FakeBatch,
+) -> None:
+    def answer_with(**given: Any) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def answer(_: web.Request) -> web.Response:
+            return web.Response(**given)
+
+        return answer
+
+    batch.on("/long", answer_with(text="x" * 1000))
+    batch.on("/not", answer_with(status=503, text="Not healthy: polls stand still."))
+    batch.on("/moved", answer_with(status=302, headers={"Location": "/long"}))
+    for path, answer in (
+        ("/long?a=b", (True, "x" * 200)),
+        ("/not", (False, f"{batch.endpoint}/not: HTTP Error 503: Service Unavailable")),
+        ("/moved", (False, f"{batch.endpoint}/moved: HTTP Error 302: Found")),
+    ):
+        assert await asyncio.to_thread(ask, f"{batch.endpoint}{path}") == answer
+    assert [request.query.get("a") for request in batch.requests] == ["b", None, None]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost", "ftp://host/", "file:///etc/passwd", "http:///-/healthy"]
+)
+def test_healthcheck_says_how_a_url_is_written(url: str) -> None:
+    is_alive, text = ask(url)
+    assert not is_alive
+    assert text.startswith(f"{url}: write http://host:port/path")
+
+
+@pytest.mark.parametrize("url", ["http://h:x/", "http://h:99999/", "http://h/a b", "tcp://[::1"])
+def test_healthcheck_names_a_url_that_cannot_be_asked(url: str) -> None:
+    is_alive, text = ask(url)
+    assert not is_alive
+    assert text.startswith(f"{url}: ")
 
 
 @pytest.mark.parametrize(

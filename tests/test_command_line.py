@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
+
 import pytest
 
+from exporter import config
 from exporter.__main__ import build_parser
+from exporter.cli import flags
+from exporter.cli.commands import COMMANDS
 from exporter.config import durations, near_miss
-
-COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck")
+from exporter.config.shard import WHOLE
+from exporter.service.service import open_service
+from exporter.web.app import build_app
+from exporter.web.server.limits import Limits
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,7 @@ COMMANDS = ("run", "demo", "simulate", "check", "scrape", "healthcheck")
         (["fly"], "fly is none of run, demo,"),
         (["--config.file=f"], "--config.file belongs behind a command: azure-batch-exporter run"
          " --config.file=f"),
+        (["--fast", "run", "--config.file=f"], "unrecognized arguments: --fast"),
         (["run", "--config.fiel=f"], "--config.fiel=f: did you mean --config.file?"),
         (["run", "--web.listen-addres=:1"], "did you mean --web.listen-address?"),
         (["run", "--config=f"], "did you mean --config.file?"),
@@ -41,7 +50,7 @@ def test_a_near_miss_is_named(
     assert len(errors.splitlines()) < 24  # one screen
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
 def test_the_help_of_a_command_reads_like_a_manual_page(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,3 +99,24 @@ def test_what_is_no_duration_in_any_words_gets_an_example(text: str) -> None:
 def test_a_word_that_nothing_is_near_gets_no_suggestion() -> None:
     assert near_miss.did_you_mean("banana", ["interval", "states"]) == ""
     assert near_miss.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
+
+
+async def test_the_metrics_can_have_any_path_that_the_exporter_has_not(
+    make_config: Callable[..., config.Config],
+) -> None:
+    async with open_service(make_config("http://127.0.0.1:1")) as service:
+        resources = build_app(service, "/metrics").router.resources()
+        paths = {resource.canonical for resource in resources} - {"/", "/metrics"}
+    for path in paths:
+        with pytest.raises(argparse.ArgumentTypeError, match="not be a path of the exporter"):
+            flags.parse_telemetry_path(path)
+    for reserved in flags.RESERVED_PATHS:
+        assert any(path.startswith(reserved) for path in paths), reserved
+    for free in ("/", "/metrics", "/jobs", "/configuration", "/metrics/static/"):
+        assert flags.parse_telemetry_path(free) == free
+
+
+def test_defaults_of_flags_are_those_of_what_they_set() -> None:
+    options = build_parser().parse(["run"])
+    assert options.shard == WHOLE
+    assert options.max_requests == Limits().max_requests

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from exporter import config
-from exporter.cli import probe as healthcheck
+from exporter.cli import healthcheck
 from exporter.exposition.blocks import Piece
 from exporter.exposition.body import Body, Exposition, Format
 from exporter.service.service import Service, open_service

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 
-import msgspec
-
 from exporter.cli import flags
-from exporter.cli.parsing import Commands, OneOf, add_command
-from exporter.cli.preflight import table
-from exporter.config import loader
+from exporter.cli.parsing import CommandParser, OneOf, describe
 from exporter.service import logs
 
 FORMATS = ("text", "json")
 
 
-def add(commands: Commands) -> None:
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "check",
+    describe(
+        parser,
         _check,
-        "validate a configuration file",
         """
         Names every mistake in the file, with its line and a cure, and asks nobody.
 
@@ -61,12 +54,18 @@ def add(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from exporter.config import loader
+
     loaded = loader.load(options.config_file)
     if not options.online:
         rules = sum(len(account.jobs) for account in loaded.accounts)
         print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")
         return 0
-    # Here, for it brings in all that polls.
+    import asyncio
+
+    import msgspec
+
+    from exporter.cli.preflight import table
     from exporter.cli.preflight.report import foretell
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report

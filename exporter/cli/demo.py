@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import re
+from os import environ
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exporter.cli import flags
-from exporter.cli import simulated_account as demo
-from exporter.cli.parsing import Commands, add_command
+from exporter import simulator
+from exporter.cli import flags, simulate
+from exporter.cli.parsing import CommandParser, describe
 from exporter.service import logs
-from exporter.service import process as daemon
-from exporter.service.service import open_service
+
+if TYPE_CHECKING:
+    from exporter.config import Config
+
+KEY_VARIABLE = "AZURE_BATCH_EXPORTER_DEMO_KEY"
+"""Where the demo's configuration finds the simulated account's key, as any other would."""
 
 _ALL_INTERFACES = re.compile(r"//(0\.0\.0\.0|\[::\]):")
 
 
-def add(commands: Commands) -> None:
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "demo",
+    describe(
+        parser,
         _demo,
-        "serve the metrics of a simulated account: nothing to configure",
         """
         Starts a simulated Batch account on a free port of this machine and the exporter on top of
         it, and says which URLs to open. While it runs another scenario can be begun, and any of
@@ -32,9 +38,9 @@ def add(commands: Commands) -> None:
             "azure-batch-exporter demo": "a healthy account, on port 10225",
             "azure-batch-exporter demo --scenario=prep-storm": "one that has a bad day",
         },
-        scenarios=flags.SCENARIOS,
+        scenarios=simulate.SCENARIOS,
     )
-    flags.add_scenario(parser)
+    simulate.add_scenario(parser)
     parser.add_argument(
         "--simulator.listen-address",
         dest="simulator_address",
@@ -53,17 +59,67 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    stop = daemon.stop_on_signals()
+    from exporter.service import process
+    from exporter.service.service import open_service
+
+    stop = process.stop_on_signals()
 
     def announce(urls: tuple[str, ...]) -> None:
         shown = dict.fromkeys(_ALL_INTERFACES.sub("//localhost:", url) for url in urls)
-        print(demo.welcome(simulation, options.scenario, tuple(shown), options.telemetry_path))
+        print(welcome(simulation, options.scenario, tuple(shown), options.telemetry_path))
         print("Press Ctrl-C to stop.", flush=True)
 
-    settings = demo.Settings(scenario=options.scenario)
+    settings = simulate.Settings(scenario=options.scenario)
     host, port = options.simulator_address
-    async with demo.simulated_account(settings, host or "127.0.0.1", port) as simulation:
-        loaded = demo.demo_config(simulation)
+    async with simulate.simulated_account(settings, host or "127.0.0.1", port) as simulation:
+        loaded = demo_config(simulation)
         async with open_service(loaded, revision=flags.revision()) as service:
-            await daemon.run(service, flags.listener(options), lambda: loaded, stop, announce)
+            await process.run(service, flags.listener(options), lambda: loaded, stop, announce)
     return 0
+
+
+def welcome(
+    simulation: simulator.Simulation, scenario: str, urls: tuple[str, ...], metrics: str
+) -> str:
+    """What whoever started the demo can open, and do. `metrics`: their path below `urls`."""
+    control = simulation.endpoint + simulator.SCENARIO_PATH
+    faults = simulation.endpoint + simulator.FAULTS_PATH
+    others = [name for name in simulate.SCENARIOS if name != scenario]
+    width = max(map(len, others))
+    lines = [
+        f"A simulated Batch account at {simulation.endpoint}",
+        f"lives the scenario {scenario}. {simulate.SCENARIOS[scenario]}",
+        "",
+        "Open",
+        *(f"  {url}/ for people, {url}{metrics} for Prometheus" for url in urls),
+        "  All series are there within 10 seconds.",
+        "",
+        "Change the scenario",
+        f"""  curl -X PUT {control} -d '{{"scenario": "{others[0]}"}}'""",
+        *(f"  {name.ljust(width)}  {simulate.SCENARIOS[name]}" for name in others),
+        "",
+        "Play any of some 120 faults, and end that",
+        f"""  curl -X PUT {faults} -d '{{"faults": [{{"name": "outage"}}]}}'""",
+        f"  curl -X DELETE {faults}",
+        f"  curl {faults} names them all",
+        "",
+        "docs/tour.md shows what to look at.",
+    ]
+    return "\n".join(lines)
+
+
+def demo_config(simulation: simulator.Simulation) -> Config:
+    """A configuration that watches everything of a simulated account, often."""
+    from exporter.config import loader
+
+    environ[KEY_VARIABLE] = simulation.account_key
+    account = {
+        "name": simulation.account_name,
+        "endpoint": simulation.endpoint,
+        "auth": {"method": "shared_key", "key_env": KEY_VARIABLE},
+        "requests_per_second": 200,
+        "discovery_interval": "5s",
+        "jobs": [{"id_regex": ".*", "completed_for": "1h"}],
+    }
+    text = json.dumps({"defaults": {"interval": "5s"}, "accounts": [account]})
+    return loader.parse(text, "demo", Path())

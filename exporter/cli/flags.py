@@ -5,18 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exporter.cli import simulated_account as demo
 from exporter.cli.parsing import OneOf
-from exporter.config.problems import ConfigError
-from exporter.config.shard import WHOLE, Shard
 from exporter.service import logs
-from exporter.service.process import Listener
-from exporter.web.pages import PAGES
-from exporter.web.server.limits import Limits
-from exporter.web.server.web_config_file import Settings, WebConfigFile
+
+if TYPE_CHECKING:
+    from exporter.config.shard import Shard
+    from exporter.service.process import Listener
 
 DEFAULT_PORT = 10225
+
+DEFAULT_MAX_REQUESTS = 40
+"""The same as that of the listener's Limits, which the help does not import."""
+
+RESERVED_PATHS = ("/-/", "/api/", "/static/", "/job", "/config")
+"""Paths that the metrics cannot have, as the exporter has them; with "/" at the end: all below."""
 
 REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
 """Set in the image: the commit that it was built from."""
@@ -56,7 +60,7 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard",
         type=_shard,
-        default=WHOLE,
+        default="0/1",
         metavar="I/N",
         help="poll only the jobs of part I, counted from 0, of N (default: %(default)s, all)",
     )
@@ -95,7 +99,7 @@ def add_web_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
-        type=_path,
+        type=parse_telemetry_path,
         default="/metrics",
         metavar="PATH",
         help="path of the metrics (default: %(default)s)",
@@ -117,29 +121,19 @@ def add_web_flags(parser: argparse.ArgumentParser) -> None:
         "--web.max-requests",
         dest="max_requests",
         type=_count,
-        default=Limits().max_requests,
+        default=DEFAULT_MAX_REQUESTS,
         metavar="N",
         help="requests answered at once, past which they get 503; 0: no limit"
         " (default: %(default)s)",
     )
 
 
-def add_scenario(parser: argparse.ArgumentParser) -> None:
-    """--scenario; `SCENARIOS` is the section that explains it."""
-    parser.add_argument(
-        "--scenario",
-        type=OneOf(SCENARIOS),
-        default=demo.Settings().scenario,
-        metavar="S",
-        help="what is simulated, see below (default: %(default)s)",
-    )
-
-
-SCENARIOS = demo.scenarios()
-
-
 def listener(options: argparse.Namespace) -> Listener:
     """What --web.* say."""
+    from exporter.service.process import Listener
+    from exporter.web.server.limits import Limits
+    from exporter.web.server.web_config_file import Settings, WebConfigFile
+
     addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
     file = options.web_config_file
     return Listener(
@@ -160,6 +154,8 @@ def revision() -> str:
 def _docs_url() -> str:
     url = os.environ.get(DOCS_VARIABLE, PROJECT_URL)
     if url and not url.startswith(("https://", "http://")):
+        from exporter.config.problems import ConfigError
+
         raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
     return url
 
@@ -190,14 +186,19 @@ def _count(text: str) -> int:
 
 
 def _shard(text: str) -> Shard:
+    from exporter.config.shard import Shard
+
     try:
         return Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _path(text: str) -> str:
-    taken = text.startswith(("/-/", "/api/", "/static/")) or text in PAGES.keys() - {"/"}
-    if not text.startswith("/") or taken:
+def parse_telemetry_path(text: str) -> str:
+    """A path that the metrics can have."""
+    is_taken = any(
+        text.startswith(path) if path.endswith("/") else text == path for path in RESERVED_PATHS
+    )
+    if not text.startswith("/") or is_taken:
         raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
     return text

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import socket
+import ssl
 import sys
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import SplitResult, urlsplit
 
 from exporter.cli import flags
-from exporter.cli import probe as healthcheck
-from exporter.cli.parsing import Commands, add_command
+from exporter.cli.parsing import CommandParser, describe
+
+TIMEOUT = 5.0
+"""Seconds."""
 
 
-def add(commands: Commands) -> None:
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "healthcheck",
+    describe(
+        parser,
         _healthcheck,
-        "ask a running exporter for its health; for containers without curl",
         """
         Asks a running exporter whether it can serve. One that asks for a password is alive.
         Nobody's certificate is checked, for nothing but the question is sent.
@@ -37,6 +42,44 @@ def add(commands: Commands) -> None:
 
 
 def _healthcheck(options: argparse.Namespace) -> int:
-    is_alive, text = healthcheck.ask(options.url)
+    is_alive, text = ask(options.url)
     print(text, file=sys.stdout if is_alive else sys.stderr)
     return 0 if is_alive else 1
+
+
+def ask(url: str) -> tuple[bool, str]:
+    """Whether the exporter at `url` is alive, and what to say of it.
+
+    `url`: http or https; tcp://host:port only connects, where clients need a certificate. A 401
+    is alive, too: who asks for a password serves. Nothing is sent but the question, so nobody's
+    certificate is checked.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "tcp":
+            socket.create_connection((parts.hostname, parts.port or 0), TIMEOUT).close()
+            return True, "Alive: it takes connections."
+        with closing(_connect(parts)) as connection:
+            query = f"?{parts.query}" if parts.query else ""
+            connection.request("GET", (parts.path or "/") + query)
+            response = connection.getresponse()
+            text = response.read(200).decode("utf-8", "replace").strip()
+    except (OSError, HTTPException, ValueError) as error:
+        return False, f"{url}: {error}"
+    if response.status == 401:
+        return True, "Alive: it asks for a user and password."
+    if not 200 <= response.status < 300:
+        return False, f"{url}: HTTP Error {response.status}: {response.reason}"
+    return True, text
+
+
+def _connect(parts: SplitResult) -> HTTPConnection:
+    """A connection to ask over. ValueError where the URL is none."""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("write http://host:port/path, https://host:port/path or tcp://host:port")
+    if parts.scheme == "http":
+        return HTTPConnection(parts.hostname, parts.port or 80, timeout=TIMEOUT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return HTTPSConnection(parts.hostname, parts.port or 443, timeout=TIMEOUT, context=context)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 
-from exporter import config
 from exporter.cli import flags
-from exporter.cli.parsing import Commands, add_command
-from exporter.config import loader
-from exporter.config.problems import ConfigError
+from exporter.cli.parsing import CommandParser, describe
 from exporter.service import logs
-from exporter.service import process as daemon
-from exporter.service.service import open_service
 
 
-def add(commands: Commands) -> None:
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "run",
+    describe(
+        parser,
         _run,
-        "poll the configured accounts and serve their metrics",
         """
         Polls the jobs of the configured accounts in the background, and serves what it knows of
         them to Prometheus. A scrape never asks Azure. Runs until SIGTERM or SIGINT; SIGHUP reloads
@@ -48,6 +40,13 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from exporter.config import Config, loader
+    from exporter.config.problems import ConfigError
+    from exporter.service import process
+    from exporter.service.service import open_service
+
     if options.config_file is None:
         raise ConfigError(
             (
@@ -56,17 +55,15 @@ def _run(options: argparse.Namespace) -> int:
                 " runs without a configuration.",
             )
         )
-    logs.configure(options.log_level, options.log_format)
-    loaded = loader.load(options.config_file)
-    return asyncio.run(_serve(loaded, options))
 
-
-async def _serve(loaded: config.Config, options: argparse.Namespace) -> int:
-    stop = daemon.stop_on_signals()
-
-    def load() -> config.Config:
+    def load() -> Config:
         return loader.load(options.config_file)
 
-    async with open_service(loaded, revision=flags.revision(), shard=options.shard) as service:
-        await daemon.run(service, flags.listener(options), load, stop)
+    async def serve(loaded: Config) -> None:
+        stop = process.stop_on_signals()
+        async with open_service(loaded, revision=flags.revision(), shard=options.shard) as service:
+            await process.run(service, flags.listener(options), load, stop)
+
+    logs.configure(options.log_level, options.log_format)
+    asyncio.run(serve(load()))
     return 0

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
-from exporter import config
-from exporter.cli import atomic_file, flags, progress
-from exporter.cli.parsing import Commands, OneOf, add_command
-from exporter.config import loader
-from exporter.exposition.body import Format
+from exporter.cli import flags
+from exporter.cli.parsing import CommandParser, OneOf, describe
 from exporter.service import logs
-from exporter.service.service import Service, open_service
 
-FORMATS = {"text": Format.TEXT, "openmetrics": Format.OPENMETRICS}
+FORMATS = ("text", "openmetrics")
 
 OF_A_PROCESS = ("process_*", "python_*")
 """Left out: this process is over when they are read, and node_exporter has them of its own."""
 
 
-def add(commands: Commands) -> None:
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "scrape",
+    describe(
+        parser,
         _scrape,
-        "poll everything once and print the metrics",
         """
         Polls every account once, prints the metrics and ends. On a terminal it shows how far it
         is, on standard error.
@@ -71,31 +64,35 @@ def add(commands: Commands) -> None:
 
 
 def _scrape(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from exporter.cli import atomic_file, progress
+    from exporter.config import Config, loader
+    from exporter.exposition.body import Format
+    from exporter.service.service import Service, open_service
+
+    def exposition(service: Service) -> bytes:
+        format_ = {"text": Format.TEXT, "openmetrics": Format.OPENMETRICS}[options.format]
+        state = service.exposition.body(format_)
+        return state.plain + service.telemetry.text(format_, state.series)
+
+    async def scrape(loaded: Config) -> bool:
+        left_out = (*loaded.exclude_metrics, *OF_A_PROCESS)
+        wanted = loaded.model_copy(update={"exclude_metrics": left_out})
+        async with open_service(wanted, revision=flags.revision(), shard=options.shard) as service:
+            async with progress.shown(service, line):
+                await service.run_once()
+                await service.settle()
+            text = exposition(service)
+            if options.output is not None:
+                atomic_file.write(options.output, text)
+            else:
+                sys.stdout.buffer.write(text)
+                sys.stdout.buffer.flush()
+            return all(service.store.is_up(account.name) for account in loaded.accounts)
+
     line = progress.Line(sys.stderr) if sys.stderr.isatty() else None
     logs.configure(options.log_level, options.log_format, line)
     if options.output is not None:
         atomic_file.check_place(options.output)
-    return asyncio.run(_scrape_once(loader.load(options.config_file), options, line))
-
-
-async def _scrape_once(
-    loaded: config.Config, options: argparse.Namespace, line: progress.Line | None
-) -> int:
-    left_out = (*loaded.exclude_metrics, *OF_A_PROCESS)
-    wanted = loaded.model_copy(update={"exclude_metrics": left_out})
-    async with open_service(wanted, revision=flags.revision(), shard=options.shard) as service:
-        async with progress.shown(service, line):
-            await service.run_once()
-            await service.settle()
-        text = _exposition(service, FORMATS[options.format])
-        if options.output is not None:
-            atomic_file.write(options.output, text)
-        else:
-            sys.stdout.buffer.write(text)
-            sys.stdout.buffer.flush()
-        return 0 if all(service.store.is_up(account.name) for account in loaded.accounts) else 1
-
-
-def _exposition(service: Service, format_: Format) -> bytes:
-    state = service.exposition.body(format_)
-    return state.plain + service.telemetry.text(format_, state.series)
+    return 0 if asyncio.run(scrape(loader.load(options.config_file))) else 1

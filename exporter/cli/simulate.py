@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from exporter import simulator
 from exporter.cli import flags
-from exporter.cli import simulated_account as demo
-from exporter.cli.parsing import Commands, add_command
-from exporter.service import process as daemon
+from exporter.cli.parsing import CommandParser, OneOf, describe
+
+SCENARIOS = dict(simulator.SUMMARIES)
+"""The scenarios there are: name and one line about each."""
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
 
 
-def add(commands: Commands) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What is simulated. `nodes`: of each fixed pool. `speed`: simulated seconds to a real one."""
+
+    scenario: str = "steady"
+    seed: int = 1
+    jobs: int = 12
+    nodes: int = 8
+    speed: float = 1.0
+
+
+def define(parser: CommandParser) -> None:
     """The command and its flags."""
-    parser = add_command(
-        commands,
-        "simulate",
+    describe(
+        parser,
         _simulate,
-        "serve a simulated Batch account alone",
         """
         Serves the REST API of a Batch account that lives by itself: jobs come and go, tasks queue,
         run, fail and are retried. Prints endpoint, account name and key. It is read-only, and
@@ -29,9 +44,9 @@ def add(commands: Commands) -> None:
             "azure-batch-exporter simulate --listen-address=127.0.0.1:10226": "on a fixed port",
             "azure-batch-exporter simulate --jobs=500 --nodes=40 --speed=10": "larger, and faster",
         },
-        scenarios=flags.SCENARIOS,
+        scenarios=SCENARIOS,
     )
-    defaults = demo.Settings()
+    defaults = Settings()
     parser.add_argument(
         "--listen-address",
         type=flags.parse_address,
@@ -39,7 +54,7 @@ def add(commands: Commands) -> None:
         metavar="ADDRESS",
         help="host:port to serve on (default: a free port of 127.0.0.1)",
     )
-    flags.add_scenario(parser)
+    add_scenario(parser)
     parser.add_argument(
         "--seed",
         type=int,
@@ -70,6 +85,17 @@ def add(commands: Commands) -> None:
     )
 
 
+def add_scenario(parser: argparse.ArgumentParser) -> None:
+    """--scenario; the section of the help that explains it lists SCENARIOS."""
+    parser.add_argument(
+        "--scenario",
+        type=OneOf(SCENARIOS),
+        default=Settings().scenario,
+        metavar="S",
+        help="what is simulated, see below (default: %(default)s)",
+    )
+
+
 def _speed(text: str) -> float:
     try:
         speed = float(text)
@@ -85,14 +111,44 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    stop = daemon.stop_on_signals()
-    settings = demo.Settings(
-        options.scenario, options.seed, options.jobs, options.nodes, options.speed
-    )
+    from exporter.service import process
+
+    stop = process.stop_on_signals()
+    settings = Settings(options.scenario, options.seed, options.jobs, options.nodes, options.speed)
     host, port = options.listen_address
-    async with demo.simulated_account(settings, host or _ANYWHERE, port) as simulation:
+    async with simulated_account(settings, host or _ANYWHERE, port) as simulation:
         print(f"endpoint: {simulation.endpoint}")
         print(f"account: {simulation.account_name}")
         print(f"key: {simulation.account_key}", flush=True)
         await stop.wait()
     return 0
+
+
+@asynccontextmanager
+async def simulated_account(
+    settings: Settings, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[simulator.Simulation]:
+    """Serve a simulated account that starts now. OSError where the port cannot be had."""
+    start = datetime.now(UTC)
+    faults = simulator.Faults(seed=settings.seed)
+    simulator.begin_faults(faults, settings.scenario)
+    world = simulator.World(
+        simulator.SCENARIOS[simulator.world_of(settings.scenario)],
+        seed=settings.seed,
+        jobs=settings.jobs,
+        nodes=settings.nodes,
+        start=start,
+    )
+    clock = simulator.Clock(start, speed=settings.speed)
+    async with simulator.serve(
+        world,
+        clock,
+        interceptors=(faults,),
+        routes=(
+            *simulator.scenario_routes(world, faults, settings.scenario),
+            *simulator.fault_routes(faults),
+        ),
+        host=host,
+        port=port,
+    ) as simulation:
+        yield simulation
