@@ -24,10 +24,10 @@ from typing import Any, cast
 from yarl import URL
 
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import resolve
 from exporter.config.shard import Shard
 from exporter.exposition.body import Format
 from exporter.polling.poller import Plan
-from exporter.polling.selection import resolve
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from tests import virtual_time
 from tests.offline import ENDPOINT, START, Watch, now, watch

@@ -30,15 +30,15 @@ from exporter.batch.connection import Answer
 from exporter.batch.http import Client
 from exporter.batch.models import Job
 from exporter.batch.transport import Transport
-from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition
-from exporter.polling.selection import WatchedJob, resolve
 from exporter.simulator import Clock, World, many_records, many_tasks, serve
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved
 from exporter.state.store import Store
 from exporter.state.totals import Totals
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 MINUTE = 60.0
@@ -107,7 +107,7 @@ class Exporter:
         self._watched = WatchedJob(JOB, rule)
         exposition = Exposition(collectors.tables())
         self._store = Store(exposition, Totals(exposition), Failures())
-        self._store.add_account("a", Saved(), (rule,))
+        self._store.add_account("a", Saved(), lambda _: None)
         self._store.select("a", SelectedJobs((self._watched,)), 0.0)
 
     @property
@@ -118,8 +118,9 @@ class Exporter:
     async def poll(self, client: BatchClient, now: float) -> int:
         """Read and store; gives the number of records. What was read is freed in here, too."""
         kind = collectors.JOB_COLLECTORS[self._collector]
-        reading = await kind.read(client, self._watched, self.state, now)
-        self._store.put_reading("a", JOB, self._collector, reading, now)
+        state = self.state
+        reading = await kind.read(client, self._watched, state, now)
+        self._store.put_reading("a", JOB, self._collector, reading, state, now)
         self._store.flush()
         return WORLDS[self._collector][1](reading)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import msgspec
 from prometheus_client import generate_latest
@@ -31,15 +32,15 @@ from exporter.batch.models import (
 )
 from exporter.batch.models import SpecialTaskExecutionInfo as Info
 from exporter.collectors import preparation_release
-from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format, gzip_parts
-from exporter.polling.selection import WatchedJob, resolve
 from exporter.service.allocator import fix_thresholds
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved
 from exporter.state.store import Store
 from exporter.state.totals import Totals
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tools.sample_job import nodes_read
 
 ON_A_PAGE = 1000
@@ -106,7 +107,7 @@ def as_jobs(series: int) -> object:
     exposition = Exposition(collectors.tables())
     store = Store(exposition, Totals(exposition), Failures())
     rule = resolve(JobRule(id_regex=".*"), Defaults())
-    store.add_account("account", Saved(), (rule,))
+    store.add_account("account", Saved(), lambda _: None)
     jobs = [
         Job(
             f"nf-rnaseq-{number}",
@@ -124,15 +125,20 @@ def as_jobs(series: int) -> object:
     for number, job in (pair for _ in range(2) for pair in enumerate(jobs)):  # two polls of each
         counts = Counts(10, 2, number, number, 0)
         result = TaskCountsResult(task_counts=counts, task_slot_counts=counts)
-        store.put_reading("account", job, "task_counts", result, 1.0)
+        _put(store, job, "task_counts", result)
         nodes = (NodeTaskStatus("pool-1", f"node-{number}", running, running),)
         reading = nodes_read(None, "pool-1", nodes, 1.0)
-        store.put_reading("account", job, "preparation_release", reading, 1.0)
+        _put(store, job, "preparation_release", reading)
     store.flush()
     body = exposition.body(Format.TEXT)
     assert body.series >= series, body.series
     gzip_parts(body, b"")
     return store
+
+
+def _put(store: Store, job: Job, collector: str, reading: Any) -> None:
+    state = store.outcome("account", collector, job.id).state
+    store.put_reading("account", job, collector, reading, state, 1.0)
 
 
 def pages_of(records: int) -> Iterator[Page[NodeTaskStatus]]:

@@ -23,12 +23,12 @@ from exporter.batch.models import (
     SpecialTaskExecutionInfo,
     TaskCountsResult,
 )
-from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Config, Defaults, JobRule, loader
-from exporter.polling.selection import WatchedJob, resolve
+from exporter.config.resolved_rule import resolve
 from exporter.service.process import stop_on_signals
 from exporter.service.service import open_service
 from exporter.state.store import Store
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 from exporter.web.app import build_app
 from exporter.web.server.listener import listen
 from tools.sample_job import nodes_read
@@ -82,11 +82,11 @@ def fill(store: Store, count: int, now: float) -> None:
     for number, job in enumerate(jobs):
         counts = Counts(number, number % 7, number % 50, number % 50, 0)
         result = TaskCountsResult(task_counts=counts, task_slot_counts=counts)
-        store.put_reading(ACCOUNT, job, "task_counts", result, now)
+        store.put_reading(ACCOUNT, job, "task_counts", result, None, now)
         run = good if number % 50 else bad
         nodes = (NodeTaskStatus(job.pool_id, f"node-{number}", run, None),)
         reading = nodes_read(None, job.pool_id, nodes, now)
-        store.put_reading(ACCOUNT, job, "preparation_release", reading, now)
+        store.put_reading(ACCOUNT, job, "preparation_release", reading, None, now)
         if number % 100 == 0:
             error = ServiceError(500, "InternalError", "Something went wrong.")
             store.fail(ACCOUNT, "task_counts", job, error, stale=False)

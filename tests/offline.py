@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from yarl import URL
@@ -17,6 +18,7 @@ from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
 from exporter.exposition.body import Exposition
 from exporter.polling.poller import AccountPoller, Plan
+from exporter.polling.selection import watch_named
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved
@@ -92,14 +94,18 @@ def watch(
     def seconds() -> float:
         return now().timestamp()
 
+    budget = Budget(requests_per_second, observer.throttled)
     transport = Transport(
         http=_Http(answer),
         auth=_NoAuth(),
-        budget=Budget(requests_per_second, observer.throttled),
+        budget=budget,
         observer=observer,
         request_timeout=10.0,
         now=seconds,
     )
     client = BatchClient(ENDPOINT, "2024-07-01.20.0", transport)
-    store.add_account(plan.account, Saved(), plan.rules)
-    return Watch(exposition, store, AccountPoller(plan, client, store, observer, seconds))
+    store.add_account(plan.account, Saved(), partial(watch_named, plan.rules))
+    poller = AccountPoller(
+        plan, client, store, observer, seconds, requests_at=lambda: budget.active_at
+    )
+    return Watch(exposition, store, poller)

@@ -15,7 +15,7 @@ import pytest
 from exporter import config
 from exporter.batch.errors import ConnectionFailed
 from exporter.config import loader
-from exporter.polling.selection import resolve
+from exporter.config.resolved_rule import resolve
 from exporter.service.service import Service, open_service
 from exporter.web.api import openapi
 from exporter.web.api.status_views import running_config

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from random import Random
 
 import pytest
 
 from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, Budget
 from exporter.batch.errors import Throttled
+from exporter.batch.tick import TICK
 from tests import virtual_time
 
 
@@ -22,12 +25,151 @@ async def start_times(budget: Budget, count: int) -> list[float]:
     return times
 
 
-def test_requests_start_evenly_spread_and_never_faster_than_the_rate() -> None:
+def test_requests_start_at_the_rate_on_ticks() -> None:
     async def main() -> None:
         budget = Budget(4.0, lambda _: None)
-        assert await start_times(budget, 5) == [0.0, 0.25, 0.5, 0.75, 1.0]
+        assert await start_times(budget, 6) == [0.0, 0.2, 0.4, 0.7, 0.9, 1.2]
         await asyncio.sleep(100.0)  # idle time is not saved up for a burst
-        assert await start_times(budget, 3) == [101.0, 101.25, 101.5]
+        assert await start_times(budget, 3) == [101.2, 101.4, 101.6]
+
+    virtual_time.run(main())
+
+
+def test_requests_that_come_together_start_together_up_to_a_small_burst() -> None:
+    async def main() -> None:
+        budget = Budget(20.0, lambda _: None)
+        assert await start_times(budget, 5) == [0.0] * 5
+        await asyncio.sleep(10.0)
+        times = Counter(await start_times(budget, 5 + 40))
+        assert times.pop(10.0) == 5
+        assert list(times) == [pytest.approx(10.0 + number / 10) for number in range(1, 21)]
+        assert set(times.values()) == {2}
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("rate", [0.7, 3.0, 20.0, 333.0])
+def test_never_more_requests_start_than_the_rate_and_a_burst_permit(rate: float) -> None:
+    burst = max(rate / 4, 1.0 + rate / 10)
+    times: list[float] = []
+
+    async def main() -> None:
+        budget, chance = Budget(rate, lambda _: None), Random(1)
+
+        async def request(after: float) -> None:
+            await asyncio.sleep(after)
+            await budget.acquire(1e9)
+            times.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(*(request(chance.uniform(0, 250 / rate)) for _ in range(500)))
+
+    virtual_time.run(main())
+    for first in range(0, 500, 7):
+        for last in range(first, 500):
+            most = (times[last] - times[first]) * rate + burst + 1e-3
+            assert last - first + 1 <= most
+    # And no fewer: there was always somebody who waited.
+    assert times[-1] <= 500 / rate * 1.03 + TICK
+
+
+def test_requests_start_in_the_order_in_which_they_came() -> None:
+    order: list[int] = []
+
+    async def main() -> None:
+        budget = Budget(50.0, lambda _: None)
+
+        async def request(number: int) -> None:
+            await asyncio.sleep(number / 1000)
+            await budget.acquire(1e9)
+            order.append(number)
+
+        await asyncio.gather(*(request(number) for number in range(100)))
+
+    virtual_time.run(main())
+    assert order == list(range(100))
+
+
+def test_a_request_is_counted_once_though_pauses_come_while_it_waits() -> None:
+    async def main() -> None:
+        budget = Budget(10.0, lambda _: None)
+        waiting = asyncio.create_task(start_times(budget, 20))
+        for _ in range(5):
+            await asyncio.sleep(0.35)
+            budget.pause(2.0)
+        assert len(await waiting) == budget.started == 20
+
+    virtual_time.run(main())
+
+
+def test_after_a_pause_the_requests_that_wait_start_at_the_rate() -> None:
+    async def main() -> None:
+        budget = Budget(20.0, lambda _: None)
+        budget.pause(10.0)
+        times = await start_times(budget, 9)
+        assert times == [10.0, *[10.1] * 2, *[10.2] * 2, *[10.3] * 2, *[10.4] * 2]
+
+    virtual_time.run(main())
+
+
+def test_a_request_that_may_not_wait_so_long_fails_as_the_pause_begins() -> None:
+    async def main() -> None:
+        budget, loop = Budget(1.0, lambda _: None), asyncio.get_running_loop()
+        await budget.acquire(0.0)
+        short = asyncio.create_task(budget.acquire(30.0))
+        long = asyncio.create_task(budget.acquire(100.0))
+        await asyncio.sleep(0.5)
+        budget.pause(60.0)
+        with pytest.raises(Throttled, match="60 s of it are left"):
+            await short
+        assert loop.time() == 0.5
+        await long
+        assert loop.time() == pytest.approx(60.5, abs=0.11)
+        assert budget.started == 2
+
+    virtual_time.run(main())
+
+
+def test_a_request_that_nobody_waits_for_any_more_takes_nothing_of_the_budget() -> None:
+    async def main() -> None:
+        budget = Budget(1.0, lambda _: None)
+        await budget.acquire(0.0)
+        given_up = [asyncio.create_task(budget.acquire(1e9)) for _ in range(10)]
+        waiting = asyncio.create_task(start_times(budget, 1))
+        await asyncio.sleep(0.5)
+        for task in given_up:
+            task.cancel()
+        assert await waiting == [pytest.approx(0.9, abs=0.11)]
+        assert budget.started == 2
+
+    virtual_time.run(main())
+
+
+def test_a_request_given_up_in_the_moment_of_its_start_takes_nothing_of_the_budget() -> None:
+    async def main() -> None:
+        budget, loop = Budget(1.0, lambda _: None), asyncio.get_running_loop()
+        await budget.acquire(0.0)
+        given_up = asyncio.create_task(budget.acquire(1e9))
+        loop.call_at(0.9, lambda: loop.call_soon(given_up.cancel))
+        await asyncio.wait([given_up])
+        started = loop.time()
+        await budget.acquire(1e9)
+        assert (given_up.cancelled(), budget.started) == (True, 2)
+        assert loop.time() - started < 0.2
+
+    virtual_time.run(main())
+
+
+def test_when_the_last_request_started_or_the_last_pause_ends() -> None:
+    async def main() -> None:
+        budget = Budget(1.0, lambda _: None)
+        await asyncio.sleep(7.0)
+        await budget.acquire(7.0)
+        assert budget.active_at == 7.0
+        budget.pause(100.0)
+        assert budget.active_at == 107.0
+        await budget.acquire(1e9)
+        assert budget.active_at == pytest.approx(107.0, abs=0.11)
+        assert budget.active_at == asyncio.get_running_loop().time()
 
     virtual_time.run(main())
 

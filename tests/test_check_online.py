@@ -23,7 +23,7 @@ from exporter.cli.preflight import table
 from exporter.cli.preflight.probe_account import Allowance, AllowanceSpent, probe
 from exporter.cli.preflight.report import foretell
 from exporter.config import Defaults, loader
-from exporter.polling.selection import resolve
+from exporter.config.resolved_rule import resolve
 from exporter.simulator import (
     SCENARIOS,
     Call,

@@ -20,10 +20,13 @@ from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCount
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.health import AccountHealth, Health
 from exporter.collectors.preparation_release import PreparationRelease
+from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
-from exporter.polling.selection import Rule, Scope, WatchedJob
+from exporter.polling.discovery import discover
+from exporter.polling.selection import Scope
 from exporter.state.counters import Counters
+from exporter.state.watched_job import WatchedJob
 from tests.test_selection import NOW, rule
 from tools.sample_job import nodes_read
 
@@ -289,7 +292,7 @@ class JobsApi:
 
 
 async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
-    found = await jobs.read(api, Scope(rules, 5000), known or {}, NOW.timestamp())
+    found = await discover(api, Scope(rules, 5000), known or {}, NOW.timestamp())
     return [watched.job for watched in found.jobs]
 
 
@@ -345,7 +348,7 @@ def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> No
 async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:
     api = JobsApi(tuple(Job(job_id, state="active") for job_id in "edcba"))
     known = {"e": Job("e"), "c": Job("c")}
-    found = await jobs.read(api, Scope((rule(id_regex=".*"),), 3), known, NOW.timestamp())
+    found = await discover(api, Scope((rule(id_regex=".*"),), 3), known, NOW.timestamp())
     assert [watched.job.id for watched in found.jobs] == ["a", "c", "e"]
     assert found.dropped == 2
     shown = text("selected jobs", ACCOUNT, found)

@@ -6,6 +6,7 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -17,17 +18,17 @@ from hypothesis import strategies as st
 from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
 from exporter.collectors import incremental, preparation_release, tables, task_counts
-from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.node_run import Run, keep, run_of
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
 from exporter.exposition.body import Exposition, Format
-from exporter.polling.selection import watch
+from exporter.polling.selection import watch, watch_named
 from exporter.state.counters import Counters
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved
 from exporter.state.series import Key
 from exporter.state.store import Store
 from exporter.state.totals import Totals
+from exporter.state.watched_job import SelectedJobs
 from tests.test_selection import rule
 from tools.sample_job import nodes_read
 
@@ -456,7 +457,7 @@ class Account:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
         self.store = Store(self.exposition, Totals(self.exposition), Failures())
-        self.store.add_account("acc", Saved(), (self.rule,))
+        self.store.add_account("acc", Saved(), partial(watch_named, (self.rule,)))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
         selected = SelectedJobs(tuple(watch(job, self.rule) for job in jobs))
@@ -465,7 +466,8 @@ class Account:
 
     def poll(self, job: Job, **tasks: int) -> None:
         reading = msgspec.convert({"taskCounts": {**counts(0, 0, 0, 0), **tasks}}, TaskCountsResult)
-        self.store.put_reading("acc", job, "task_counts", reading, 0.0)
+        state = self.store.outcome("acc", "task_counts", job.id).state
+        self.store.put_reading("acc", job, "task_counts", reading, state, 0.0)
         self.store.flush()
 
     def list_again(self, *jobs: Job, at: float = 0.0) -> None:

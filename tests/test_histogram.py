@@ -18,17 +18,17 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter import collectors
 from exporter.batch.models import Job
 from exporter.collectors import preparation_release, tables
-from exporter.collectors.jobs import SelectedJobs
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
-from exporter.polling.selection import WatchedJob, resolve
 from exporter.state.counters import Counters
 from exporter.state.failures import Failures
 from exporter.state.histogram import histogram
 from exporter.state.journal import Saved
 from exporter.state.store import Store
 from exporter.state.totals import Totals
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tests.process import check_metrics
 from tests.test_collectors import PREPARATION, RELEASE, SUCCESS, nodes
 from tests.test_tasks import changed, listed, running, succeeded
@@ -186,11 +186,12 @@ def shown(store: Store, exposition: Exposition, name: str) -> dict[str, float]:
 def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     exposition = Exposition(tables())
     store = Store(exposition, Totals(exposition), Failures())
-    store.add_account("a", Saved(), ())
+    store.add_account("a", Saved(), lambda _: None)
     jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
 
     def put(watched: WatchedJob, reading: Any) -> None:
-        store.put_reading("a", watched.job, "tasks", reading, 0.0)
+        state = store.outcome("a", "tasks", watched.job.id).state
+        store.put_reading("a", watched.job, "tasks", reading, state, 0.0)
 
     def runs() -> dict[str, float]:
         return shown(store, exposition, "azure_batch_task_run_seconds_count")
@@ -219,11 +220,11 @@ def test_what_is_new_is_shown_in_full_at_the_listing_after_next_where_nothing_el
 ):
     exposition = Exposition(tables())
     store = Store(exposition, Totals(exposition), Failures())
-    store.add_account("a", Saved(), ())
+    store.add_account("a", Saved(), lambda _: None)
     store.select("a", SelectedJobs(), 0.0)
     new = watched("new", None)
     store.select("a", SelectedJobs((new,)), 1.0)
-    store.put_reading("a", new.job, "tasks", listed([succeeded("t")]), 2.0)
+    store.put_reading("a", new.job, "tasks", listed([succeeded("t")]), None, 2.0)
     name = "azure_batch_task_run_seconds_count"
     for second in (3.0, 4.0):
         assert shown(store, exposition, name) == {'{account="a"}': 0}

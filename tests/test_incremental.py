@@ -16,8 +16,8 @@ from exporter.batch.models import Job
 from exporter.batch.transport import Transport
 from exporter.collectors import tasks
 from exporter.collectors.tasks import JobTasks
-from exporter.polling.selection import WatchedJob
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
+from exporter.state.watched_job import WatchedJob
 from tests.test_selection import rule
 from tests.test_truth import START, config_of
 from tests.truth import seconds

@@ -53,9 +53,9 @@ def test_the_timetable_says_what_it_asks_for_and_what_waits() -> None:
 
     async def play() -> None:
         scheduler = Scheduler(1, Unobserved())
-        scheduler.add(Poll(("stuck",), 10.0, stuck), at_once=True)
+        scheduler.add(Poll(("stuck",), 10.0, stuck))
         for number in range(4):
-            scheduler.add(Poll((str(number),), 20.0, nothing))
+            scheduler.add(Poll((str(number),), 20.0, nothing), at_once=False)
         assert scheduler.polls_per_second == pytest.approx(0.1 + 4 * 0.05)
         assert scheduler.waiting == 1
         running = asyncio.create_task(scheduler.run())

@@ -9,7 +9,8 @@ import pytest
 
 from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
 from exporter.config import Defaults, JobRule
-from exporter.polling.selection import Rule, listing_filter, needs_listing, resolve, select
+from exporter.config.resolved_rule import Rule, resolve
+from exporter.polling.selection import listing_filter, needs_listing, select
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 

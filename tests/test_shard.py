@@ -183,13 +183,14 @@ async def test_a_reload_keeps_the_shard_and_its_part_of_the_requests(
         before = set(service.store.jobs("simulated"))
         assert before
         rules = [{"id_regex": ".*", "completed_for": "1h", "interval": "60s"}]
-        other = config(simulation, tmp_path, jobs=rules, requests_per_second=200)
+        other = config(simulation, tmp_path, jobs=rules, requests_per_second=8)
         await service.configure(other)
         asked, started = simulation.requests.total(), loop.time()
         await service.run_once()
         asked = simulation.requests.total() - asked
         assert set(service.store.jobs("simulated")) == before
-        assert loop.time() - started >= (asked - 1) / 100
+        # Two may start at once, the others at half the rate of the account.
+        assert loop.time() - started >= (asked - 2) / 4
         own = service.telemetry.text(Format.TEXT, 0).decode()
         assert "azure_batch_exporter_shard 1.0\n" in own
         assert "azure_batch_exporter_shards 2.0\n" in own

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from yarl import URL
 
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Format
 from exporter.polling.poller import Plan
-from exporter.polling.selection import resolve
 from exporter.simulator import BatchError, Call, World, short_jobs
 from exporter.simulator.ledger import Event, JobCreated, RunCompleted, TaskCompleted
 from exporter.simulator.operations import Operations, find_operation

@@ -11,6 +11,7 @@ import pytest
 
 from exporter import config
 from exporter.exposition.body import Format
+from exporter.polling.poller import AccountPoller
 from exporter.polling.scheduler import Poll, Scheduler
 from exporter.service import supervision
 from exporter.service.service import STUCK_AFTER, Service, open_service
@@ -58,14 +59,14 @@ async def test_a_scheduler_that_breaks_is_replaced_and_polls_go_on(
 ) -> None:
     monkeypatch.setattr(supervision, "RESTART_AFTER", 0.05)
     breaks = iter([False, False, True])
-    next_due = Scheduler._next_due
+    dispatch = Scheduler._dispatch
 
-    async def broken(self: Scheduler) -> Any:
+    def broken(self: Scheduler) -> None:
         if next(breaks, False):
             raise RuntimeError("a defect")
-        return await next_due(self)
+        dispatch(self)
 
-    monkeypatch.setattr(Scheduler, "_next_due", broken)
+    monkeypatch.setattr(Scheduler, "_dispatch", broken)
     async with make_service() as service:
         running = asyncio.create_task(service.run())
         await asyncio.sleep(4.5)
@@ -78,21 +79,21 @@ async def test_a_scheduler_that_breaks_is_replaced_and_polls_go_on(
     assert 'azure_batch_job_tasks{account="myaccount",job_id="a",state="active"} 1' in shown
 
 
-def test_how_long_nothing_began_though_something_was_due() -> None:
+def test_since_when_nothing_began_though_something_was_due() -> None:
     log = Log()
 
     async def main() -> None:
         scheduler = Scheduler(1, log)
         running = asyncio.create_task(scheduler.run())
-        assert scheduler.stuck_for == 0.0
-        scheduler.add(log.poll(("rare",), 1000.0, duration=0.0), at_once=True)
+        assert scheduler.idle_since is None
+        scheduler.add(log.poll(("rare",), 10_000.0, duration=0.0))
         await asyncio.sleep(500)
-        assert scheduler.stuck_for == 0.0  # nothing is due
-        scheduler.add(log.poll(("endless",), 1e6, duration=1e9), at_once=True)
+        assert scheduler.idle_since is None  # nothing is due
+        scheduler.add(log.poll(("endless",), 1e6, duration=1e9))
         await asyncio.sleep(100)
-        scheduler.add(Poll(("waits",), 1e6, running.get_coro), at_once=True)  # type: ignore[arg-type]
+        scheduler.add(Poll(("waits",), 1e6, running.get_coro))  # type: ignore[arg-type]
         await asyncio.sleep(50)
-        assert scheduler.stuck_for == 50.0
+        assert scheduler.idle_since == 600.0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -106,7 +107,7 @@ async def test_an_account_that_is_stuck_is_not_healthy(
         running = asyncio.create_task(service.run())
         await asyncio.sleep(0.1)
         assert (await ask(service)) == (200, "Healthy.\n")
-        monkeypatch.setattr(Scheduler, "stuck_for", STUCK_AFTER + 1)
+        monkeypatch.setattr(AccountPoller, "stuck_for", STUCK_AFTER + 1)
         assert (await ask(service)) == (
             503,
             "Not healthy: account myaccount: no poll has begun for 301 s though some are due.\n",

@@ -14,10 +14,10 @@ from exporter.batch.models import Job, Task
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.task_records import record_of
 from exporter.collectors.tasks import JobTasks, Reading
-from exporter.polling.selection import WatchedJob
 from exporter.state import account
 from exporter.state.counters import Counters, Increments
 from exporter.state.journal import SavedState
+from exporter.state.watched_job import WatchedJob
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
 from tools.sample_job import nodes_read

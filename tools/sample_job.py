@@ -23,8 +23,9 @@ from exporter.collectors.health import Health
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, JobRule
-from exporter.polling.selection import WatchedJob, resolve
+from exporter.config.resolved_rule import resolve
 from exporter.state.counters import Counters
+from exporter.state.watched_job import WatchedJob
 
 _TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _COUNTS = Counts(active=10, running=2, completed=5, succeeded=5, failed=0)

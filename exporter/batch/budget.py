@@ -1,11 +1,14 @@
-"""What one account may be asked: requests spread evenly, and pauses that the service asks for."""
+"""How many requests one account may be sent, and the pauses that the service asks for."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from exporter.batch.errors import Throttled
+from exporter.batch.tick import TICK, next_tick, tick_after
 
 MAX_PAUSE = 900.0
 """Seconds. A longer Retry-After is taken as this: it is checked again then."""
@@ -13,67 +16,137 @@ MAX_PAUSE = 900.0
 DEFAULT_PAUSE = 5.0
 """Seconds of pause where the service says "too many requests" and not for how long."""
 
-
 RETRIES = 20.0
 """Attempts that may be repeated in a row while none succeeds."""
 
 RETRIES_EARNED = 0.125
 """By each request that succeeds: of a service that is down, few requests are repeated."""
 
+BURST = 0.25
+"""Seconds whose requests may start at once after the account was asked for less."""
+
+ROUNDING_ERROR = 1e-6
+"""Of tokens that were added up in parts."""
+
+
+class _Waiting(NamedTuple):
+    """A request that waits for its start, no longer than `until`, where the account is paused."""
+
+    granted: asyncio.Future[None]
+    until: float
+
 
 class Budget:
-    """The request budget of one account, shared by all its collectors.
+    """The request budget of one account, shared by all its collectors: a token bucket.
 
-    `requests_per_second`: requests start at least 1/rate seconds apart.
+    `requests_per_second`: at most so many start in a second, and in between a quarter of a second's
+    worth at once. Requests that wait start in the order in which they came.
     `on_pause`: called with the seconds by which a pause grew.
-    `started`: number of turns that were given, each to a request.
+    `started`: number of requests that started.
     """
 
     def __init__(self, requests_per_second: float, on_pause: Callable[[float], None]) -> None:
-        self._gap = 1.0 / requests_per_second
+        self._rate = requests_per_second
         self._on_pause = on_pause
-        self._next = 0.0
+        self._tokens = self._burst
+        self._filled_at = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._paused_until = 0.0
+        self._granted_at = 0.0
         self._retries = RETRIES
         self.started = 0
 
     @property
     def requests_per_second(self) -> float:
         """The ceiling."""
-        return 1.0 / self._gap
+        return self._rate
+
+    @property
+    def _burst(self) -> float:
+        """Tokens that are saved up. Less than one and a tick's worth would lower the rate."""
+        return max(self._rate * BURST, 1.0 + self._rate * TICK)
 
     @property
     def pause_left(self) -> float:
         """Seconds of a pause that are left."""
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
+    @property
+    def active_at(self) -> float:
+        """When the last request was let start, or when the last pause ends, if that is later."""
+        return max(self._granted_at, self._paused_until)
+
     def set_rate(self, requests_per_second: float) -> None:
         """Another ceiling from now on; a pause goes on."""
-        self._gap = 1.0 / requests_per_second
+        self._fill()
+        self._rate = requests_per_second
+        self._tokens = min(self._tokens, self._burst)
+        self._set_timer()
 
     async def acquire(self, until: float) -> None:
         """Wait for the moment at which one request may start.
 
-        Throttled where the account is paused past `until`, a time of the event loop.
+        Throttled at once where the account is paused past `until`, a time of the event loop.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            now = loop.time()
-            pause = self._paused_until - now
-            if pause > 0 and self._paused_until > until:
-                raise Throttled(f"the service asked for a pause; {pause:.0f} s of it are left")
-            if pause > 0:
-                await asyncio.sleep(pause)
-                continue
-            start = max(self._next, now)
-            self._next = start + self._gap
-            self.started += 1
-            if start <= now:
-                return
-            await asyncio.sleep(start - now)
-            # The service may have asked for a pause meanwhile: look again, keeping the turn.
-            if self._paused_until <= loop.time():
-                return
+        now = asyncio.get_running_loop().time()
+        if self._paused_until > max(now, until):
+            raise _throttled(self._paused_until - now)
+        self._fill()
+        if not self._waiting and self._may_start():
+            self._take_token()
+        else:
+            await self._wait(until)
+        self.started += 1
+
+    async def _wait(self, until: float) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(granted, until))
+        if self._timer is None:
+            self._set_timer()
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if not granted.cancelled() and granted.exception() is None:
+                # It was granted in the moment of the cancellation.
+                self._tokens += 1.0
+            raise
+
+    def _fill(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._filled_at:
+            more = (now - self._filled_at) * self._rate
+            self._tokens = min(self._tokens + more, self._burst)
+            self._filled_at = now
+
+    def _may_start(self) -> bool:
+        is_paused = self._paused_until > asyncio.get_running_loop().time()
+        return not is_paused and self._tokens > 1.0 - ROUNDING_ERROR
+
+    def _take_token(self) -> None:
+        self._tokens -= 1.0
+        self._granted_at = asyncio.get_running_loop().time()
+
+    def _start_waiting(self) -> None:
+        """Let those that wait start, as many as there are tokens; the others wait for the timer."""
+        self._timer = None
+        self._fill()
+        while self._waiting and self._may_start():
+            waiting = self._waiting.popleft()
+            if not waiting.granted.done():  # cancelled
+                self._take_token()
+                waiting.granted.set_result(None)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            loop = asyncio.get_running_loop()
+            filled_at = self._filled_at + max(0.0, 1.0 - self._tokens) / self._rate
+            at = max(next_tick(max(filled_at, self._paused_until)), tick_after(loop.time()))
+            self._timer = loop.call_at(at, self._start_waiting)
 
     def may_retry(self) -> bool:
         """Whether an attempt may be repeated; if so, it counts as repeated."""
@@ -87,10 +160,25 @@ class Budget:
         self._retries = min(RETRIES, self._retries + RETRIES_EARNED)
 
     def pause(self, seconds: float | None) -> None:
-        """Hold all requests back for `seconds` from now, as Retry-After asked."""
+        """Hold all requests back for `seconds` from now, as Retry-After asked.
+
+        Requests that wait and may not wait so long fail at once, as Throttled.
+        """
         now = asyncio.get_running_loop().time()
         asked = DEFAULT_PAUSE if seconds is None else min(max(seconds, 0.0), MAX_PAUSE)
         end = now + asked
-        if end > self._paused_until:
-            self._on_pause(end - max(now, self._paused_until))
-            self._paused_until = end
+        if end <= self._paused_until:
+            return
+        self._on_pause(end - max(now, self._paused_until))
+        self._paused_until = end
+        # What waited meanwhile starts at the rate, not all at once.
+        self._tokens, self._filled_at = 1.0, end
+        for waiting in self._waiting:
+            if waiting.until < end and not waiting.granted.done():
+                waiting.granted.set_exception(_throttled(asked))
+        self._waiting = deque(each for each in self._waiting if not each.granted.done())
+        self._set_timer()
+
+
+def _throttled(seconds: float) -> Throttled:
+    return Throttled(f"the service asked for a pause; {seconds:.0f} s of it are left")

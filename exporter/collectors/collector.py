@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from exporter.exposition.metric import Metric
-from exporter.polling.selection import WatchedJob
 from exporter.state.counters import CounterRow, Increments
 from exporter.state.failures import Failure
 from exporter.state.histogram import Histogram
+from exporter.state.watched_job import WatchedJob
 
 R = TypeVar("R")
 S = TypeVar("S")

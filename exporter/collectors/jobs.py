@@ -1,17 +1,16 @@
-"""The jobs of an account: which are selected, and what each is (Job_List, Job_Get)."""
+"""The jobs of an account: what each of them is (Job_List, Job_Get)."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Protocol
 
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
-from exporter.polling.selection import Scope, WatchedJob, listing_filter, needs_listing, select
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +27,6 @@ STATES = (
 )
 
 
-@dataclass(frozen=True)
-class SelectedJobs:
-    """The jobs that the rules select, in the order of their ids.
-
-    `dropped`: how many more they select, past the limit.
-    """
-
-    jobs: tuple[WatchedJob, ...] = ()
-    dropped: int = 0
-
-
 class Api(Protocol):
     """What this collector needs of the client."""
 
@@ -47,19 +35,25 @@ class Api(Protocol):
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]: ...
 
 
-async def read(api: Api, scope: Scope, known: Mapping[str, Job], now: float) -> SelectedJobs:
-    """List the jobs that the rules may want, get those they name, and select.
+async def read(
+    api: Api,
+    filter_: str | None,
+    named: Iterable[str],
+    owns: Callable[[str], bool],
+    known: Mapping[str, Job],
+) -> tuple[Job, ...]:
+    """List jobs with a $filter (None: list none), and get the named ones that are not listed.
 
-    `known`: jobs of the last round by id in lower case; past `max_jobs` they have precedence. A
-    named job that cannot be read stays as it was known: its trouble is not the other jobs'.
+    `owns`: whether this process watches a job, by the job's id; other jobs are left out.
+    `known`: jobs of the last round by id in lower case. A named job that cannot be read stays as
+    it was known: its trouble is not the other jobs'.
     """
     found: dict[str, Job] = {}
-    rules = scope.rules
-    if needs_listing(rules):
-        async for page in api.list_jobs(listing_filter(rules, now)):
-            found.update((job.id.lower(), job) for job in page if scope.owns(job.id))
-    for job_id in (rule.id for rule in rules if rule.id is not None):
-        if job_id.lower() in found or not scope.owns(job_id):
+    if filter_ is not None:
+        async for page in api.list_jobs(filter_):
+            found.update((job.id.lower(), job) for job in page if owns(job.id))
+    for job_id in named:
+        if job_id.lower() in found or not owns(job_id):
             continue
         try:
             job = await api.get_job(job_id)
@@ -71,18 +65,7 @@ async def read(api: Api, scope: Scope, known: Mapping[str, Job], now: float) -> 
             log.warning("job could not be read: %s", error, extra={"job_id": job_id})
             job = known.get(job_id.lower()) or Job(id=job_id)
         found[job.id.lower()] = job
-    return _limited(select(rules, found.values(), now), known, scope.max_jobs)
-
-
-def _limited(
-    selected: tuple[WatchedJob, ...], known: Mapping[str, Job], max_jobs: int
-) -> SelectedJobs:
-    if len(selected) <= max_jobs:
-        return SelectedJobs(selected)
-    # Those that are watched stay: a series that comes and goes is worse than one that never was.
-    kept = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)[:max_jobs]
-    kept.sort(key=lambda watched: watched.job.id)
-    return SelectedJobs(tuple(kept), len(selected) - max_jobs)
+    return tuple(found.values())
 
 
 def _job_samples(selected: SelectedJobs) -> Samples:

@@ -33,9 +33,9 @@ from exporter.collectors.special_tasks import (
 )
 from exporter.collectors.tally import Tally, finder
 from exporter.exposition.metric import Merge, Metric, Samples
-from exporter.polling.selection import WatchedJob
 from exporter.state.counters import total
 from exporter.state.series import Key
+from exporter.state.watched_job import WatchedJob
 
 
 class Api(incremental.Api, Protocol):

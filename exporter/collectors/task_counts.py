@@ -12,9 +12,9 @@ from msgspec.structs import astuple
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.exposition.metric import NO_SAMPLES, Metric, Samples, only, present
-from exporter.polling.selection import WatchedJob
 from exporter.state.counters import Increments, counter
 from exporter.state.series import Key
+from exporter.state.watched_job import WatchedJob
 
 
 class Api(Protocol):

@@ -20,11 +20,11 @@ from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
 from exporter.exposition.metric import Metric, only, paired
-from exporter.polling.selection import WatchedJob
 from exporter.state.counters import Increments, counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
 from exporter.state.series import Key
+from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_List"
 

@@ -25,6 +25,7 @@ from exporter.batch.models import (
 from exporter.collectors.collector import Folded, JobCollector
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
+from exporter.config.resolved_rule import WATCHED_TASKS
 from exporter.exposition.metric import (
     NO_SAMPLES,
     Merge,
@@ -36,7 +37,7 @@ from exporter.exposition.metric import (
     present,
     state_set,
 )
-from exporter.polling.selection import WATCHED_TASKS, WatchedJob
+from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_Get"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,11 +18,14 @@ from exporter.batch.errors import JobGone, PollError, UnexpectedError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
 from exporter.collectors.collector import Folded, JobCollector
+from exporter.config.resolved_rule import Rule
 from exporter.config.shard import WHOLE, Shard
+from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Poll, PollObserver, Scheduler
-from exporter.polling.selection import Rule, Scope, watch
+from exporter.polling.selection import Scope, matches, select, watch
 from exporter.state.account import is_same_job
 from exporter.state.store import Store
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,8 @@ class Plan:
 class AccountPoller:
     """Polls one account, which the store knows, into it.
 
-    `now`: Unix time. `diagnose`: notes on an error what it comes from.
+    `now`: Unix time. `diagnose`: notes on an error what it comes from. `requests_at`: when the last
+    request was sent, or the last pause of them ends, in seconds of the event loop.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class AccountPoller:
         observer: AccountObserver,
         now: Callable[[], float],
         diagnose: Callable[[PollError], None] = lambda _: None,
+        requests_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._plan = plan
         self._api = api
@@ -92,6 +97,7 @@ class AccountPoller:
         self._observer = observer
         self._now = now
         self._diagnose = diagnose
+        self._requests_at = requests_at
         self._failing_since: dict[tuple[str, ...], float] = {}
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
@@ -99,10 +105,9 @@ class AccountPoller:
         self._prepare()
 
     def _prepare(self) -> None:
-        # Other accounts, and other shards on this machine, go by the same clock.
+        # Other accounts, and other shards on this machine, poll at other moments.
         name = f"{self._plan.account} {self._plan.shard}"
-        offset = zlib.crc32(name.encode()) / 2**32
-        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer, offset)
+        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer, name)
 
     @property
     def is_ready(self) -> bool:
@@ -117,8 +122,12 @@ class AccountPoller:
 
     @property
     def stuck_for(self) -> float:
-        """Seconds for which polls were due and none began."""
-        return self._scheduler.stuck_for
+        """Seconds for which polls were due, none began or ended, and no request was sent."""
+        idle_since = self._scheduler.idle_since
+        if idle_since is None:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        return max(0.0, now - max(idle_since, self._requests_at()))
 
     @property
     def timetable(self) -> Timetable:
@@ -140,39 +149,46 @@ class AccountPoller:
     def _add_account_polls(self) -> None:
         if self._scheduler.polls():
             return
-        interval = self._plan.discovery_interval
-        self._scheduler.add(Poll((jobs.NAME,), interval, self._poll_jobs), at_once=True)
+        # Whatever was listed before: other rules may want other jobs.
+        self._scheduler.add(Poll((jobs.NAME,), self._plan.discovery_interval, self._poll_jobs))
         if self._plan.pool_nodes:
-            poll = Poll((pool_nodes.NAME,), self._plan.interval, self._poll_pool_nodes)
-            self._scheduler.add(poll)
+            self._add_poll(Poll((pool_nodes.NAME,), self._plan.interval, self._poll_pool_nodes))
+
+    def apply_rules(self) -> None:
+        """Select anew from the jobs that are known, without asking the service."""
+        account, now = self._plan.account, self._now()
+        known = self._store.outcome(account, jobs.NAME).state
+        if known is None:
+            return
+        found = [watched.job for watched in self._store.jobs(account).values()]
+        selected = select(self._plan.rules, found, now)[: self._plan.max_jobs]
+        self._store.select_anew(account, SelectedJobs(selected, known.dropped), now)
 
     async def _poll_jobs(self) -> None:
-        known = {
-            job_id.lower(): w.job for job_id, w in self._store.jobs(self._plan.account).items()
-        }
-
-        interval = self._plan.discovery_interval
-        owns = partial(self._plan.shard.owns, self._plan.account)
+        account, interval = self._plan.account, self._plan.discovery_interval
+        known = {job_id.lower(): w.job for job_id, w in self._store.jobs(account).items()}
+        owns = partial(self._plan.shard.owns, account)
         scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
-
-        async def read() -> None:
+        with self._recorded((jobs.NAME,), None, interval, self._plan.stale_after):
             started = self._now()
-            selected = await jobs.read(self._until(interval), scope, known, started)
+            selected = await discover(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
-            before = dict(self._store.jobs(self._plan.account))
+            before = dict(self._store.jobs(account))
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
-            self._store.select(self._plan.account, selected, self._now(), asked_at)
-            for job_id, watched in before.items():
-                current = self._store.jobs(self._plan.account).get(job_id)
-                if current is None or not is_same_job(current.job, watched.job):
-                    self._remove_polls(job_id)
-                elif current.job != watched.job:
-                    self._note_activity(job_id)
-            self._add_polls()
-            self._add_last_polls()
+            self._store.select(account, selected, self._now(), asked_at)
+            self._follow_selection(before)
 
-        await self._poll((jobs.NAME,), None, interval, self._plan.stale_after, read)
+    def _follow_selection(self, before: Mapping[str, WatchedJob]) -> None:
+        """Poll the jobs that are selected now, and no others. `before`: those that were."""
+        for job_id, watched in before.items():
+            current = self._store.jobs(self._plan.account).get(job_id)
+            if current is None or not is_same_job(current.job, watched.job):
+                self._remove_polls(job_id)
+            elif current.job != watched.job:
+                self._note_activity(job_id)
+        self._add_polls()
+        self._add_last_polls()
 
     def _log_dropped(self, dropped: int) -> None:
         if dropped and not self._has_dropped:
@@ -198,8 +214,13 @@ class AccountPoller:
                     known = None
                 if wanted and known is None:
                     run = partial(self._poll_job, job_id, collector)
-                    patience = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
-                    self._scheduler.add(Poll(key, rule.interval, run, patience))
+                    defer = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
+                    self._add_poll(Poll(key, rule.interval, run, defer))
+
+    def _add_poll(self, poll: Poll) -> None:
+        # After a reload, or under another rule, a poll that succeeded before need not run at once.
+        outcome = self._store.outcome(self._plan.account, *poll.key)
+        self._scheduler.add(poll, at_once=outcome.succeeded_at is None)
 
     def _add_last_polls(self) -> None:
         """Ask a job that left the selection once more: what it did last is not lost."""
@@ -208,35 +229,15 @@ class AccountPoller:
             key = (LAST, job_id)
             if key not in polls:
                 run = partial(self._poll_last, job_id, watched.job)
-                self._scheduler.add(Poll(key, watched.rule.interval, run), at_once=True)
+                self._scheduler.add(Poll(key, watched.rule.interval, run))
 
     async def _poll_last(self, job_id: str, job: Job) -> None:
         account = self._plan.account
         watched = self._store.leaving(account).get(job_id)
         if watched is not None and is_same_job(watched.job, job):
-
-            async def read() -> None:
-                # Counts do not say whose they are: by now the id may be another job's.
-                api = self._until(watched.rule.interval)
-                current = await api.get_job(job_id)
-                if not is_same_job(current, job):
-                    raise JobGone(404)
-                if watched.rule.matches(current, self._now()) and self._has_room():
-                    # It was only missing: pages of a listing are no snapshot.
-                    self._store.take_back(account, watch(current, watched.rule))
-                    self._add_polls()
-                    return
-                for name in watched.rule.collect:
-                    kind = JOB_COLLECTORS[name]
-                    state = self._store.leaving_state(account, job_id, name)
-                    if state is not None and kind.is_settled(state):
-                        continue
-                    reading = await kind.read(api, watched, state, self._now())
-                    self._store.put_last_reading(account, job, name, reading)
-
             is_gone = False
             try:
-                await read()
+                await self._read_last(watched)
             except JobGone:
                 is_gone = True
             except PollError as error:
@@ -246,6 +247,25 @@ class AccountPoller:
                 self._observer.internal_error()
             self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
         self._scheduler.remove((LAST, job_id))
+
+    async def _read_last(self, watched: WatchedJob) -> None:
+        account, job = self._plan.account, watched.job
+        # Counts do not say whose they are: by now the id may be another job's.
+        api = self._until(watched.rule.interval)
+        current = await api.get_job(job.id)
+        if not is_same_job(current, job):
+            raise JobGone(404)
+        if matches(watched.rule, current, self._now()) and self._has_room():
+            # It was only missing: pages of a listing are no snapshot.
+            self._store.take_back(account, watch(current, watched.rule))
+            self._add_polls()
+            return
+        for name in watched.rule.collect:
+            kind = JOB_COLLECTORS[name]
+            state = self._store.leaving_state(account, job.id, name)
+            if state is None or not kind.is_settled(state):
+                reading = await kind.read(api, watched, state, self._now())
+                self._store.put_last_reading(account, job, name, reading, state)
 
     def _has_room(self) -> bool:
         return len(self._store.jobs(self._plan.account)) < self._plan.max_jobs
@@ -257,45 +277,36 @@ class AccountPoller:
         self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self) -> None:
-        async def read() -> None:
-            snapshot = await pool_nodes.read(self._until(self._plan.interval))
+        interval, key = self._plan.interval, (pool_nodes.NAME,)
+        with self._recorded(key, None, interval, self._plan.stale_after):
+            snapshot = await pool_nodes.read(self._until(interval))
             self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
 
-        await self._poll(
-            (pool_nodes.NAME,), None, self._plan.interval, self._plan.stale_after, read
-        )
-
     async def _poll_job(self, job_id: str, collector: str) -> float | None:
-        account = self._plan.account
+        """Poll one collector of a job; returns the time to its next poll; None: an interval."""
+        account, key = self._plan.account, (collector, job_id)
         watched = self._store.jobs(account).get(job_id)
         if watched is None:
             return None
-        kind = JOB_COLLECTORS[collector]
-        known = self._store.outcome(account, collector, job_id).shown
-        if known is not None and kind.is_settled(known):
+        job, rule, kind = watched.job, watched.rule, JOB_COLLECTORS[collector]
+        outcome = self._store.outcome(account, collector, job_id)
+        if outcome.shown is not None and kind.is_settled(outcome.shown):
             # Discovery has just confirmed that it is still the same job.
             self._store.confirm(account, job_id, collector, self._now())
             self._observer.polls_saved(1, "settled")
             return None
-
-        async def read() -> None:
+        with self._recorded(key, job, rule.interval, rule.stale_after):
+            state = outcome.state
             try:
-                state = self._store.outcome(account, collector, job_id).state
-                api = self._until(watched.rule.interval)
-                reading = await kind.read(api, watched, state, self._now())
+                reading = await kind.read(self._until(rule.interval), watched, state, self._now())
             except JobGone:
-                self._forget(watched.job)
-            else:
-                now = self._now()
-                folded = self._store.put_reading(account, watched.job, collector, reading, now)
-                if folded is not None:
-                    self._observer.corrected(collector, folded.corrections)
-                    if _is_busy(watched.job, kind, folded):
-                        self._note_activity(job_id)
-
-        rule = watched.rule
-        key = (collector, job_id)
-        await self._poll(key, watched.job, rule.interval, rule.stale_after, read)
+                self._forget(job)
+                return None
+            folded = self._store.put_reading(account, job, collector, reading, state, self._now())
+            if folded is not None:
+                self._observer.corrected(collector, folded.corrections)
+                if _is_busy(job, kind, folded):
+                    self._note_activity(job_id)
         if key in self._failing_since or key not in self._scheduler:  # the job may be gone
             return None
         return self._idle_wait(job_id, rule)
@@ -326,21 +337,18 @@ class AccountPoller:
             self._store.remove_job(self._plan.account, job.id)
             self._remove_polls(job.id)
 
-    async def _poll(
-        self,
-        key: tuple[str, ...],
-        job: Job | None,
-        interval: float,
-        stale_after: int,
-        read: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Run one poll to its end: a success or a failure in the store."""
+    @contextmanager
+    def _recorded(
+        self, key: tuple[str, ...], job: Job | None, interval: float, stale_after: int
+    ) -> Iterator[None]:
+        """The edge of a poll: records how it went; no error comes out of it."""
         collector = key[0]
         loop = asyncio.get_running_loop()
         started = loop.time()
-        before = self._store.outcome(self._plan.account, collector, job.id if job else None)
+        before = self._store.outcome(self._plan.account, collector, job.id if job else None).error
+        error: PollError | None = None
         try:
-            await read()
+            yield
         except PollError as problem:
             error = problem
             # It is kept, and with it would be what it came through: whole answers, above all.
@@ -349,20 +357,18 @@ class AccountPoller:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
             self._observer.internal_error()
             error = UnexpectedError(f"{type(problem).__name__}: {problem}")
-        else:
-            self._failing_since.pop(key, None)
-            self._log_recovery(collector, job, before.error)
-            return
         finally:
             self._observer.poll_done(collector, loop.time() - started)
-        if key not in self._scheduler:  # it was removed meanwhile
-            return
-        self._diagnose(error)
-        # Half a turn of grace: a poll is never exactly on time.
-        failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
-        stale = failed >= stale_after * interval
-        self._store.fail(self._plan.account, collector, job, error, stale=stale)
-        self._log_failure(collector, job, before.error, error)
+        if error is None:
+            self._failing_since.pop(key, None)
+            self._log_recovery(collector, job, before)
+        elif key in self._scheduler:  # else it was removed meanwhile
+            self._diagnose(error)
+            # Half a turn of grace: a poll is never exactly on time.
+            failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
+            stale = failed >= stale_after * interval
+            self._store.fail(self._plan.account, collector, job, error, stale=stale)
+            self._log_failure(collector, job, before, error)
 
     def _context(self, job_id: str | None = None, collector: str | None = None) -> dict[str, str]:
         given = {"account": self._plan.account, "job_id": job_id, "collector": collector}

@@ -8,34 +8,37 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
+import zlib
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
+
+from exporter.batch.tick import TICKS_PER_SECOND, next_tick
 
 Key = tuple[str, ...]
 
-GOLDEN_RATIO = 2654435769 / 2**32
-"""Very nearly, and in so few bits that to reckon with it makes no rounding errors."""
+ROUNDING_ERROR = 1e-6
+"""Seconds, of times that were reckoned with."""
 
 
 @dataclass(frozen=True)
 class Poll:
     """Something to do again and again. Times in seconds.
 
-    `run`: raises nothing, and gives the time that its next turn may take to come where that is
-    longer than the interval; it is taken as whole intervals.
-    `patience`: for so long it lets others go first that fell due after it.
+    `run`: raises nothing; returns the time to the poll's next turn where that is longer than the
+    interval, which is rounded to whole intervals.
+    `defer`: polls that fall due up to so much later run first.
     """
 
     key: Key
     interval: float
-    run: Callable[[], Awaitable[float | None]]
-    patience: float = 0.0
+    run: Callable[[], Coroutine[Any, Any, float | None]]
+    defer: float = 0.0
 
 
 class PollObserver(Protocol):
-    """Is told how well the timetable is kept."""
+    """Is told how well the polls keep to their times."""
 
     def poll_started(self, lag: float) -> None:
         """A poll started `lag` seconds after it was due."""
@@ -44,86 +47,74 @@ class PollObserver(Protocol):
         """So many turns of a poll passed while it was still at its previous one."""
 
 
-class _Places:
-    """Places in an interval, such that those which are taken are spread over it evenly.
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """The next run of a poll, or the one that is going on.
 
-    Place n is n golden ratios of an interval past its beginning, whole intervals left out: however
-    many are taken, no two are much closer than others. What was given back is given out first, lest
-    holes remain.
+    `period`: seconds between two turns: the interval, or longer where the poll asked for it.
+    `earliest_next`: the turn after this one is not before that time; known when this one starts.
     """
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._free: list[int] = []
-
-    def take(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._count += 1
-        return self._count
-
-    def give_back(self, place: int) -> None:
-        heapq.heappush(self._free, place)
-
-
-@dataclass(slots=True)
-class _Turn:
-    due: float
-    number: int
     poll: Poll
-    intervals: int = 1
-    """From one turn to the next; more than one where the poll asked for it."""
-    cancelled: bool = False
-    is_running: bool = False
+    due: float
+    period: float
+    is_first: bool = False
+    earliest_next: float = 0.0
 
 
 class Scheduler:
-    """Runs polls, each at its own interval and never beside itself.
+    """Runs polls, each at its own interval.
 
-    `max_concurrency`: polls under way at once. Those that are due wait in the order in which they
-    fell due, their patience added: after a pause the cheap ones come first. `offset`: the part of
-    an interval, 0 to 1, at which the first poll has its turn; of schedulers side by side each has
-    another, or the first polls of all would come at once.
+    A poll's first turn is due at once. The others come at moments that depend on the poll's key
+    and interval only, so that polls are spread over the interval whatever is added or removed.
+
+    Of one key there is never a second run at the same time: one that is removed while it runs, and
+    added again, waits for the end of that run.
+
+    `max_concurrency`: how many run at once. Polls that are due wait in the order in which they fell
+    due, each poll's `defer` added: the cheap ones come first. `name`: of schedulers of other names
+    the polls of one key come at other moments.
     """
 
-    def __init__(self, max_concurrency: int, observer: PollObserver, offset: float = 0.0) -> None:
-        self._slots = asyncio.Semaphore(max_concurrency)
+    def __init__(self, max_concurrency: int, observer: PollObserver, name: str = "") -> None:
+        self._max_concurrency = max_concurrency
         self._observer = observer
-        self._offset = offset
-        self._places: defaultdict[float, _Places] = defaultdict(_Places)
-        self._taken: dict[Key, tuple[float, int]] = {}
-        self._slowed = 0
+        self._name = name
         self._turns: dict[Key, _Turn] = {}
+        # Turns that were replaced or removed stay in both heaps until they come up.
         self._queue: list[tuple[float, int, _Turn]] = []
-        self._ready: list[tuple[float, int, _Turn]] = []
+        self._due: list[tuple[float, int, _Turn]] = []
         self._count = 0
-        self._waiting: asyncio.Future[None] | None = None
-        self._running: set[asyncio.Task[None]] = set()
-        self._began_at = 0.0
+        self._running: dict[Key, asyncio.Task[float | None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._failed: asyncio.Future[None] | None = None
+        self._active_at = 0.0
         self._first_round: set[Key] = set()
         self._first_round_done = False
 
     @property
-    def stuck_for(self) -> float:
-        """Seconds for which a poll has been due and none has begun."""
+    def idle_since(self) -> float | None:
+        """Since when polls have been due and none began or ended; None: none is due."""
         now = asyncio.get_running_loop().time()
-        due = [turn.due for _, _, turn in self._ready if not turn.cancelled]
-        due += [due for due, _, _ in self._queue[:1]]
-        return max(0.0, now - max(min(due, default=now), self._began_at))
+        due = min((turn.due for turn in self._turns_due(now)), default=None)
+        return None if due is None else max(due, self._active_at)
 
     @property
     def polls_per_second(self) -> float:
-        """What the timetable asks for."""
-        return math.fsum(
-            [1.0 / (turn.poll.interval * turn.intervals) for turn in self._turns.values()]
-        )
+        """How many polls fall due in a second."""
+        return math.fsum([1.0 / turn.period for turn in self._turns.values()])
 
     @property
     def waiting(self) -> int:
         """Polls that are due and have not begun."""
-        now = asyncio.get_running_loop().time()
-        ready = [turn for _, _, turn in self._ready if not turn.cancelled]
-        return len(ready) + sum(due <= now and not turn.cancelled for due, _, turn in self._queue)
+        return len(self._turns_due(asyncio.get_running_loop().time()))
+
+    def _turns_due(self, now: float) -> list[_Turn]:
+        return [
+            turn
+            for key, turn in self._turns.items()
+            if turn.due <= now and key not in self._running
+        ]
 
     @property
     def first_round_done(self) -> bool:
@@ -135,41 +126,30 @@ class Scheduler:
         """How many polls have not run yet since the first round began."""
         return len(self._first_round)
 
-    def add(self, poll: Poll, *, at_once: bool = False) -> None:
+    def add(self, poll: Poll, *, at_once: bool = True) -> None:
         """Run a poll from now on.
 
-        The first turn comes within an interval, at a moment at which few others have theirs: polls
-        of one interval are spread over it evenly, though many came and went. One that is removed
-        and added again may have its turn at another moment than before.
+        `at_once`: False where it ran before, under another rule for example: it has its next turn
+        at its moment in the interval, and is no part of the first round.
         """
-        if not self._first_round_done:
+        now = asyncio.get_running_loop().time()
+        if at_once and not self._first_round_done:
             self._first_round.add(poll.key)
-        due = asyncio.get_running_loop().time()
-        if not at_once:
-            place = self._places[poll.interval].take()
-            self._taken[poll.key] = (poll.interval, place)
-            phase = _fraction(place, self._offset)
-            due = (math.ceil(due / poll.interval - phase) + phase) * poll.interval
-        self._push(poll, due)
+        due = next_tick(now) if at_once else self._place(poll, poll.interval, now)
+        self._plan(_Turn(poll, due, poll.interval, is_first=at_once))
 
     def remove(self, key: Key) -> None:
-        """Do not run a poll any more; one that is under way comes to its end."""
-        self._ran(key)
-        turn = self._turns.pop(key, None)
-        if turn is not None:
-            turn.cancelled = True
-        if key in self._taken:
-            interval, place = self._taken.pop(key)
-            self._places[interval].give_back(place)
+        """Do not run a poll any more; one that runs comes to its end."""
+        self._turns.pop(key, None)
+        self._leave_first_round(key)
 
     def hasten(self, key: Key) -> None:
         """A poll whose next turn is further away than its interval comes within that."""
         turn = self._turns.get(key)
         now = asyncio.get_running_loop().time()
-        if turn is not None and not turn.is_running and turn.due > now + turn.poll.interval:
-            turn.cancelled = True
+        if turn is not None and key not in self._running and turn.due > now + turn.poll.interval:
             interval = turn.poll.interval
-            self._push(turn.poll, turn.due - (turn.due - now) // interval * interval)
+            self._plan(_Turn(turn.poll, self._place(turn.poll, interval, now), interval))
 
     def __contains__(self, key: Key) -> bool:
         return key in self._turns
@@ -180,106 +160,147 @@ class Scheduler:
 
     async def run(self) -> None:
         """Run polls as they fall due, until cancelled."""
+        self._failed = asyncio.get_running_loop().create_future()
+        self._wake()
         try:
-            while True:
-                await self._slots.acquire()
-                turn = await self._next_due()
-                task = asyncio.create_task(self._take(turn))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            await self._failed
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            self._failed = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            await self._cancel_running()
+
+    async def _cancel_running(self) -> None:
+        for task in self._running.values():
+            task.cancel()
+        is_cancelled = False
+        while self._running:
+            try:
+                await asyncio.wait(self._running.values())
+            except asyncio.CancelledError:
+                is_cancelled = True  # A second time. What begins after this must find none running.
+        if is_cancelled:
+            raise asyncio.CancelledError
 
     async def run_once(self) -> None:
         """Run every poll once, those that others add meanwhile included, without waiting."""
-        done: set[int] = set()
-        while pending := [turn for turn in self._turns.values() if turn.number not in done]:
+        slots = asyncio.Semaphore(self._max_concurrency)
+        seen: set[_Turn] = set()
+
+        async def run(turn: _Turn) -> None:
+            async with slots:
+                if self._turns.get(turn.poll.key) is turn:  # not removed meanwhile
+                    await turn.poll.run()
+                    self._leave_first_round(turn.poll.key)
+
+        while turns := [turn for turn in self._turns.values() if turn not in seen]:
+            seen.update(turns)
             async with asyncio.TaskGroup() as group:
-                for turn in pending:
-                    done.add(turn.number)
-                    await self._slots.acquire()
-                    if turn.cancelled:  # removed meanwhile
-                        self._slots.release()
-                        continue
-                    task = group.create_task(self._run_now(turn.poll))
-                    task.add_done_callback(lambda _: self._slots.release())
+                for turn in turns:
+                    group.create_task(run(turn))
 
-    async def _run_now(self, poll: Poll) -> None:
-        await poll.run()
-        self._ran(poll.key)
-
-    def _ran(self, key: Key) -> None:
+    def _leave_first_round(self, key: Key) -> None:
         if key in self._first_round:
             self._first_round.discard(key)
             self._first_round_done = not self._first_round
 
-    async def _next_due(self) -> _Turn:
-        loop = asyncio.get_running_loop()
-        while True:
-            while self._queue and (self._queue[0][2].cancelled or self._queue[0][0] <= loop.time()):
-                due, number, turn = heapq.heappop(self._queue)
-                heapq.heappush(self._ready, (due + turn.poll.patience, number, turn))
-            while self._ready:
-                _, _, turn = heapq.heappop(self._ready)
-                if not turn.cancelled:
-                    return turn
-            self._waiting = loop.create_future()
-            timer = loop.call_at(self._queue[0][0], self._wake) if self._queue else None
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
-                if timer is not None:
-                    timer.cancel()
+    def _plan(self, turn: _Turn) -> None:
+        """This is the next turn of its poll."""
+        key = turn.poll.key
+        self._turns[key] = turn
+        if key not in self._running:  # else it is planned when that run has ended
+            self._count += 1
+            heapq.heappush(self._queue, (turn.due, self._count, turn))
+            self._set_timer()
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    async def _take(self, turn: _Turn) -> None:
-        loop = asyncio.get_running_loop()
-        poll, wait = turn.poll, None
-        turn.is_running = True
-        self._began_at = loop.time()
-        self._observer.poll_started(loop.time() - turn.due)
+        """Start what is due; an error ends `run`, for the event loop would only log it."""
         try:
-            wait = await poll.run()
-        except asyncio.CancelledError:
-            turn.cancelled = True  # the scheduler stops
-            raise
-        finally:
-            self._slots.release()
-            if not turn.cancelled:
-                self._ran(poll.key)
-                # The timetable does not drift: turns that have passed meanwhile are left out.
-                missed = int(max(0.0, loop.time() - turn.due) / poll.interval)
-                if missed:
-                    self._observer.polls_skipped(missed)
-                intervals = max(1, math.floor((wait or 0.0) / poll.interval + 1e-6))
-                ahead = max(missed + 1, self._first_step(turn, intervals))
-                self._push(poll, turn.due + ahead * poll.interval, intervals)
+            self._dispatch()
+        except Exception as error:  # noqa: BLE001 - `run` raises it
+            self._fail(error)
 
-    def _first_step(self, turn: _Turn, intervals: int) -> int:
-        """In how many intervals the next turn is, where from then on each is so many later.
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
-        Of polls that slow down together not all come together again: they are dealt out to the
-        intervals between two turns.
+    def _dispatch(self) -> None:
+        """Start the polls that are due while there is room, and wait for the next ones."""
+        now = asyncio.get_running_loop().time()
+        while self._queue and self._queue[0][0] <= now:
+            due, number, turn = heapq.heappop(self._queue)
+            heapq.heappush(self._due, (due + turn.poll.defer, number, turn))
+        while self._due and len(self._running) < self._max_concurrency:
+            _, _, turn = heapq.heappop(self._due)
+            if self._turns.get(turn.poll.key) is turn:
+                self._start(turn, now)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Wake up when the next poll falls due."""
+        if self._failed is None or not self._queue:
+            return
+        due = self._queue[0][0]
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() != due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _start(self, turn: _Turn, now: float) -> None:
+        poll = turn.poll
+        self._active_at = now
+        self._observer.poll_started(max(0.0, now - turn.due))
+        # Half an interval less than a whole one: the next place in the interval is the nearest.
+        # A first turn may start late, without that one has been left out.
+        turn.earliest_next = (now if turn.is_first else turn.due) + poll.interval / 2
+        task = asyncio.create_task(poll.run())
+        self._running[poll.key] = task
+        task.add_done_callback(partial(self._ended, turn))
+
+    def _ended(self, turn: _Turn, task: asyncio.Task[float | None]) -> None:
+        poll = turn.poll
+        now = self._active_at = asyncio.get_running_loop().time()
+        del self._running[poll.key]
+        if self._failed is None:
+            return
+        wait = None
+        if not task.cancelled():
+            if (error := task.exception()) is not None:  # which a poll never should
+                self._fail(error)
+                return
+            wait = task.result()
+        planned = self._turns.get(poll.key)
+        if planned is turn:
+            self._leave_first_round(poll.key)
+            self._plan(self._next_turn(turn, wait, now))
+        elif planned is not None:  # removed and added again meanwhile
+            planned.due = max(planned.due, next_tick(now))
+            self._plan(planned)
+        self._wake()
+
+    def _next_turn(self, turn: _Turn, wait: float | None, now: float) -> _Turn:
+        poll = turn.poll
+        period = poll.interval * max(1, math.floor((wait or 0.0) / poll.interval + 1e-6))
+        on_time = self._place(poll, period, turn.earliest_next)
+        due = self._place(poll, period, max(turn.earliest_next, now))
+        if skipped := round((due - on_time) / period):
+            self._observer.polls_skipped(skipped)
+        return _Turn(poll, due, period)
+
+    def _place(self, poll: Poll, period: float, after: float) -> float:
+        """The first moment from `after` on at which a poll of this period has a turn.
+
+        The hash of the key, as a number of ticks, is one of these moments; the others are whole
+        periods from it. So those of a longer period are some of those of the interval.
         """
-        if intervals == turn.intervals:
-            return intervals
-        self._slowed += 1
-        return 1 + math.floor(_fraction(self._slowed) * intervals)
-
-    def _push(self, poll: Poll, due: float, intervals: int = 1) -> None:
-        self._count += 1
-        turn = _Turn(due, self._count, poll, intervals)
-        self._turns[poll.key] = turn
-        heapq.heappush(self._queue, (due, self._count, turn))
-        if self._queue[0][2] is turn:
-            self._wake()  # it is the next, and sooner than what is waited for
-
-
-def _fraction(number: int, offset: float = 0.0) -> float:
-    return (number * GOLDEN_RATIO + offset) % 1.0
+        ticks = zlib.crc32("\n".join((self._name, *poll.key)).encode())
+        phase = ticks % (period * TICKS_PER_SECOND) / TICKS_PER_SECOND
+        periods = math.ceil((after - phase - ROUNDING_ERROR) / period)
+        return next_tick(phase + periods * period)

@@ -3,89 +3,52 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from exporter import config
 from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
-
-WATCHED_TASKS = "watched_tasks"
-"""The collector that a rule has when it names tasks."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A job rule with its defaults filled in.
-
-    `interval`: seconds; `pattern`: for the whole id; `collect`: names of the collectors;
-    `tasks`: ids of those that are watched one by one.
-    """
-
-    id: str | None
-    pattern: re.Pattern[str] | None
-    states: frozenset[str] | None
-    completed_for: float | None
-    metadata: frozenset[tuple[str, str]]
-    collect: tuple[str, ...]
-    interval: float
-    stale_after: int
-    resync_interval: float
-    idle_interval: float
-    group: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    metadata_labels: tuple[str, ...] = ()
-    tasks: tuple[str, ...] = ()
-
-    def matches(self, job: Job, now: float) -> bool:
-        """Whether this rule wants the job, at the time `now`."""
-        return self._wants_state(job, now) and self.names(job)
-
-    def names(self, job: Job) -> bool:
-        """Whether the job is one of this rule's by its id and metadata, in whatever state."""
-        if self.id is not None:
-            if job.id.lower() != self.id.lower():
-                return False
-        elif self.pattern is not None and self.pattern.fullmatch(job.id) is None:
-            return False
-        carried = {(item.name, item.value) for item in job.metadata or ()}
-        return self.metadata <= carried
-
-    def _wants_state(self, job: Job, now: float) -> bool:
-        state = (job.state or "").lower()
-        if self.states is None or state in self.states:
-            return True
-        if self.completed_for is None or state != "completed":
-            return False
-        ended = unix_time(_end_time(job))
-        return ended is not None and now - ended < self.completed_for
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedJob:
-    """A job that a rule selected, with what the rule wants of it.
-
-    `group`: whose series the job's are part of; None: it has its own.
-    `labels`: names and values of further labels of `azure_batch_job_info`.
-    """
-
-    job: Job
-    rule: Rule
-    group: str | None = None
-    labels: tuple[tuple[str, str], ...] = ()
+from exporter.config.resolved_rule import Rule
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which jobs of an account are watched: those that a rule wants, and at most so many.
+    """Which jobs of an account are watched: those that a rule wants, and at most `max_jobs`.
 
-    `owns`: whether a job, by its id, is left to this process.
+    `owns`: whether this process watches a job, by the job's id.
     """
 
     rules: tuple[Rule, ...]
     max_jobs: int
     owns: Callable[[str], bool] = lambda _: True
+
+
+def matches(rule: Rule, job: Job, now: float) -> bool:
+    """Whether a rule wants the job, at the time `now`."""
+    return _wants_state(rule, job, now) and names(rule, job)
+
+
+def names(rule: Rule, job: Job) -> bool:
+    """Whether the job is one of the rule's by its id and metadata, in whatever state."""
+    if rule.id is not None:
+        if job.id.lower() != rule.id.lower():
+            return False
+    elif rule.pattern is not None and rule.pattern.fullmatch(job.id) is None:
+        return False
+    carried = {(item.name, item.value) for item in job.metadata or ()}
+    return rule.metadata <= carried
+
+
+def _wants_state(rule: Rule, job: Job, now: float) -> bool:
+    state = (job.state or "").lower()
+    if rule.states is None or state in rule.states:
+        return True
+    if rule.completed_for is None or state != "completed":
+        return False
+    ended = unix_time(_end_time(job))
+    return ended is not None and now - ended < rule.completed_for
 
 
 def watch(job: Job, rule: Rule) -> WatchedJob:
@@ -104,30 +67,9 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     return WatchedJob(job, rule, group or "none", labels)
 
 
-def resolve(rule: config.JobRule, defaults: config.Defaults) -> Rule:
-    """A configured rule with the defaults filled in."""
-    collect: tuple[str, ...] = rule.collect if rule.collect is not None else defaults.collect
-    any_state = rule.id is not None and "states" not in rule.model_fields_set
-    return Rule(
-        id=rule.id,
-        pattern=re.compile(rule.id_regex) if rule.id_regex is not None else None,
-        states=None if any_state else frozenset(rule.states),
-        completed_for=rule.completed_for,
-        metadata=frozenset(rule.metadata.items()),
-        collect=(*collect, WATCHED_TASKS) if rule.tasks else collect,
-        interval=rule.interval if rule.interval is not None else defaults.interval,
-        stale_after=rule.stale_after if rule.stale_after is not None else defaults.stale_after,
-        resync_interval=(
-            rule.resync_interval if rule.resync_interval is not None else defaults.resync_interval
-        ),
-        idle_interval=(
-            rule.idle_interval if rule.idle_interval is not None else defaults.idle_interval
-        ),
-        group=rule.group,
-        labels=tuple(sorted(rule.labels.items())),
-        metadata_labels=rule.metadata_labels,
-        tasks=rule.tasks,
-    )
+def watch_named(rules: Iterable[Rule], job: Job) -> WatchedJob | None:
+    """A job under the first rule that names it, whatever its state; None where no rule does."""
+    return next((watch(job, rule) for rule in rules if names(rule, job)), None)
 
 
 def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[WatchedJob, ...]:
@@ -138,10 +80,26 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     rules = tuple(rules)
     latest = {job.id.lower(): job for job in jobs}
     watched = (
-        next((watch(job, rule) for rule in rules if rule.matches(job, now)), None)
+        next((watch(job, rule) for rule in rules if matches(rule, job, now)), None)
         for job in latest.values()
     )
     return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))
+
+
+def select_within(
+    scope: Scope, jobs: Iterable[Job], known: Mapping[str, Job], now: float
+) -> SelectedJobs:
+    """The jobs that a rule wants, at most `max_jobs` of them.
+
+    `known`: jobs that are watched already, by id in lower case. They stay, past the limit too: a
+    series that comes and goes is worse than one that never was.
+    """
+    selected = select(scope.rules, jobs, now)
+    if len(selected) <= scope.max_jobs:
+        return SelectedJobs(selected)
+    known_first = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)
+    kept = sorted(known_first[: scope.max_jobs], key=lambda watched: watched.job.id)
+    return SelectedJobs(tuple(kept), len(selected) - scope.max_jobs)
 
 
 def needs_listing(rules: Iterable[Rule]) -> bool:
@@ -154,7 +112,7 @@ def listing_filter(rules: Iterable[Rule], now: float) -> str:
 
     Completed jobs stay listed until somebody deletes them: without a filter the list grows for
     ever. A job completed at the edge of `completed_for` is listed a little longer, then dropped by
-    `Rule.matches`.
+    `matches`.
     """
     discovering = [rule for rule in rules if rule.pattern is not None]
     states = sorted({state for rule in discovering for state in rule.states or ()})

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from exporter import collectors
@@ -20,13 +21,14 @@ from exporter.batch.budget import Budget
 from exporter.batch.connect import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
+from exporter.config.resolved_rule import resolve
 from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate
 from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import resolve
+from exporter.polling.selection import watch_named
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
@@ -219,15 +221,23 @@ class Service:
             observer = self.telemetry.for_account(account.name)
             budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
-            self.store.add_account(account.name, saved, plan.rules)
+            self.store.add_account(account.name, saved, partial(watch_named, plan.rules))
         else:
             await before.stop()
             observer, budget = before.observer, before.budget
             budget.set_rate(rate)  # a pause that was asked for goes on
-            self.store.select_anew(account.name, plan.rules, plan.max_jobs, self.now())
         stack = AsyncExitStack()
         client = open_client(stack, account, credential, budget, observer)
-        poller = AccountPoller(plan, client, self.store, observer, self.now, diagnoser(account))
+        poller = AccountPoller(
+            plan,
+            client,
+            self.store,
+            observer,
+            self.now,
+            diagnoser(account),
+            requests_at=lambda: budget.active_at,
+        )
+        poller.apply_rules()
         polled = _Polled(wanted, poller, budget, observer, stack)
         if before is not None:
             polled.rate = before.rate

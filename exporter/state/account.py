@@ -18,8 +18,8 @@ from exporter.collectors.health import Health
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.exposition.metric import Identity
-from exporter.polling.selection import WatchedJob
 from exporter.state.journal import Owner, SavedJob, SavedState
+from exporter.state.watched_job import WatchedJob
 
 REMEMBERED = 100_000
 """Jobs that left the selection and are remembered, so that one that comes back is not new."""

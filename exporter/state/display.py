@@ -10,7 +10,6 @@ from exporter.collectors.health import AccountHealth
 from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.exposition.body import Exposition
-from exporter.polling.selection import WatchedJob
 from exporter.state.account import (
     NOT_POLLED,
     AccountState,
@@ -21,6 +20,7 @@ from exporter.state.account import (
     owner_of,
     problem_of,
 )
+from exporter.state.watched_job import WatchedJob
 
 OF_JOBS = (collectors.JOB, collectors.JOB_HEALTH, *collectors.JOB_COLLECTORS)
 """Tables that a job, or the group it is in, has gauges in."""

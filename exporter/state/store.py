@@ -6,7 +6,7 @@ at once (display.py); nothing else of the program keeps state about a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,9 @@ from exporter.batch.errors import AuthenticationFailed, CredentialError, PollErr
 from exporter.batch.models import Job, unix_time
 from exporter.collectors.collector import Folded
 from exporter.collectors.jobs import NAME as JOBS
-from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.exposition.body import Exposition
-from exporter.polling.selection import Rule, WatchedJob, select, watch
 from exporter.state.account import (
     NOT_POLLED,
     REMEMBERED,
@@ -42,6 +40,7 @@ from exporter.state.failures import Failures, JobFailure
 from exporter.state.history import History
 from exporter.state.journal import Owner, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, HISTOGRAMS, Totals
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
 class Store:
@@ -54,9 +53,12 @@ class Store:
         self.history = History()
         self._display = Display(exposition, self._accounts)
 
-    def add_account(self, account: str, known: Saved, rules: Iterable[Rule]) -> None:
+    def add_account(
+        self, account: str, known: Saved, watch: Callable[[Job], WatchedJob | None]
+    ) -> None:
         """Make place for an account, with what an earlier process knew of it.
 
+        `watch`: a job under the rule that names it, whatever its state; None where no rule does.
         Its jobs are as if they had just left the selection: those that it still has go on where
         they were, the others are asked for what they did last.
         """
@@ -65,19 +67,19 @@ class Store:
         self._failures.restore(account, known.failures)
         for job_id, left in known.jobs.items():
             job = msgspec.json.decode(left.job, type=Job)
-            rule = next((rule for rule in rules if rule.names(job)), None)
+            watched = watch(job)
             if left.left_at is not None:
                 state.left[job_id, unix_time(job.creation_time)] = None
-            elif rule is None:
+            elif watched is None:
                 self._totals.forget(account, ("job_id", job_id), {job_id: None})
             else:
                 outcomes = {
                     # Not shown: it is as old as the process that saved it.
                     name: Outcome(load(name, left.states[name]), None, None, is_stale=True)
-                    for name in rule.collect
+                    for name in watched.rule.collect
                     if name in left.states
                 }
-                state.leaving[job_id] = Leaving(watch(job, rule), outcomes, left.is_new)
+                state.leaving[job_id] = Leaving(watched, outcomes, left.is_new)
 
     def remove_account(self, account: str) -> None:
         """Forget an account, and show nothing of it any more."""
@@ -123,13 +125,9 @@ class Store:
         self._account_outcome(account, JOBS, Outcome(selected, None, now))
         self._totals.catch_up(account)
 
-    def select_anew(self, account: str, rules: Iterable[Rule], max_jobs: int, now: float) -> None:
-        """Apply other rules to the jobs that are known, without asking the service."""
+    def select_anew(self, account: str, selected: SelectedJobs, now: float) -> None:
+        """Take over what other rules select of the known jobs; the service was not asked."""
         known = self.outcome(account, JOBS)
-        if known.state is None:
-            return
-        jobs = [watched.job for watched in self._accounts[account].jobs.values()]
-        selected = SelectedJobs(select(rules, jobs, now)[:max_jobs], known.state.dropped)
         self._take_selection(account, selected, now, None)
         state = self._accounts[account]
         state.outcomes = {**state.outcomes, JOBS: replace(known, state=selected)}
@@ -211,17 +209,20 @@ class Store:
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
     def put_reading(
-        self, account: str, job: Job, collector: str, reading: Any, now: float
+        self, account: str, job: Job, collector: str, reading: Any, made_from: Any, now: float
     ) -> Folded[Any] | None:
         """A poll of a job succeeded: fold what it read into the state and count what happened.
 
-        Gives what it came to; None where it was ignored, because the job is not selected any more,
-        or is another one by now.
+        `made_from`: the state that the poll was given. Gives what it came to; None where it was
+        ignored, because the job is not selected any more, or is another one by now, or has another
+        state by now: what happened in between would be counted twice.
         """
         if not self._is_current(account, job):
             return None
         state = self._accounts[account]
         before = self.outcome(account, collector, job.id).state
+        if before is not made_from:
+            return None
         kind = collectors.JOB_COLLECTORS[collector]
         folded: Folded[Any] = kind.fold(before, reading, now, job.id in state.new_jobs)
         watched = state.jobs[job.id]
@@ -246,13 +247,20 @@ class Store:
         leaving = self._accounts[account].leaving.get(job_id)
         return leaving.outcomes.get(collector, NOT_POLLED).state if leaving else None
 
-    def put_last_reading(self, account: str, job: Job, collector: str, reading: Any) -> None:
-        """What a job that left the selection did last: counted for its group and the account."""
+    def put_last_reading(
+        self, account: str, job: Job, collector: str, reading: Any, made_from: Any
+    ) -> None:
+        """What a job that left the selection did last: counted for its group and the account.
+
+        `made_from`: the state that the poll was given; ignored where it is another one by now.
+        """
         state = self._accounts[account]
         leaving = state.leaving.get(job.id)
         if leaving is None or not is_same_job(leaving.watched.job, job):
             return
         before = leaving.outcomes.get(collector, NOT_POLLED).state
+        if before is not made_from:
+            return
         kind = collectors.JOB_COLLECTORS[collector]
         folded: Folded[Any] = kind.fold(before, reading, 0.0, leaving.is_new)
         is_new, watched = leaving.is_new, leaving.watched

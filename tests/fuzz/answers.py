@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -18,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch import models
-from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
+from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import WATCHED_TASKS, resolve
 from exporter.exposition.body import Exposition, Format
-from exporter.polling.selection import WATCHED_TASKS, Scope, resolve
+from exporter.polling.discovery import discover
+from exporter.polling.selection import Scope, watch_named
 from exporter.state.failures import Failures
 from exporter.state.journal import _SCHEMA, Changes, Saved, _load, _write
 from exporter.state.store import Store
@@ -78,7 +81,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         exposition = Exposition(_TABLES)
         failures = Failures()
         store = Store(exposition, Totals(exposition, _Journal(connection)), failures)
-        store.add_account(ACCOUNT, Saved(), [rule])
+        store.add_account(ACCOUNT, Saved(), partial(watch_named, [rule]))
         _poll_jobs(store, (_JOB,), rule, NOW - 1)
         for number, answer in enumerate(answers):
             _poll(store, name, answer, rule, NOW + number)
@@ -88,7 +91,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         json.dumps([each.shown for each in failures.latest()])
         again = Exposition(_TABLES)
         restarted = Store(again, Totals(again), Failures())
-        restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), [rule])
+        restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), partial(watch_named, [rule]))
         _check(again)
 
 
@@ -103,7 +106,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
         watched = store.jobs(ACCOUNT)[_JOB.id]
         state = store.outcome(ACCOUNT, name, _JOB.id).state
         reading = _result(cast("Any", kind.read(api, watched, state, now)))
-        folded = store.put_reading(ACCOUNT, watched.job, name, reading, now)
+        folded = store.put_reading(ACCOUNT, watched.job, name, reading, state, now)
         assert folded is not None
         assert isinstance(kind.is_settled(folded.state) or kind.is_busy(folded.state), bool)
 
@@ -111,7 +114,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
 def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:
     any_state = replace(rule, states=None)
     api = cast("Any", _Api(models.Page(found)))
-    selected = _result(jobs.read(api, Scope((any_state,), 50), {}, now))
+    selected = _result(discover(api, Scope((any_state,), 50), {}, now))
     store.select(ACCOUNT, selected, now, now)
 
 

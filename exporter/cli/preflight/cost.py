@@ -9,15 +9,15 @@ from typing import Any
 
 from exporter import collectors
 from exporter.cli.preflight.forecast import Range
-from exporter.collectors.jobs import SelectedJobs
 from exporter.collectors.pool_nodes import PoolNodes
+from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
-from exporter.polling.selection import Rule, WatchedJob
 from exporter.state.account import owner_of
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved
 from exporter.state.store import Store
 from exporter.state.totals import Totals
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,14 @@ class Sample:
         self._polls = polls
         self._jobs = {poll.watched.job.id: poll.watched for poll in polls}.values()
         self._store = Store(exposition, Totals(exposition), Failures())
-        self._store.add_account(account, Saved(), ())
+        self._store.add_account(account, Saved(), lambda _: None)
         self._store.select(account, SelectedJobs(), now)
         self._store.flush()
         before = _Series.in_text(exposition.body(Format.TEXT).plain)
         self._store.select(account, SelectedJobs(tuple(self._jobs)), now)
         for poll in polls:
-            self._store.put_reading(account, poll.watched.job, poll.collector, poll.reading, now)
+            job = poll.watched.job
+            self._store.put_reading(account, job, poll.collector, poll.reading, None, now)
         self._store.flush()
         self._series = _Series.in_text(exposition.body(Format.TEXT).plain)
         self._more_of_account = self._series.of_account - before.of_account
@@ -137,7 +138,7 @@ def own_series(account: str, nodes: PoolNodes | None, shown: Shown, now: float) 
     """Series that an account has without any job."""
     exposition = Exposition(collectors.tables(shown.info_labels, shown.excluded))
     store = Store(exposition, Totals(exposition), Failures())
-    store.add_account(account, Saved(), ())
+    store.add_account(account, Saved(), lambda _: None)
     store.select(account, SelectedJobs(), now)
     if nodes is not None:
         store.put_pool_nodes(account, nodes, now)

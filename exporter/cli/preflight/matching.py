@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exporter.batch.models import Job
-from exporter.polling.selection import Rule, WatchedJob, watch
+from exporter.config.resolved_rule import Rule
+from exporter.polling.selection import matches, watch
+from exporter.state.watched_job import WatchedJob
 
 
 @dataclass
@@ -29,7 +31,7 @@ def shares(rules: Sequence[Rule], jobs: Iterable[Job], now: float) -> list[Share
     found = [Share(rule) for rule in rules]
     latest = {job.id.lower(): job for job in jobs}
     for _, job in sorted(latest.items()):
-        matching = [number for number, rule in enumerate(rules) if rule.matches(job, now)]
+        matching = [number for number, rule in enumerate(rules) if matches(rule, job, now)]
         for number in matching[:1]:
             found[number].watched.append(watch(job, rules[number]))
         for number in matching[1:]:

@@ -23,8 +23,9 @@ from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config import Account
 from exporter.config.problems import ConfigError
+from exporter.config.resolved_rule import Rule
 from exporter.diagnosis.accounts import Patient, diagnose
-from exporter.polling.selection import Rule, listing_filter, needs_listing
+from exporter.polling.selection import listing_filter, needs_listing
 
 MAX_REQUESTS = 200
 MAX_SECONDS = 60.0

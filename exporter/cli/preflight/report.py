@@ -18,8 +18,8 @@ from exporter.cli.preflight.forecast import (
 from exporter.cli.preflight.matching import Share
 from exporter.cli.preflight.probe_account import MAX_PAGES, MAX_SECONDS, Findings, probe
 from exporter.config import Account, Config
+from exporter.config.resolved_rule import resolve
 from exporter.exposition.metric import Excluded
-from exporter.polling.selection import resolve
 from exporter.service.service import info_labels
 
 EXAMPLES = 3

@@ -18,9 +18,9 @@ from exporter.batch.models import unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
 from exporter.collectors.node_runs import Runs
-from exporter.polling.selection import WatchedJob
 from exporter.state.account import AccountState, Outcome
 from exporter.state.failures import iso_time
+from exporter.state.watched_job import WatchedJob
 from exporter.web.api.models import HEALTHS, Counts, Health, Job, Nodes, Poll
 
 AT_ONCE = 2000
