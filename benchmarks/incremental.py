@@ -26,9 +26,8 @@ from exporter import collectors
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
-from exporter.batch.connection import Answer
-from exporter.batch.http import Client
 from exporter.batch.models import Job
+from exporter.batch.session import Answer, Session
 from exporter.batch.transport import Transport
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
@@ -142,7 +141,7 @@ async def measure(collector: str, records: int) -> None:
     endpoint, account, key = server.stdout.readline().split()
     received = 0
 
-    class CountingClient(Client):
+    class CountingSession(Session):
         async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
             nonlocal received
             answer = await super().get(url, headers)
@@ -152,7 +151,7 @@ async def measure(collector: str, records: int) -> None:
     ways = {"full": Exporter(collector, "0s"), "changes": Exporter(collector, "1d")}
     costs: dict[str, list[tuple[float, int, int]]] = {way: [] for way in ways}
     transport = Transport(
-        http=CountingClient(endpoint),
+        http=CountingSession(endpoint),
         auth=SharedKeyAuth(account, base64.b64decode(key)),
         budget=Budget(1000.0, lambda _: None),
         observer=Unobserved(),

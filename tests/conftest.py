@@ -16,7 +16,7 @@ from exporter import config
 from exporter.batch.auth import SharedKeyAuth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
-from exporter.batch.http import Client
+from exporter.batch.session import Session
 from exporter.batch.transport import Transport
 from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
@@ -72,7 +72,7 @@ async def client(
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
     transport = Transport(
-        http=Client(batch.endpoint),
+        http=Session(batch.endpoint),
         auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
         budget=Budget(1000.0, pauses.append),
         observer=observed,

@@ -12,7 +12,7 @@ from typing import Any
 from yarl import URL
 
 from exporter import collectors
-from exporter.batch import connection
+from exporter.batch import session
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
@@ -38,10 +38,10 @@ class _Http:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
-    async def get(self, url: str, _: Mapping[str, str]) -> connection.Answer:
+    async def get(self, url: str, _: Mapping[str, str]) -> session.Answer:
         await asyncio.sleep(0.02)
         status, body = self._answer(URL(url, encoded=True))
-        return connection.Answer(status, "", {}, body)
+        return session.Answer(status, "", {}, body)
 
     async def close(self) -> None: ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import sys
 import zlib
@@ -32,7 +31,7 @@ WAYS = pytest.mark.parametrize(
 )
 TEXTS = st.lists(
     st.binary() | st.builds(lambda text, n: text * n, st.binary(), st.integers(0, 99)),
-    max_size=compression.MAX_MEMBERS,
+    max_size=100,
 )
 
 
@@ -40,41 +39,6 @@ def test_both_ways_are_tried() -> None:
     isal = pytest.importorskip("isal.isal_zlib", reason="ISA-L is not built for this processor")
     assert compression._zlib is isal
     assert without_isal()._zlib is zlib
-
-
-@WAYS
-@given(texts=TEXTS)
-def test_members_are_inflated_one_after_the_other(way: ModuleType, texts: list[bytes]) -> None:
-    body = b"".join(gzip.compress(text, 1) for text in texts)
-    whole = b"".join(texts)
-    assert way.gunzip(body, len(whole)) == whole
-    if whole:
-        with pytest.raises(way.TooLong):
-            way.gunzip(body, len(whole) - 1)
-
-
-@WAYS
-def test_of_members_there_may_be_so_many(way: ModuleType) -> None:
-    member = gzip.compress(b"x")
-    assert way.gunzip(member * way.MAX_MEMBERS, 1000) == b"x" * way.MAX_MEMBERS
-    with pytest.raises(way.NotGzip, match="more than 100 members"):
-        way.gunzip(member * (way.MAX_MEMBERS + 1), 1000)
-
-
-@WAYS
-@pytest.mark.parametrize("cut", [1, 5, 9, 11, 20, -9, -8, -1])
-def test_what_ends_too_early_is_no_gzip(way: ModuleType, cut: int) -> None:
-    with pytest.raises(way.NotGzip):
-        way.gunzip(gzip.compress(bytes(range(256)))[:cut], 1000)
-
-
-@WAYS
-@pytest.mark.parametrize("at", [0, 1, 2, 15, -5, -1])
-def test_what_is_damaged_is_no_gzip(way: ModuleType, at: int) -> None:
-    body = bytearray(gzip.compress(bytes(range(256)) * 9))
-    body[at] ^= 0xFF
-    with pytest.raises((way.NotGzip, way.TooLong)):
-        way.gunzip(bytes(body), 100_000)
 
 
 @WAYS

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ import pytest
 from exporter.batch import auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
-from exporter.batch.http import Client
 from exporter.batch.models import Job
+from exporter.batch.session import Session
 from exporter.batch.transport import Transport
 from exporter.collectors import tasks
 from exporter.collectors.tasks import JobTasks
@@ -40,20 +42,24 @@ class Silent:
     def request_done(self, operation: str, code: str, seconds: float) -> None: ...
 
 
-def connect(
+@asynccontextmanager
+async def connected(
     simulation: Simulation,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Any,
-) -> BatchClient:
+) -> AsyncIterator[BatchClient]:
     (account,) = config_of(simulation, monkeypatch, tmp_path).accounts
     transport = Transport(
-        http=Client(simulation.endpoint),
+        http=Session(simulation.endpoint),
         auth=auth.build(account),
         budget=Budget(1000.0, lambda _: None),
         observer=Silent(),
         request_timeout=10.0,
     )
-    return BatchClient(account.endpoint, account.api_version, transport)
+    try:
+        yield BatchClient(account.endpoint, account.api_version, transport)
+    finally:
+        await transport.close()
 
 
 def failures_of(job: Any) -> Counter[tuple[str, str]]:
@@ -148,8 +154,10 @@ async def test_reading_by_changes_is_as_good_as_reading_all(
 ) -> None:
     world = World(BUSY, seed=11, jobs=5, nodes=6, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
-        client = connect(simulation, monkeypatch, tmp_path)
+    async with (
+        serve(world, clock) as simulation,
+        connected(simulation, monkeypatch, tmp_path) as client,
+    ):
         follower = Follower(client, world, clock)
         read, there = 0, 0
         for number in range(ROUNDS):
@@ -172,8 +180,10 @@ async def test_deleted_tasks_are_found_out_by_the_next_full_listing(
 ) -> None:
     world = World(BUSY, seed=11, jobs=5, nodes=6, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
-        client = connect(simulation, monkeypatch, tmp_path)
+    async with (
+        serve(world, clock) as simulation,
+        connected(simulation, monkeypatch, tmp_path) as client,
+    ):
         follower = Follower(client, world, clock)
         job = next(job for job in world.jobs.values() if failures_of(job))
         await follower.poll(job)

@@ -11,7 +11,7 @@ import msgspec
 
 from exporter.batch import models, odata
 from exporter.batch.errors import InvalidResponse, NotModified, ServiceError
-from exporter.batch.transport import NO_HEADERS, Transport
+from exporter.batch.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ class BatchClient:
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""
         path = f"/jobs/{odata.path_segment(job_id)}"
-        return await self._get("Job_Get", path, _JOB, {"$select": ",".join(models.JOB_FIELDS)})
+        url = self._url(path, {"$select": ",".join(models.JOB_FIELDS)})
+        return await self._transport.get("Job_Get", url, _JOB, until=self._until)
 
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, page by page."""
@@ -76,8 +77,10 @@ class BatchClient:
 
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
         """Job_GetTaskCounts, in either shape."""
-        path = f"/jobs/{odata.path_segment(job_id)}/taskcounts"
-        result = await self._get("Job_GetTaskCounts", path, _TASK_COUNTS, {})
+        url = self._url(f"/jobs/{odata.path_segment(job_id)}/taskcounts", {})
+        result = await self._transport.get(
+            "Job_GetTaskCounts", url, _TASK_COUNTS, until=self._until
+        )
         if result.tasks == models.Counts():
             raise InvalidResponse("Job_GetTaskCounts: the answer has no task counts")
         return result
@@ -106,10 +109,10 @@ class BatchClient:
         """
         path = f"/jobs/{odata.path_segment(job_id)}/tasks/{odata.path_segment(task_id)}"
         # Selected, for the rest is large: a task's environment may hold secrets, too.
-        parameters = {"$select": ",".join(models.TASK_FIELDS), "$expand": "stats"}
+        url = self._url(path, {"$select": ",".join(models.TASK_FIELDS), "$expand": "stats"})
         headers = {} if e_tag is None else {"If-None-Match": e_tag}
         try:
-            return await self._get("Task_Get", path, _TASK, parameters, headers)
+            return await self._transport.get("Task_Get", url, _TASK, headers, until=self._until)
         except NotModified:
             if e_tag is None:
                 raise
@@ -126,17 +129,9 @@ class BatchClient:
         """Account_ListPoolNodeCounts, page by page: ten pools at most on one."""
         return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS, None, ())
 
-    async def _get(
-        self,
-        operation: str,
-        path: str,
-        decoder: msgspec.json.Decoder[T],
-        parameters: Mapping[str, str],
-        headers: Mapping[str, str] = NO_HEADERS,
-    ) -> T:
+    def _url(self, path: str, parameters: Mapping[str, str]) -> str:
         query = odata.query_string({"api-version": self._api_version, **parameters})
-        url = f"{self._endpoint}{path}?{query}"
-        return await self._transport.get(operation, url, decoder, headers, until=self._until)
+        return f"{self._endpoint}{path}?{query}"
 
     async def _pages(
         self,
@@ -148,15 +143,16 @@ class BatchClient:
     ) -> AsyncIterator[tuple[T, ...]]:
         parameters = {"$filter": filter_ or "", "$select": ",".join(select)}
         given = {name: value for name, value in parameters.items() if value}
-        page = await self._get(operation, path, decoder, given)
+        link = self._url(path, given)
         seen: set[str] = set()
         empty = 0
         while True:
+            page = await self._transport.get(operation, link, decoder, until=self._until)
             yield page.value
             empty = 0 if page.value else empty + 1
-            link = page.next_link
-            if not link:
+            if not page.next_link:
                 return
+            link = page.next_link
             if _origin(link) != self._origin:
                 raise InvalidResponse(f"{operation}: odata.nextLink leads to another origin")
             if link in seen or len(seen) >= MAX_PAGES:
@@ -164,7 +160,6 @@ class BatchClient:
             if empty > MAX_EMPTY_PAGES:
                 raise InvalidResponse(f"{operation}: pages without records, and no end of them")
             seen.add(link)
-            page = await self._transport.get(operation, link, decoder, until=self._until)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -9,7 +9,7 @@ from exporter.batch import proxy
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
-from exporter.batch.http import Client
+from exporter.batch.session import Session
 from exporter.batch.transport import RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
@@ -33,7 +33,7 @@ def open_client(
     except ValueError as error:
         raise ConfigError((str(error),)) from error
     transport = Transport(
-        http=Client(account.endpoint, by),
+        http=Session(account.endpoint, by),
         auth=credential,
         budget=budget,
         observer=observer,

@@ -17,13 +17,16 @@ class Proxy:
     is_tls: bool = False
     authorization: str = field(default="", repr=False)
 
-    def connect_request(self, host: str, port: int) -> bytes:
-        """What asks it to connect us to a host."""
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        lines = [f"CONNECT {name} HTTP/1.1", f"Host: {name}"]
-        if self.authorization:
-            lines.append(f"Proxy-Authorization: {self.authorization}")
-        return "\r\n".join([*lines, "", ""]).encode("ascii")
+    @property
+    def url(self) -> str:
+        """Its address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it is sent with a CONNECT request."""
+        return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 
 def from_environment(host: str) -> Proxy | None:

@@ -24,7 +24,6 @@ import exporter
 from exporter.batch import models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.connection import Answer
 from exporter.batch.errors import (
     AuthenticationFailed,
     ConnectionFailed,
@@ -39,6 +38,7 @@ from exporter.batch.errors import (
     TaskNotConfigured,
     TooManyRequests,
 )
+from exporter.batch.session import Answer
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from exporter.batch import auth
 from exporter.batch.budget import Budget
-from exporter.batch.http import Client
+from exporter.batch.session import Session
 from exporter.batch.transport import Transport
 from exporter.config import loader
 from exporter.exposition.body import Format
@@ -300,7 +300,7 @@ async def test_nothing_that_knows_a_secret_shows_it(tmp_path: Path) -> None:
         known: list[Any] = [config, account, account.auth, signer]
         async with open_service(config) as service:
             transport = Transport(
-                http=Client(account.endpoint),
+                http=Session(account.endpoint),
                 auth=signer,
                 budget=Budget(1.0, lambda _: None),
                 observer=Observed(),

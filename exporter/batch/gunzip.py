@@ -1,0 +1,44 @@
+"""Decompresses gzip bodies, with ISA-L where it can be had: that takes half as long as zlib."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+_zlib: ModuleType
+try:
+    from isal import isal_zlib as _zlib
+except ImportError:  # it is not to be had for each processor
+    import zlib as _zlib
+
+MAX_MEMBERS = 100
+"""Of one gzip body. One is usual; behind each the rest of the body is copied."""
+
+
+class NotGzip(ValueError):
+    """What should have been gzip is not, or ends too early."""
+
+
+class TooLong(ValueError):
+    """It is longer than it may be once it is decompressed."""
+
+
+def gunzip(body: bytes | bytearray, most: int) -> bytes:
+    """The text of a gzip body, of one or several members. NotGzip, TooLong above `most` bytes."""
+    texts: list[bytes] = []
+    left = most
+    while body:
+        if len(texts) == MAX_MEMBERS:
+            raise NotGzip(f"it has more than {MAX_MEMBERS} members")
+        member = _zlib.decompressobj(wbits=_zlib.MAX_WBITS | 16)
+        try:
+            text = member.decompress(body, left + 1)
+        except _zlib.error as error:
+            raise NotGzip(str(error)) from error
+        left -= len(text)
+        if left < 0:
+            raise TooLong(f"more than {most} bytes")
+        if not member.eof:
+            raise NotGzip("it ends too early")
+        texts.append(text)
+        body = member.unused_data
+    return b"".join(texts)

@@ -1,0 +1,66 @@
+"""Looks up names in threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Sequence
+from threading import Thread
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+Getaddrinfo = Callable[..., Sequence[tuple[Any, ...]]]
+
+
+class NameResolver(AbstractResolver):
+    """Runs each look-up in a daemon thread of its own.
+
+    A look-up may hang for minutes. In the event loop's default executor it would hold up other
+    work, and asyncio.run() would wait for it at the end. The connector caches what is found and
+    looks up a name once at a time, so there are few threads. `getaddrinfo`: socket.getaddrinfo, or
+    a function like it.
+    """
+
+    def __init__(self, getaddrinfo: Getaddrinfo = socket.getaddrinfo) -> None:
+        self._getaddrinfo = getaddrinfo
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a host. OSError where it has none."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Sequence[tuple[Any, ...]]] = loop.create_future()
+
+        def look_up() -> None:
+            try:
+                result = self._getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
+                hand_over(found.set_exception, error)
+            else:
+                hand_over(found.set_result, result)
+
+        def hand_over(settle: Callable[[Any], None], value: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle_once, settle, value)
+
+        def settle_once(settle: Callable[[Any], None], value: Any) -> None:
+            if not found.done():  # else it was cancelled
+                settle(value)
+
+        Thread(target=look_up, name="name look-up", daemon=True).start()
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=address[1],
+                family=family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for family, _, protocol, _, address in await found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""

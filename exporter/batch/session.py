@@ -1,0 +1,186 @@
+"""GET requests to one origin, by aiohttp.
+
+What arrives was written by others: all of it is bounded. Every error of aiohttp becomes an OSError
+or a ValueError here; nothing above knows aiohttp.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from exporter.batch.gunzip import NotGzip, TooLong, gunzip
+from exporter.batch.proxy import Proxy
+from exporter.batch.resolver import NameResolver
+
+MAX_HEADER = 32 * 1024
+"""Bytes of the status line, and of each header."""
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of a body, compressed and decompressed. A page of 1,000 records is about 1.3 MB."""
+
+MAX_CONNECTIONS = 256
+"""At once. No account may have more polls in flight (`max_concurrency`)."""
+
+KEEP_ALIVE = 15.0
+"""Seconds for which an idle connection is kept. Some load balancers drop silent ones."""
+
+DNS_TTL = 60
+"""Seconds for which the addresses of a name are cached."""
+
+HAPPY_EYEBALLS_DELAY = 0.25
+"""Seconds until another of a host's addresses is tried beside the first (RFC 8305)."""
+
+_ILLEGAL = re.compile(r"[^\x20-\x7e]")
+_ILLEGAL_IN_TARGET = re.compile(r"[^\x21-\x7e]")
+
+
+class BrokenConnection(OSError):
+    """No connection could be made, it ended too early, or what came over it is no HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`headers`: names in lower case; of several of one name the first. `body`: decompressed."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes | bytearray
+
+
+class Session:
+    """Sends requests to one origin, over connections that are kept open.
+
+    It is made within a running event loop. `origin`: scheme, host and port, as in a URL. `proxy`:
+    used for an https origin only. `resolver`: looks up names. `keep_alive`: seconds for which an
+    idle connection is kept. `max_body`: bytes of a body, compressed and decompressed.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        proxy: Proxy | None = None,
+        *,
+        resolver: AbstractResolver | None = None,
+        keep_alive: float = KEEP_ALIVE,
+        max_body: int = MAX_BODY,
+    ) -> None:
+        is_tls = origin.startswith("https:")
+        self._origin = origin
+        self._proxy = proxy if is_tls else None
+        self._max_body = max_body
+        connector = aiohttp.TCPConnector(
+            ssl=ssl.create_default_context() if is_tls else True,
+            resolver=resolver or NameResolver(),
+            ttl_dns_cache=DNS_TTL,
+            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
+            keepalive_timeout=keep_alive,
+            limit=MAX_CONNECTIONS,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            proxy=self._proxy.url if self._proxy else None,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # it has no limit of the decompressed size
+            timeout=aiohttp.ClientTimeout(),  # none: whoever asks sets one for the whole attempt
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
+        )
+
+    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
+        """The answer to a request for a URL of this origin, whatever its status.
+
+        A request is sent a second time where its connection ended before an answer. OSError where
+        there is no answer. ValueError where it is longer than `max_body`, or where what would be
+        sent is no request.
+        """
+        target = request_target(self._origin, url, headers)
+        body = bytearray()
+        try:
+            async with self._session.get(
+                target,
+                headers={**headers, "Accept-Encoding": "gzip"},
+                allow_redirects=False,  # credentials stay here
+                proxy_headers=self._proxy.headers if self._proxy else None,
+            ) as response:
+                async for piece in response.content.iter_any():
+                    body += piece
+                    if len(body) > self._max_body:
+                        raise self._too_long()
+        except aiohttp.ClientError as error:
+            raise self._translated(error) from None
+        # Reversed: of several headers of one name the first stays.
+        named = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in reversed(response.raw_headers)
+        }
+        reason = _printable(response.reason or "")
+        encoding = named.get("content-encoding", "identity").lower()
+        if encoding in ("gzip", "x-gzip"):
+            try:
+                return Answer(response.status, reason, named, gunzip(body, self._max_body))
+            except NotGzip as error:
+                raise BrokenConnection(f"the answer is no gzip: {error}") from error
+            except TooLong as error:
+                raise self._too_long() from error
+        if encoding != "identity":
+            raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
+        return Answer(response.status, reason, named, body)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    def _too_long(self) -> ValueError:
+        return ValueError(f"the answer is longer than {self._max_body} bytes")
+
+    def _translated(self, error: aiohttp.ClientError) -> Exception:
+        """The error as an OSError or a ValueError; those of DNS and TLS keep their own type."""
+        proxy = f"the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
+        match error:
+            case aiohttp.InvalidURL():
+                return ValueError(str(error))
+            case aiohttp.ClientConnectorCertificateError():
+                return error.certificate_error
+            case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
+                return error.os_error
+            case aiohttp.ClientProxyConnectionError():
+                return BrokenConnection(f"{proxy}: {error.os_error}")
+            case aiohttp.ClientConnectorError():
+                return BrokenConnection(str(error.os_error))
+            case aiohttp.ClientHttpProxyError():
+                said = _printable(error.message)
+                return BrokenConnection(f"{proxy} refused: {error.status} {said}")
+            case aiohttp.ClientResponseError():
+                # The lines after the first show the place in what came.
+                why = _printable(error.message).partition("\n")[0].rstrip(":")
+                return BrokenConnection(f"the answer is no HTTP: {why}")
+            case aiohttp.ClientPayloadError():
+                return BrokenConnection("the connection ended within an answer")
+            case aiohttp.ServerDisconnectedError():
+                return BrokenConnection("the connection ended before an answer")
+        return BrokenConnection(f"the connection ended before an answer: {error}")
+
+
+def request_target(origin: str, url: str, headers: Mapping[str, str]) -> URL:
+    """The URL to send, with path and query byte for byte as given, because they are signed.
+
+    It always leads to `origin`: two parsers may differ on where another URL leads. ValueError where
+    the URL or a header has a character that may not stand in a request.
+    """
+    path = url.partition("://")[2].partition("#")[0].partition("/")[2]
+    if _ILLEGAL_IN_TARGET.search(path) or _ILLEGAL.search("".join(headers.values())):
+        raise ValueError("there is a character that may not stand in a request")
+    return URL(f"{origin}/{path}", encoded=True)
+
+
+def _printable(text: str) -> str:
+    """aiohttp decodes with surrogates what is no UTF-8; no log can write those."""
+    return text.encode("utf-8", "replace").decode()
