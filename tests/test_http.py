@@ -315,7 +315,9 @@ async def test_a_request_never_leaves_the_origin() -> None:
 
 
 @asynccontextmanager
-async def connecting_proxy(status: bytes, seen: list[bytes]) -> AsyncIterator[int]:
+async def connecting_proxy(
+    status: bytes, seen: list[bytes], tls: SSLContext | None = None
+) -> AsyncIterator[int]:
     """A proxy that notes what it is asked, answers `status`, and passes on."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -338,7 +340,7 @@ async def connecting_proxy(status: bytes, seen: list[bytes]) -> AsyncIterator[in
 
         await asyncio.gather(pump(reader, there), pump(back, writer))
 
-    async with listening(serve) as port:
+    async with listening(serve, tls) as port:
         yield port
 
 
@@ -348,18 +350,22 @@ def tls_of(authority: Authority) -> SSLContext:
     return context
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_a_proxy_connects_us_and_sees_nothing_but_the_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
     script, seen = Script(OK, OK), list[bytes]()
     async with (
         listening(script, tls_of(authority)) as port,
-        connecting_proxy(b"200 Connection established", seen) as proxy_port,
+        connecting_proxy(
+            b"200 Connection established", seen, tls_of(authority) if scheme == "https" else None
+        ) as proxy_port,
     ):
-        monkeypatch.setenv("HTTPS_PROXY", f"http://some%20one:secret@127.0.0.1:{proxy_port}")
-        monkeypatch.setenv("https_proxy", f"http://some%20one:secret@127.0.0.1:{proxy_port}")
+        address = f"{scheme}://some%20one:secret@127.0.0.1:{proxy_port}"
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        monkeypatch.setenv("https_proxy", address)
         async with opened(
             f"https://localhost:{port}", proxy.from_environment("localhost")
         ) as session:

@@ -1,6 +1,6 @@
 """Requests to one account: signed, within its budget, bounded in time and size, tried again.
 
-Every failure leaves here as one of `exporter.errors`; nothing above knows HTTP.
+Every failure leaves here as one of `exporter.batch.errors`; nothing above knows HTTP.
 """
 
 from __future__ import annotations
