@@ -39,6 +39,7 @@ test: $(VENV) ## run the tests; ARGS='-k words' is passed on to pytest
 lint: $(VENV) ## look for mistakes and for what is not formatted
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
 	@$(BIN)/shellcheck $(SHELL_SCRIPTS)
 
 .PHONY: types
@@ -66,7 +67,7 @@ docs-check: $(VENV) ## check that nothing that `make docs` writes is out of date
 	@$(BIN)/python -m tools.dashboards --check
 
 # What they compare with is Microsoft's client, in the environment that tests run it in, too.
-BENCHMARKS := exposition memory stall million collection incremental startup ten_thousand fleet
+BENCHMARKS := commands small_service exposition stall node_records paced first_round ten_thousand fleet
 .PHONY: bench
 bench: $(VENV) ## run the benchmarks, for some 20 minutes; ARGS=--small for a quick try of all
 	@$(BIN)/python tools/install_test_tools.py

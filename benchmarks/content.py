@@ -1,7 +1,7 @@
-"""What is exposed of many jobs, each as a default configuration shows it, and the same as gauges.
+"""Many jobs in the exposition, each as a default configuration shows it, and the same as gauges.
 
-Whoever would not use this program's exposition would keep a Gauge of prometheus_client for each
-family and set a child of it for each series.
+The gauges are what one would write instead: a Gauge of prometheus_client for each family, and a
+child of it for each series.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from exporter import collectors
 from exporter.batch.models import Counts
-from exporter.collectors.health import Health
 from exporter.collectors.node_run import RESULTS, STATES
 from exporter.collectors.node_runs import Runs
-from exporter.collectors.tally import Tally
 from exporter.exposition.body import Exposition, Format
-from exporter.exposition.metric import Identity
+from exporter.exposition.metric import Identity, Key
+from exporter.service.telemetry import Telemetry
+from exporter.state import table_names
+from exporter.state.account import Health
 from exporter.state.counters import Counters
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
 TABLES = (
-    collectors.JOB,
+    table_names.JOB,
     "task_counts",
-    collectors.counters_of("task_counts"),
+    table_names.counters_of("task_counts"),
     "preparation_release",
-    collectors.counters_of("preparation_release"),
-    collectors.JOB_HEALTH,
+    table_names.counters_of("preparation_release"),
+    table_names.JOB_HEALTH,
 )
 """Of a job that is polled with the collectors that are the default."""
 
@@ -54,14 +55,14 @@ def polled(number: int, step: int) -> Iterator[Polled]:
     Jobs run on several pools.
     """
     identity = (("account", "account"), ("job_id", f"nf-rnaseq-{number}"))
-    watched = SAMPLE_SNAPSHOTS[collectors.JOB]
+    watched = SAMPLE_SNAPSHOTS[table_names.JOB]
     pool_id = f"pool-{number % POOLS}"
     job = msgspec.structs.replace(
         watched.job,
         execution_info=msgspec.structs.replace(watched.job.execution_info, pool_id=pool_id),
         priority=step,
     )
-    yield collectors.JOB, identity, replace(watched, job=job)
+    yield table_names.JOB, identity, replace(watched, job=job)
     for table, snapshot in _snapshots(step, pool_id).items():
         yield table, identity, snapshot
 
@@ -84,32 +85,54 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
             preparation=_grown(nodes.preparation, step, pool_id),
             release=_grown(nodes.release, step, pool_id),
         ),
-        collectors.JOB_HEALTH: {
+        table_names.JOB_HEALTH: {
             name: Health(step % 2 == 0, 1_790_000_000.654321 + step)
-            for name in SAMPLE_SNAPSHOTS[collectors.JOB_HEALTH]
+            for name in SAMPLE_SNAPSHOTS[table_names.JOB_HEALTH]
         },
     }
     for name in ("task_counts", "preparation_release"):
-        table = collectors.counters_of(name)
+        table = table_names.counters_of(name)
         keys = [
             (sample, tuple(pool_id if label == "pool-1" else label for label in labels))
             for sample, labels in SAMPLE_SNAPSHOTS[table].totals
         ]
         totals = dict.fromkeys(keys, step)
         shown[table] = Counters.of(totals, totals)
-    assert {collectors.JOB, *shown} == set(TABLES)
+    assert {table_names.JOB, *shown} == set(TABLES)
     return shown
 
 
 def _grown(runs: Runs, step: int, pool_id: str) -> Runs:
-    tally = Tally(
-        {
-            (what, (pool_id, value)): step
-            for what, values in (("state", STATES), ("result", RESULTS))
-            for value in values
-        }
-    )
+    tally: dict[Key, int] = {
+        (what, (pool_id, value)): step
+        for what, values in (("state", STATES), ("result", RESULTS))
+        for value in values
+    }
     return replace(runs, tally=tally, running=((pool_id, "node-1", 1_790_000_000.5 + step),))
+
+
+def scraped(
+    exposition: Exposition, telemetry: Telemetry, format_: Format, *, zipped: bool
+) -> tuple[bytes, ...]:
+    """All that a scrape does except sending, the exporter's own metrics included.
+
+    The only place of the benchmarks that knows how a body is made.
+    """
+    body = exposition.body(format_)
+    own = telemetry.text(format_, body.series)
+    return body.gzip(own) if zipped else (*body.parts(), own)
+
+
+def own_metrics() -> Telemetry:
+    """The exporter's own series of one account, as they are after a while."""
+    telemetry = Telemetry("benchmark")
+    account = telemetry.for_account("account")
+    for operation in ("Job_List", "Job_GetTaskCounts", "Account_ListPoolNodeCounts"):
+        for code in ("200", "429", "500", "timeout"):
+            account.request_done(operation, code, 0.1)
+    for collector in ("jobs", "pool_nodes", *collectors.JOB_COLLECTORS):
+        account.poll_done(collector, 0.1)
+    return telemetry
 
 
 def shown(series: int) -> tuple[Exposition, int]:
@@ -141,6 +164,7 @@ def gauges(jobs: int) -> CollectorRegistry:
         for name, identity, snapshot in polled(number, 0):
             whose = [value for _, value in identity]
             for metric in tables[name].metrics:
-                for values, value in zip(*metric.samples(snapshot), strict=True):
-                    gauges[metric.name].labels(*whose, *values).set(value)
+                for values, value in metric.samples(snapshot):
+                    if value is not None:
+                        gauges[metric.name].labels(*whose, *values).set(value)
     return registry

@@ -1,6 +1,6 @@
-"""Processes that take turns at something, what that costs them, and tables of it.
+"""What the benchmarks share: processes, the CPU time and memory that they take, and tables.
 
-Whoever runs in an environment of its own imports this, so it needs the standard library alone.
+The SDK's environment imports this too, so it needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ import asyncio
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import tempfile
+import time
+import urllib.request
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +28,14 @@ SDK = "sdk-15.1.0"
 """The environment with Microsoft's client and prometheus_client, which is installed in .cache/."""
 
 PYTHON = sys.executable
+
+KEY_VARIABLE = "BENCHMARK_KEY"
+"""The environment variable in which the exporter finds the account's key."""
+
+MIB = 1024 * 1024
+
+DEADLINE = 900.0
+"""Seconds after its start at which a server that does not answer is given up."""
 
 
 def sdk_python() -> str:
@@ -36,14 +49,20 @@ def sdk_python() -> str:
 
 
 class Process:
-    """A module of ours as a process that answers each line with a line of JSON."""
+    """A module of benchmarks/ as a process that answers each line with a line of JSON."""
 
-    def __init__(self, module: str, *arguments: str, python: str = PYTHON) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        python: str = PYTHON,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = module
         self._process = subprocess.Popen(
             [python, "-m", module, *arguments],
             cwd=ROOT,
-            env=environment(),
+            env=environment(variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -92,9 +111,103 @@ class Process:
         self._process.stdout.close()
 
 
-def environment() -> dict[str, str]:
-    """The environment of a process that imports this source tree, wherever it runs."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a process that imports this source tree."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **(more or {})}
+
+
+class Server(NamedTuple):
+    """A started server. `started`: the time of its start, by time.monotonic()."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    started: float
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self.process.pid
+
+    def wait_for(self, path: str, pause: float = 0.1) -> float:
+        """Wait until the path answers with 200; the seconds since the start of the process.
+
+        `pause`: seconds between two attempts, each of which costs the server a request.
+        """
+        while not answers(self.url + path):
+            assert self.process.poll() is None, f"the server ended with {self.process.returncode}"
+            assert time.monotonic() < self.started + DEADLINE, f"{path} is not answered"
+            time.sleep(pause)
+        return time.monotonic() - self.started
+
+
+@contextmanager
+def serving(command: Sequence[str], variables: Mapping[str, str]) -> Iterator[Server]:
+    """A server as a process; PORT in its arguments stands for a free port."""
+    port = free_port()
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [each.replace("PORT", str(port)) for each in command],
+        cwd=ROOT,
+        env=environment(variables),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield Server(process, f"http://127.0.0.1:{port}", started)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def exporting(
+    account: Mapping[str, Any],
+    defaults: Mapping[str, object],
+    settings: Mapping[str, object],
+    module: str = "exporter",
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """The exporter as its command runs it, for one simulated account.
+
+    `account`: what the simulation said of itself. `settings`: more keys of the account.
+    """
+    auth = {"method": "shared_key", "key_env": KEY_VARIABLE}
+    named = {"name": account["account"], "endpoint": account["endpoint"], "auth": auth}
+    config = {"defaults": defaults, "accounts": [{**named, **settings}]}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_text(json.dumps(config))
+        command = [
+            *(PYTHON, "-m", module, "run", f"--config.file={file}"),
+            *("--web.listen-address=127.0.0.1:PORT", "--log.level=error"),
+        ]
+        given = {KEY_VARIABLE: account["key"], **trust(account), **(variables or {})}
+        with serving(command, given) as server:
+            yield server
+
+
+def trust(account: Mapping[str, Any]) -> dict[str, str]:
+    """The environment variables with which a process trusts a simulated account."""
+    return {"SSL_CERT_FILE": account["trust"]} if account.get("trust") else {}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    """Whether the URL answers with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 async def answer(
@@ -111,10 +224,10 @@ async def answer(
 
 
 def resident(pid: int) -> tuple[float, float]:
-    """Resident memory of a process in MB, now and at most."""
+    """Resident memory of a process in MiB, now and at most."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = dict(line.split(":", 1) for line in lines)
-    now, most = (int(found[name].split()[0]) / 1000 for name in ("VmRSS", "VmHWM"))
+    now, most = (int(found[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
     return now, most
 
 
@@ -148,7 +261,11 @@ def row(*cells: str) -> None:
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def compared(what: str, baseline: Sequence[float], ours: Sequence[float]) -> None:
-    """Print a row with both medians and how many times less ours is."""
-    theirs, own = median(baseline), median(ours)
-    row(what, f"{theirs:.1f}", f"{own:.1f}", f"{theirs / own:.1f}")
+def less(theirs: float, ours: float) -> str:
+    """How many times less ours is."""
+    return f"{theirs / ours:.{0 if theirs > 100 * ours else 1}f}x"
+
+
+def verdict(holds: bool) -> str:
+    """What the last column says of a floor."""
+    return "yes" if holds else "NO"

@@ -1,16 +1,22 @@
-"""A simulated account of a size, in a process of its own, for the other benchmarks.
+"""A simulated account of a given size, in a process of its own, for the other benchmarks.
 
-It says where it is; then `minute` moves its time on by one, and `requests` tells what came since
-it was asked last.
+It prints where it is. Then `minute` moves its time on by one minute, and `requests` tells what
+came since it was asked last.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ssl
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -22,16 +28,21 @@ from exporter.simulator import (
     Clock,
     Proceed,
     World,
+    build_app,
+    make_account,
     many_jobs,
     many_records,
-    serve,
+    many_tasks,
 )
+from tests.certificates import Authority
 
 NODES = 1000
 """Of each job in the world of records."""
 
 WORLDS: dict[str, Callable[[int, datetime], World]] = {
     "records": lambda jobs, start: many_records(NODES, jobs=jobs, start=start),
+    "nodes": lambda records, start: many_records(records, start=start),
+    "tasks": lambda records, start: many_tasks(records, changed_per_minute=0.01, start=start),
     "counts": lambda jobs, start: many_jobs(jobs, tasks=50, start=start),
     "steady": lambda jobs, start: World(SCENARIOS["steady"], jobs=jobs, start=start),
 }
@@ -41,55 +52,98 @@ def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("world", choices=WORLDS)
-    parser.add_argument("--jobs", type=int, default=10)
+    parser.add_argument("--size", type=int, default=10, help="jobs, or records of the one job")
     parser.add_argument("--speed", type=float, default=0.0)
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
-    asyncio.run(simulate(options.world, options.jobs, options.speed))
+    asyncio.run(simulate(options.world, options.size, options.speed, options.tls))
 
 
-async def simulate(name: str, jobs: int, speed: float) -> None:
+class Requests:
+    """Notes the requests that arrive: when, of which operation, for what, and bytes sent."""
+
+    def __init__(self) -> None:
+        self._spent = time.process_time()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._arrivals: list[float] = []
+        self._bytes = 0
+        self._polls: dict[str, list[float]] = defaultdict(list)
+
+    async def note(self, request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
+        """An interceptor."""
+        now = time.monotonic()
+        self._arrivals.append(now)
+        if request.path.endswith("/taskcounts"):
+            self._polls[request.path].append(now)
+        response = await proceed()
+        if isinstance(response, web.Response) and isinstance(response.body, bytes):
+            self._bytes += len(response.body)
+        return response
+
+    def told(self) -> Mapping[str, Any]:
+        """All since it was told last. `gaps`: seconds between polls of one job's task counts."""
+        before, self._spent = self._spent, time.process_time()
+        times = list(self._polls.values())
+        found = {
+            "arrivals": self._arrivals,
+            "bytes": self._bytes,
+            "polls": sum(map(len, times)),
+            "gaps": [b - a for of_job in times for a, b in pairwise(of_job)],
+            "spent": self._spent - before,
+        }
+        self._clear()
+        return found
+
+
+async def simulate(name: str, size: int, speed: float, tls: bool) -> None:
     """Serve one account."""
     start = datetime.now(UTC)
-    world = WORLDS[name](jobs, start)
+    world = WORLDS[name](size, start)
     clock = Clock(start, speed=speed)
-    arrivals: list[float] = []
-    spent = time.process_time()
+    requests = Requests()
     prepared = Prepared()
     still = () if speed else (prepared.answer,)
 
-    async def note(_request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
-        arrivals.append(time.monotonic())
-        return await proceed()
-
     async def turn(command: str) -> Mapping[str, Any]:
-        nonlocal spent
         if command == "minute":
             clock.advance(60.0)
             world.advance(clock.now())
             await prepared.renew()
             return {}
         assert command == "requests", command
-        before, spent = spent, time.process_time()
-        found = {"arrivals": list(arrivals), "spent": spent - before}
-        arrivals.clear()
-        return found
+        return requests.told()
 
-    async with serve(world, clock, interceptors=(note, *still)) as simulation:
-        await answer(
-            turn,
-            {
-                "endpoint": simulation.endpoint,
-                "account": simulation.account_name,
-                "key": simulation.account_key,
-            },
-        )
+    account = make_account(world.seed)
+    app = build_app(world, clock, account, interceptors=(requests.note, *still))
+    async with AsyncExitStack() as stack:
+        context, trusted = None, ""
+        if tls:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            authority = Authority(folder)
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*authority.server())
+            trusted = str(authority.file)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        scheme = "https" if tls else "http"
+        ready = {
+            "endpoint": f"{scheme}://127.0.0.1:{runner.addresses[0][1]}",
+            "account": account.name,
+            "key": account.key,
+            "trust": trusted,
+        }
+        await answer(turn, ready)
 
 
 class Prepared:
-    """Answers that were made before they are asked for, as a service on machines of its own would.
+    """Answers that were made before they are asked for, as if the service had its own machine.
 
-    Else whoever is faster than the simulation would wait for it again and again, and find the
-    processor's caches filled by others each time.
+    Otherwise whoever is faster than the simulation would wait for it again and again, and the
+    simulation would replace what the processor's caches hold.
     """
 
     def __init__(self) -> None:
@@ -108,7 +162,7 @@ class Prepared:
         return response
 
     async def renew(self) -> None:
-        """Make all anew, for time has passed."""
+        """Make all again, because time has passed."""
         for key, (proceed, _) in self._made.items():
             self._made[key] = (proceed, await _made(proceed))
 

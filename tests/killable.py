@@ -123,7 +123,8 @@ accounts:
         """How often the service gave each status to an operation."""
         assert self.service is not None
         found: Counter[str] = Counter()
-        for family in self.service.telemetry.collect():
+        own = self.service.telemetry.text(Format.TEXT, 0).decode()
+        for family in parse_text(own):
             for sample in family.samples:
                 of_requests = sample.name == "azure_batch_exporter_requests_total"
                 if of_requests and sample.labels["operation"] == operation:

@@ -16,14 +16,13 @@ from exporter.batch import session
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
+from exporter.collectors import new_store
 from exporter.exposition.body import Exposition
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
 from exporter.service.telemetry import AccountTelemetry, Telemetry
-from exporter.state.failures import Failures
 from exporter.state.journal import Saved
 from exporter.state.store import Store
-from exporter.state.totals import Totals
 
 ENDPOINT = "http://simulated"
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -89,7 +88,7 @@ def watch(
     """The parts as the program puts them together, for one account."""
     observer = observer or Telemetry("").for_account(plan.account)
     exposition = Exposition(collectors.tables())
-    store = Store(exposition, Totals(exposition), Failures())
+    store = new_store(exposition)
 
     def seconds() -> float:
         return now().timestamp()

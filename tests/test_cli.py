@@ -144,8 +144,8 @@ async def test_a_shard_polls_its_part_and_says_which(
     assert ["azure_batch_pool_nodes{" in output for output in outputs] == [True, False]
     for index, output in enumerate(outputs):
         assert 'azure_batch_up{account="myaccount"} 1\n' in output
-        assert f"azure_batch_exporter_shard {index}.0\n" in output
-        assert "azure_batch_exporter_shards 2.0\n" in output
+        assert f"azure_batch_exporter_shard {index}\n" in output
+        assert "azure_batch_exporter_shards 2\n" in output
 
 
 @pytest.mark.parametrize("command", ["run", "scrape"])

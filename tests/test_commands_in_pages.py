@@ -14,6 +14,7 @@ import yaml
 
 from exporter.__main__ import build_parser
 from exporter.config import loader
+from exporter.service.families import FAMILIES
 from tests.pages import PAGES, ROOT, RUNBOOKS, Block, blocks, inline
 from tests.pages_run import NOT_RUN, STAGES, steps
 from tests.tools import find_command
@@ -160,7 +161,7 @@ def test_configurations_can_be_used(page: str, tmp_path: Path) -> None:
             content = yaml.safe_load(block.text)
             assert isinstance(content, dict), block
             if "accounts" in content:
-                loader.parse(block.text, str(block), tmp_path)
+                loader.parse(block.text, str(block), tmp_path, FAMILIES)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import yaml
 from exporter import config
 from exporter.config import loader, secret
 from exporter.config.problems import ConfigError
+from exporter.service.families import load_config
 from tests.conftest import KEY
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +31,7 @@ def test_a_mistake_is_answered_with_line_path_and_cure(
     text = file.read_text()
     expected = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     with pytest.raises(ConfigError) as caught:
-        loader.load(file)
+        load_config(file)
     folder = f"{file.parent}/"
     problems = [
         problem.removeprefix(f"{file}:").replace(folder, "") for problem in caught.value.problems
@@ -91,7 +92,7 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
     ):
         (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError) as caught:
-            loader.load(file)
+            load_config(file)
         assert str(caught.value) == f"{file}: {reason}"
 
 

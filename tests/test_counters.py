@@ -17,17 +17,14 @@ from hypothesis import strategies as st
 
 from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
-from exporter.collectors import incremental, preparation_release, tables, task_counts
+from exporter.collectors import incremental, new_store, preparation_release, tables, task_counts
 from exporter.collectors.node_run import Run, keep, run_of
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
 from exporter.exposition.body import Exposition, Format
+from exporter.exposition.metric import Key
 from exporter.polling.selection import watch, watch_named
 from exporter.state.counters import Counters
-from exporter.state.failures import Failures
 from exporter.state.journal import Saved
-from exporter.state.series import Key
-from exporter.state.store import Store
-from exporter.state.totals import Totals
 from exporter.state.watched_job import SelectedJobs
 from tests.test_selection import rule
 from tools.sample_job import nodes_read
@@ -456,7 +453,7 @@ class Account:
     def __init__(self, **settings: Any) -> None:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
-        self.store = Store(self.exposition, Totals(self.exposition), Failures())
+        self.store = new_store(self.exposition)
         self.store.add_account("acc", Saved(), partial(watch_named, (self.rule,)))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""Samples to text, text to bytes: escaping, both formats, gzip, and rendering once per change."""
+"""Samples to text, text to bytes: escaping, both formats, gzip, and one rendering per change."""
 
 from __future__ import annotations
 
@@ -13,28 +13,19 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.exposition.body import Exposition, Format, gzip_parts
-from exporter.exposition.metric import (
-    NO_SAMPLES,
-    Identity,
-    Metric,
-    Samples,
-    Table,
-    only,
-    paired,
-    state_set,
-)
-from exporter.exposition.text import MAX_LABEL, Renderer, escape, format_value, write
+from exporter.exposition.body import Exposition, Format
+from exporter.exposition.metric import Identity, Metric, Samples, Table, only, state_set
+from exporter.exposition.text import MAX_LABEL, Family, escape, format_value
 
 Values = dict[tuple[str, ...], float]
 
 
 def gauge(name: str, *labels: str) -> Metric[Values]:
-    return Metric(name, "gauge", "Some help", "Some_Operation field", labels, apart)
+    return Metric(name, "gauge", "Some help", "Some_Operation field", labels, samples_of)
 
 
-def apart(values: Values) -> Samples:
-    return paired(values.items())
+def samples_of(values: Values) -> Samples:
+    return values.items()
 
 
 THINGS = Table(("account",), (gauge("things", "kind"), gauge("more_things", "kind")))
@@ -50,8 +41,8 @@ def text_of(exposition: Exposition, format_: Format = Format.TEXT) -> str:
 
 def test_a_snapshot_becomes_the_lines_of_its_families() -> None:
     exposition = Exposition({"things": THINGS})
-    exposition.put("things", account("b"), {("x",): 2})
     exposition.put("things", account("a"), {("x",): 1, ("y",): 0.5})
+    exposition.put("things", account("b"), {("x",): 2})
     help_ = "Some help. Source: Some_Operation field; polled, not fetched on scrape."
     assert text_of(exposition) == (
         f"# HELP things {help_}\n"
@@ -69,7 +60,7 @@ def test_a_snapshot_becomes_the_lines_of_its_families() -> None:
 
 
 def test_a_counter_is_named_as_each_format_wants_it() -> None:
-    counter = Metric[Values]("events_total", "counter", "H", "S", (), apart)
+    counter = Metric[Values]("events_total", "counter", "H", "S", (), samples_of)
     exposition = Exposition({"events": Table((), (counter,))})
     exposition.put("events", (), {(): 3})
     assert "# TYPE events_total counter\nevents_total 3\n" in text_of(exposition)
@@ -85,18 +76,54 @@ def test_what_is_removed_is_gone_and_a_family_without_samples_has_no_header() ->
     assert exposition.body(Format.TEXT).series == 0
 
 
-def test_unchanged_state_is_the_same_bytes_object_and_the_order_of_arrival_does_not_show() -> None:
-    one, other = Exposition({"things": THINGS}), Exposition({"things": THINGS})
+def test_unchanged_state_is_the_same_body_and_a_change_is_another() -> None:
+    exposition = Exposition({"things": THINGS})
     for name in ("a", "b", "c"):
-        one.put("things", account(name), {("x",): 1})
-    for name in ("c", "a", "b"):
-        other.put("things", account(name), {("x",): 1})
-    before = one.body(Format.TEXT)
-    one.put("things", account("a"), {("x",): 1})
-    assert one.body(Format.TEXT) is before
-    assert other.body(Format.TEXT).plain == before.plain
-    one.put("things", account("a"), {("x",): 2})
-    assert one.body(Format.TEXT) is not before
+        exposition.put("things", account(name), {("x",): 1})
+    before = exposition.body(Format.TEXT)
+    text = before.parts()
+    exposition.put("things", account("a"), {("x",): 1})
+    assert exposition.body(Format.TEXT) is before
+    assert before.parts() is text
+    exposition.put("things", account("a"), {("x",): 2})
+    assert exposition.body(Format.TEXT) is not before
+    assert before.parts() is text  # who still sends it sends what it was
+
+
+def test_a_body_is_the_state_of_one_moment_though_it_is_joined_later() -> None:
+    exposition = Exposition({"things": THINGS})
+    exposition.put("things", account("a"), {("x",): 1})
+    body = exposition.body(Format.TEXT)
+    exposition.put("things", account("a"), {("x",): 2})
+    exposition.put("things", account("b"), {("x",): 2})
+    text = body.plain
+    assert b'account="a",kind="x"} 1' in text
+    assert b'account="b"' not in text
+    assert gzip.decompress(b"".join(body.gzip(b""))) == text
+
+
+def test_a_value_that_is_not_known_has_no_series() -> None:
+    row = Metric[object](
+        "things", "gauge", "H", "S", ("kind",), lambda _: [(("x",), None), (("y",), 0)]
+    )
+    exposition = Exposition({"things": Table((), (row,))})
+    exposition.put("things", (), None)
+    assert text_of(exposition).endswith('# TYPE things gauge\nthings{kind="y"} 0\n')
+
+
+def test_an_account_that_is_removed_takes_no_other_with_it() -> None:
+    exposition = Exposition({"things": THINGS})
+    for name in ("a", "ab", 'a",job_id="b'):
+        exposition.put("things", account(name), {("x",): 1})
+        exposition.put("things", (*account(name), ("job_id", "1")), {("x",): 1})
+    exposition.remove_account("a")
+    assert exposition.series("a") == 0
+    assert exposition.series("ab") == 4
+    assert {
+        sample.labels["account"]
+        for family in parse_text(text_of(exposition))
+        for sample in family.samples
+    } == {"ab", 'a",job_id="b'}
 
 
 def test_only_what_changed_is_rendered_again() -> None:
@@ -121,19 +148,8 @@ def test_only_what_changed_is_rendered_again() -> None:
 
 def test_label_values_too_many_or_too_few_are_an_error() -> None:
     for values in ((), ("a", "b")):
-        with pytest.raises(TypeError, match="arguments"):
-            Renderer(THINGS).lines(account("a"), {values: 1})
-
-
-def test_a_row_with_a_value_too_many_or_too_few_is_an_error_and_moves_no_other() -> None:
-    rows = [
-        Metric[object](name, "gauge", "H", "S", ("kind",), lambda _, given=given: given)
-        for name, given in (("few", ((("x",), ("y",)), (1,))), ("many", ((("x",),), (2, 3))))
-    ]
-    with pytest.raises(ValueError, match="few: 2 labels, 1 values"):
-        Renderer(Table((), tuple(rows))).lines((), None)
-    with pytest.raises(ValueError, match="many: 1 labels, 2 values"):
-        Renderer(Table((), tuple(rows[1:]))).lines((), None)
+        with pytest.raises(ValueError, match="zip"):
+            Exposition({"things": THINGS}).put("things", account("a"), {values: 1})
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=99)
@@ -156,16 +172,6 @@ def test_any_text_and_any_number_survive_both_formats(values: Values, name: str)
             read[key] == value or (math.isnan(read[key]) and math.isnan(value))
             for key, value in values.items()
         )
-
-
-@given(st.lists(st.tuples(TEXT, st.dictionaries(st.tuples(TEXT), st.floats() | st.integers()))))
-def test_many_are_written_as_each_of_them_is(many: list[tuple[str, Values]]) -> None:
-    renderer = Renderer(THINGS)
-    unwritten = [renderer.lines(account(name), values) for name, values in many]
-    if unwritten:
-        assert write(unwritten) == [text for each in unwritten for text in write([each])]
-    for each, (_, values) in zip(unwritten, many, strict=True):
-        assert [text.count(b"\n") for text in write([each])] == [len(values)] * 2
 
 
 @pytest.mark.parametrize(
@@ -208,14 +214,13 @@ def test_a_label_value_without_end_is_cut_and_stays_another_than_others() -> Non
 )
 def test_numbers_are_written_exactly(value: float, text: str) -> None:
     assert format_value(value) == text
-    row = Metric[object]("things", "gauge", "H", "S", (), lambda _: only(value))
-    assert write([Renderer(Table((), (row,))).lines((), None)]) == [f"things {text}\n".encode()]
+    assert Family("things", "gauge").render("", only(value)) == f"things {text}\n".encode()
 
 
 def test_a_state_set_has_every_state_and_what_it_does_not_know() -> None:
-    assert state_set(("a", "b"), "b") == ((("a",), ("b",)), (0, 1))
-    assert state_set(("a", "b"), "unknown") == ((("a",), ("b",), ("unknown",)), (0, 0, 1))
-    assert state_set(("a", "b"), None) == NO_SAMPLES
+    assert state_set(("a", "b"), "b") == [(("a",), 0), (("b",), 1)]
+    assert state_set(("a", "b"), "unknown") == [(("a",), 0), (("b",), 0), (("unknown",), 1)]
+    assert state_set(("a", "b"), None) == []
 
 
 @given(st.binary(max_size=2000), st.integers(min_value=0, max_value=300))
@@ -226,7 +231,7 @@ def test_a_gzip_body_is_one_valid_stream_of_both_parts(rest: bytes, count: int) 
     for format_ in Format:
         state = exposition.body(format_)
         for _ in range(3):
-            assert gzip.decompress(b"".join(gzip_parts(state, rest))) == state.plain + rest
+            assert gzip.decompress(b"".join(state.gzip(rest))) == state.plain + rest
 
 
 def test_a_limit_keeps_out_what_is_new_and_lets_it_in_when_there_is_room() -> None:

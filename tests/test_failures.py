@@ -163,7 +163,7 @@ def lines() -> Iterator[Callable[[], list[str]]]:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.LogfmtFormatter())
-    log = logging.getLogger("exporter.failures")
+    log = logging.getLogger("exporter.state.failures")
     log.addHandler(handler)
 
     def read() -> list[str]:

@@ -17,17 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch.models import Job
-from exporter.collectors import preparation_release, tables
+from exporter.collectors import new_store, preparation_release, tables
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
 from exporter.state.counters import Counters
-from exporter.state.failures import Failures
 from exporter.state.histogram import histogram
 from exporter.state.journal import Saved
 from exporter.state.store import Store
-from exporter.state.totals import Totals
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tests.process import check_metrics
 from tests.test_collectors import PREPARATION, RELEASE, SUCCESS, nodes
@@ -185,7 +183,7 @@ def shown(store: Store, exposition: Exposition, name: str) -> dict[str, float]:
 
 def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     exposition = Exposition(tables())
-    store = Store(exposition, Totals(exposition), Failures())
+    store = new_store(exposition)
     store.add_account("a", Saved(), lambda _: None)
     jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
 
@@ -219,7 +217,7 @@ def test_what_is_new_is_shown_in_full_at_the_listing_after_next_where_nothing_el
     None
 ):
     exposition = Exposition(tables())
-    store = Store(exposition, Totals(exposition), Failures())
+    store = new_store(exposition)
     store.add_account("a", Saved(), lambda _: None)
     store.select("a", SelectedJobs(), 0.0)
     new = watched("new", None)

@@ -12,8 +12,8 @@ from exporter.state.history import POINTS, UNKNOWN, History, Point
 
 def read(history: History, now: float, active: int = 0, succeeded: int = 0) -> None:
     counts = Counts(active, 0, succeeded, succeeded, 0)
-    state = task_counts.fold(None, TaskCountsResult(task_counts=counts), now, True).state
-    history.add("acc", "job-1", "task_counts", state, now)
+    folded = task_counts.fold(None, TaskCountsResult(task_counts=counts), now, True)
+    history.add("acc", "job-1", folded.points, now)
 
 
 def test_only_changes_are_kept() -> None:
@@ -63,7 +63,7 @@ def test_a_job_costs_little_more_than_a_kilobyte() -> None:
 
 def test_what_no_chart_needs_and_who_left_is_not_kept() -> None:
     history = History()
-    history.add("acc", "job-1", "tasks", object(), 1.0)
+    history.add("acc", "job-1", {}, 1.0)
     assert history.points("acc", "job-1") == []
     read(history, 1.0, active=2**40)
     assert history.points("acc", "job-1")[0].active == UNKNOWN - 1

@@ -21,7 +21,6 @@ import yaml
 
 from exporter import config
 from exporter.cli import healthcheck
-from exporter.exposition.blocks import Piece
 from exporter.exposition.body import Body, Exposition, Format
 from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
@@ -529,7 +528,7 @@ class LargeExposition:
 
     def __init__(self, size: int) -> None:
         text = random.Random(1).randbytes(size // 2).hex().encode()
-        self.state = Body((Piece(text),), 1)
+        self.state = Body([[text]], size // 100)
 
     def body(self, _: Format) -> Body:
         """The body, always the same."""

@@ -35,16 +35,13 @@ from exporter.batch.models import (
     PoolNodeCounts,
     TaskCountsResult,
 )
-from exporter.collectors import tables
+from exporter.collectors import new_store, tables
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
-from exporter.state.failures import Failures
 from exporter.state.journal import Saved
-from exporter.state.store import Store
-from exporter.state.totals import Totals
 from tests import offline, virtual_time
 
 EPOCH = 1_800_000_000.0
@@ -162,7 +159,7 @@ class World:
         self.api = api
         self.observer = Observer()
         self.exposition = Exposition(tables())
-        self.store = Store(self.exposition, Totals(self.exposition), Failures())
+        self.store = new_store(self.exposition)
         plan = Plan(
             account="acc",
             rules=(resolve(JobRule(id_regex=".*"), Defaults()),),

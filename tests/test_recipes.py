@@ -18,6 +18,7 @@ import yaml
 
 from exporter.config import loader
 from exporter.exposition.body import Format
+from exporter.service.families import FAMILIES
 from exporter.service.service import open_service
 from exporter.simulator import (
     SCENARIOS,
@@ -160,7 +161,7 @@ def found(jobs: tuple[Made, ...]) -> Callable[[State], None]:
 
 async def polled_twice(text: str, jobs: tuple[Made, ...], folder: Path) -> str:
     """What is exposed with this configuration, of jobs that went on for a while in between."""
-    loader.parse(text, "recipes.md", folder)  # as it stands, too, it is one
+    loader.parse(text, "recipes.md", folder, FAMILIES)  # as it stands, too, it is one
     config: Any = yaml.safe_load(text)
     (account,) = config["accounts"]
     world = World(QUIET, seed=1, jobs=0, nodes=0, start=START, found=found(jobs))
@@ -170,7 +171,7 @@ async def polled_twice(text: str, jobs: tuple[Made, ...], folder: Path) -> str:
         account["endpoint"] = simulation.endpoint
         account["auth"] = {"method": "shared_key", "key_file": str(folder / "key")}
         account["requests_per_second"] = 1000
-        wanted = loader.parse(json.dumps(config), "recipes.md", folder)
+        wanted = loader.parse(json.dumps(config), "recipes.md", folder, FAMILIES)
         async with open_service(wanted, now=lambda: clock.now().timestamp()) as service:
             await service.run_once()
             clock.advance(60.0)

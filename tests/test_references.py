@@ -17,6 +17,7 @@ import yaml
 
 from exporter import collectors
 from exporter.service.telemetry import ROWS, SERIES
+from exporter.state import table_names
 from tests.pages import inline
 
 ROOT = Path(__file__).parent.parent
@@ -56,7 +57,7 @@ def families() -> dict[str, frozenset[str]]:
     found = dict(OTHERS)
     rows: list[tuple[Any, tuple[str, ...]]] = [(row, row.labels) for row in (*ROWS, SERIES)]
     for name, table in collectors.tables().items():
-        of_groups = "job_id" in table.identity or name == collectors.HISTOGRAMS
+        of_groups = "job_id" in table.identity or name == table_names.HISTOGRAMS
         own = (*table.identity, *(("job_group",) if of_groups else ()))
         rows += [(row, (*own, *row.labels)) for row in table.metrics]
     for row, labels in rows:

@@ -192,8 +192,8 @@ async def test_a_reload_keeps_the_shard_and_its_part_of_the_requests(
         # Two may start at once, the others at half the rate of the account.
         assert loop.time() - started >= (asked - 2) / 4
         own = service.telemetry.text(Format.TEXT, 0).decode()
-        assert "azure_batch_exporter_shard 1.0\n" in own
-        assert "azure_batch_exporter_shards 2.0\n" in own
+        assert "azure_batch_exporter_shard 1\n" in own
+        assert "azure_batch_exporter_shards 2\n" in own
 
 
 async def test_a_named_job_is_asked_for_by_its_owner_alone(

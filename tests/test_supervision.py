@@ -74,7 +74,7 @@ async def test_a_scheduler_that_breaks_is_replaced_and_polls_go_on(
         await asyncio.gather(running, return_exceptions=True)
         own = service.telemetry.text(Format.TEXT, 0).decode()
         shown = service.exposition.body(Format.TEXT).plain.decode()
-    assert 'azure_batch_exporter_internal_errors_total{where="account myaccount"} 1.0' in own
+    assert 'azure_batch_exporter_internal_errors_total{where="account myaccount"} 1' in own
     assert sum(request.path == "/jobs/a/taskcounts" for request in batch.requests) >= 2
     assert 'azure_batch_job_tasks{account="myaccount",job_id="a",state="active"} 1' in shown
 

@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter import collectors
 from exporter.batch.errors import ServiceError
 from exporter.batch.models import Job, Task
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.task_records import record_of
 from exporter.collectors.tasks import JobTasks, Reading
-from exporter.state import account
+from exporter.state import account, table_names
 from exporter.state.counters import Counters, Increments
 from exporter.state.journal import SavedState
 from exporter.state.watched_job import WatchedJob
@@ -88,16 +87,18 @@ class Watch:
 
     def restart(self) -> Watch:
         """Go on with what was saved."""
-        self.state = account.load("tasks", self.saved)
+        self.state = account.load(tasks.COLLECTOR, self.saved)
         return self
 
     def read(self, *readings: Reading) -> Watch:
         for reading in readings:
             folded = tasks.fold(self.state, reading, 0.0, self.is_new)
             self.state = folded.state
-            new = account.saved(Job("j"), "tasks", folded, is_new=self.is_new).states["tasks"]
+            new = account.saved(Job("j"), tasks.COLLECTOR, folded, is_new=self.is_new).states[
+                "tasks"
+            ]
             self.saved = SavedState(new.state, {**self.saved.records, **new.records})
-            assert account.load("tasks", self.saved) == self.state
+            assert account.load(tasks.COLLECTOR, self.saved) == self.state
             self.corrections += folded.corrections
             self._add(folded.increments)
             self._add(folded.observations)
@@ -179,7 +180,7 @@ def test_histograms(golden: Golden) -> None:
         preparation_release.fold(None, reading, 0.0, True),
     ):
         counters = counters.add(folded.observations)
-    golden("histograms.prom", text(collectors.HISTOGRAMS, ACCOUNT, counters.add({})))
+    golden("histograms.prom", text(table_names.HISTOGRAMS, ACCOUNT, counters.add({})))
 
 
 def test_a_job_without_tasks_has_counters_and_no_gauges() -> None:

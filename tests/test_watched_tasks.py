@@ -81,7 +81,7 @@ def test_watched_tasks_of_a_group(golden: Callable[[str, str], None]) -> None:
     exposition = Exposition(collectors.tables())
     other = {**RAN, "state": "running", "executionInfo": {"startTime": "2026-01-01T10:00:00Z"}}
     members = (watched(RAN), watched(other))
-    exposition.put_group("watched_tasks", (*ACCOUNT, ("job_group", "nf")), members)
+    exposition.put("watched_tasks", (*ACCOUNT, ("job_group", "nf")), None, members=members)
     golden("watched_tasks_group.prom", exposition.body(Format.TEXT).plain.decode())
 
 

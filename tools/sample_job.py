@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exporter import collectors
 from exporter.batch.models import (
     Counts,
     Job,
@@ -19,11 +18,12 @@ from exporter.batch.models import (
     TaskStatistics,
 )
 from exporter.collectors import preparation_release, task_counts, tasks
-from exporter.collectors.health import Health
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
+from exporter.state import table_names
+from exporter.state.account import Health
 from exporter.state.counters import Counters
 from exporter.state.watched_job import WatchedJob
 
@@ -101,15 +101,15 @@ _WATCHED = Task(
 )
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
-    collectors.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
+    table_names.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
     "task_counts": _TASK_COUNTS.state,
-    collectors.counters_of("task_counts"): Counters().add(_TASK_COUNTS.increments),
+    table_names.counters_of("task_counts"): Counters().add(_TASK_COUNTS.increments),
     "preparation_release": _NODES.state,
-    collectors.counters_of("preparation_release"): Counters().add(_NODES.increments),
+    table_names.counters_of("preparation_release"): Counters().add(_NODES.increments),
     "tasks": _TASKS.state,
-    collectors.counters_of("tasks"): Counters().add(_TASKS.increments),
+    table_names.counters_of("tasks"): Counters().add(_TASKS.increments),
     "watched_tasks": WatchedTasks({"task-1": Found(_WATCHED, 0.0)}),
-    collectors.counters_of("watched_tasks"): Counters(),
-    collectors.JOB_HEALTH: dict.fromkeys(Defaults().collect, Health(True, 0.0)),
+    table_names.counters_of("watched_tasks"): Counters(),
+    table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, Health(True, 0.0)),
 }
 """By name of the table."""

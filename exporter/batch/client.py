@@ -76,12 +76,15 @@ class BatchClient:
         return self._pages("Job_List", "/jobs", _JOBS, filter_, models.JOB_FIELDS)
 
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
-        """Job_GetTaskCounts, in either shape."""
+        """Job_GetTaskCounts. `task_counts` is always there, whichever shape the answer has."""
         url = self._url(f"/jobs/{odata.path_segment(job_id)}/taskcounts", {})
         result = await self._transport.get(
             "Job_GetTaskCounts", url, _TASK_COUNTS, until=self._until
         )
-        if result.tasks == models.Counts():
+        if result.task_counts is None:
+            flat = [getattr(result, name) for name in models.Counts.__struct_fields__]
+            result = msgspec.structs.replace(result, task_counts=models.Counts(*flat))
+        if result.task_counts == models.Counts():
             raise InvalidResponse("Job_GetTaskCounts: the answer has no task counts")
         return result
 

@@ -121,13 +121,6 @@ class TaskCountsResult(Counts, frozen=True):
     task_counts: Counts | None = None
     task_slot_counts: Counts | None = None
 
-    @property
-    def tasks(self) -> Counts:
-        """The task counts, whichever shape they came in."""
-        if self.task_counts is not None:
-            return self.task_counts
-        return Counts(self.active, self.running, self.completed, self.succeeded, self.failed)
-
 
 class SpecialTaskExecutionInfo(Record, frozen=True):
     """One run of a job preparation or release task on a node: the latest one.

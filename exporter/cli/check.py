@@ -54,9 +54,9 @@ def define(parser: CommandParser) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from exporter.config import loader
+    from exporter.service.families import load_config
 
-    loaded = loader.load(options.config_file)
+    loaded = load_config(options.config_file)
     if not options.online:
         rules = sum(len(account.jobs) for account in loaded.accounts)
         print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")

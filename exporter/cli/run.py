@@ -42,9 +42,10 @@ def define(parser: CommandParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     import asyncio
 
-    from exporter.config import Config, loader
+    from exporter.config import Config
     from exporter.config.problems import ConfigError
     from exporter.service import process
+    from exporter.service.families import load_config
     from exporter.service.service import open_service
 
     if options.config_file is None:
@@ -57,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         )
 
     def load() -> Config:
-        return loader.load(options.config_file)
+        return load_config(options.config_file)
 
     async def serve(loaded: Config) -> None:
         stop = process.stop_on_signals()

@@ -67,8 +67,9 @@ def _scrape(options: argparse.Namespace) -> int:
     import asyncio
 
     from exporter.cli import atomic_file, progress
-    from exporter.config import Config, loader
+    from exporter.config import Config
     from exporter.exposition.body import Format
+    from exporter.service.families import load_config
     from exporter.service.service import Service, open_service
 
     def exposition(service: Service) -> bytes:
@@ -95,4 +96,4 @@ def _scrape(options: argparse.Namespace) -> int:
     logs.configure(options.log_level, options.log_format, line)
     if options.output is not None:
         atomic_file.check_place(options.output)
-    return 0 if asyncio.run(scrape(loader.load(options.config_file))) else 1
+    return 0 if asyncio.run(scrape(load_config(options.config_file))) else 1

@@ -21,11 +21,23 @@ from exporter.collectors import (
     tasks,
     watched_tasks,
 )
-from exporter.collectors.collector import JobCollector
 from exporter.collectors.node_run import RESULTS
-from exporter.exposition.metric import Table
-from exporter.state.counters import CounterTable
-from exporter.state.series import Key
+from exporter.exposition.body import Exposition
+from exporter.exposition.metric import Key, Table
+from exporter.state.collector import JobCollector
+from exporter.state.failures import Failures
+from exporter.state.store import Store
+from exporter.state.table_names import (
+    ACCOUNT_COUNTERS,
+    ACCOUNT_HEALTH,
+    HISTOGRAMS,
+    JOB,
+    JOB_HEALTH,
+    POOL_NODES,
+    SELECTED_JOBS,
+    counters_of,
+)
+from exporter.state.totals import Journal, Totals
 
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
     {
@@ -42,21 +54,6 @@ JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
 _ACCOUNT = ("account",)
 _JOB = ("account", "job_id")
 
-ACCOUNT_HEALTH = "account health"
-JOB_HEALTH = "job health"
-SELECTED_JOBS = "selected jobs"
-JOB = "job"
-POOL_NODES = "pool nodes"
-
-ACCOUNT_COUNTERS = "account counters"
-HISTOGRAMS = "histograms"
-"""Of an account's groups, and of the account for its jobs without one."""
-
-
-def counters_of(collector: str) -> str:
-    """The name of the table of a collector's counters."""
-    return f"{collector} counters"
-
 
 def tables(
     info_labels: tuple[str, ...] = (), excluded: Container[str] = ()
@@ -69,7 +66,7 @@ def tables(
     of_jobs: dict[str, Table[Any]] = {}
     for name, collector in JOB_COLLECTORS.items():
         of_jobs[name] = Table(_JOB, collector.metrics)
-        of_jobs[counters_of(name)] = CounterTable(_JOB, collector.counters)
+        of_jobs[counters_of(name)] = Table(_JOB, collector.counters)
     account_rows = (
         account.row
         for collector in JOB_COLLECTORS.values()
@@ -81,7 +78,7 @@ def tables(
         JOB: Table(_JOB, jobs.metrics(info_labels)),
         **of_jobs,
         JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
-        ACCOUNT_COUNTERS: CounterTable(_ACCOUNT, tuple(account_rows)),
+        ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
         HISTOGRAMS: Table(
             _ACCOUNT,
             tuple(
@@ -108,3 +105,11 @@ ACCOUNT_ZEROS: tuple[Key, ...] = tuple(
     for values in product(*(_LABEL_VALUES[label] for label in row.labels))
 )
 """The counters of an account that are there from the start."""
+
+
+def new_store(
+    exposition: Exposition, journal: Journal | None = None, failures: Failures | None = None
+) -> Store:
+    """A store of all that the collectors read. `journal`: None: nothing is saved."""
+    totals = Totals(exposition, journal, ACCOUNT_ZEROS)
+    return Store(exposition, totals, failures or Failures(), JOB_COLLECTORS)

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 
-from exporter.exposition.metric import NO_SAMPLES, Labels, Metric, Samples, info, only, present
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """The last poll of one collector. `succeeded_at`: Unix time of the last good one."""
-
-    success: bool
-    succeeded_at: float | None
-
-
-@dataclass(frozen=True)
-class AccountHealth:
-    """The last polls of an account's own collectors, by collector.
-
-    `up`: None until a first poll was finished. `cause`: why it is not up, as a fixed word.
-    """
-
-    up: bool | None
-    collectors: Mapping[str, Health]
-    cause: str | None = None
-
-
-@lru_cache(maxsize=100)
-def _labels(*collectors: str) -> tuple[Labels, ...]:
-    return tuple((name,) for name in collectors)
+from exporter.exposition.metric import Metric, Samples, info, only
+from exporter.state.account import AccountHealth, Health
 
 
 def _success(collectors: Mapping[str, Health]) -> Samples:
-    return _labels(*collectors), [int(health.success) for health in collectors.values()]
+    return [((name,), int(health.success)) for name, health in collectors.items()]
 
 
 def _last_success(collectors: Mapping[str, Health]) -> Samples:
-    return present(_labels(*collectors), [each.succeeded_at for each in collectors.values()])
+    return [((name,), health.succeeded_at) for name, health in collectors.items()]
 
 
 JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
@@ -78,7 +52,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "Why azure_batch_up is 0, as the log says it in full; always 1, and absent while it is 1",
         "the exporter's own polls",
         ("cause",),
-        lambda health: NO_SAMPLES if health.cause is None else info(health.cause),
+        lambda health: [] if health.cause is None else info(health.cause),
     ),
     Metric(
         "azure_batch_account_scrape_success",

@@ -14,8 +14,6 @@ from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 log = logging.getLogger(__name__)
 
-NAME = "jobs"
-
 STATES = (
     "active",
     "disabling",
@@ -71,7 +69,7 @@ async def read(
 def _job_samples(selected: SelectedJobs) -> Samples:
     states = Counter(dict.fromkeys(STATES, 0))
     states.update(enum_value(found.job.state, STATES) or "unknown" for found in selected.jobs)
-    return tuple((state,) for state in states), [*states.values()]
+    return [((state,), number) for state, number in states.items()]
 
 
 ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (

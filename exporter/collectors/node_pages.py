@@ -14,9 +14,9 @@ from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo
 from exporter.collectors.node_run import SUCCEEDED, Outcome
 from exporter.collectors.node_runs import Change, Runs, Seen
 from exporter.collectors.special_tasks import Kind
+from exporter.exposition.metric import Key
 from exporter.state.counters import total
 from exporter.state.failures import LATEST, Failure, latest
-from exporter.state.series import Key
 
 
 class NodePages:

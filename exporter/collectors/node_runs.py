@@ -17,10 +17,13 @@ import msgspec
 
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time, unix_times
 from exporter.collectors.node_run import SUCCEEDED, Kept, Outcome, Run, keep_given, run_of
-from exporter.collectors.tally import Tallied, Tally
+from exporter.exposition.metric import Key
 
 ByNode = Mapping[str, Mapping[str, Kept]]
 """Runs by pool and node."""
+
+Tallied = Key
+"""What is counted of nodes: `state`, `result` or `failure`; and the pool's id and the values."""
 
 Running = tuple[tuple[str, str, float | None], ...]
 """Pool, node and start of each run that is not over, in no order."""
@@ -77,7 +80,6 @@ class Firsts(NamedTuple):
     ends: list[float | None]
 
 
-_NO_TALLY = Tally({})
 _NONE: Mapping[Any, Any] = MappingProxyType({})
 """Most jobs have nothing in one place or another, and an empty dictionary each would add up."""
 
@@ -92,7 +94,7 @@ class Runs:
     """
 
     latest: ByNode = field(default_factory=lambda: _NONE)
-    tally: Tally = field(default_factory=lambda: _NO_TALLY)
+    tally: Mapping[Tallied, int] = field(default_factory=lambda: _NONE)
     running: Running = ()
     missing: ByNode = field(default_factory=lambda: _NONE)
 
@@ -293,7 +295,7 @@ class _Totals:
     def runs(self, latest: ByNode, missing: ByNode) -> Runs:
         """All nodes, these being what they come to."""
         running = tuple([(*node, start) for node, start in self.running.items()])
-        return Runs(latest, Tally(self.tally), running, missing)
+        return Runs(latest, self.tally, running, missing)
 
     def move(self, pool_id: str, node_id: str, before: Run | None, run: Run | None) -> None:
         """A node has another run than before; None: it is not here."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from exporter.batch.models import PoolNodeCounts, enum_value
-from exporter.exposition.metric import Labels, Metric, Samples, paired
-
-NAME = "pool_nodes"
+from exporter.exposition.metric import Metric, Samples
 
 STATES = (
     "creating",
@@ -49,10 +47,6 @@ async def read(api: Api) -> PoolNodes:
 
 
 def _samples(pools: PoolNodes) -> Samples:
-    return paired(_each(pools))
-
-
-def _each(pools: PoolNodes) -> Iterable[tuple[Labels, int]]:
     for pool in pools:
         for kind, counts in (("dedicated", pool.dedicated), ("low_priority", pool.low_priority)):
             for state, number in _by_state(counts or {}).items():

@@ -18,11 +18,10 @@ from exporter.batch import odata
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
 from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import incremental
-from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_pages import NodePages
 from exporter.collectors.node_run import RESULTS, STATES, Kept, Run, keep, run_of
-from exporter.collectors.node_runs import ByNode, Running, Runs
+from exporter.collectors.node_runs import ByNode, Runs
 from exporter.collectors.special_tasks import (
     OPERATION,
     PREPARATION,
@@ -31,10 +30,9 @@ from exporter.collectors.special_tasks import (
     RELEASED,
     Kind,
 )
-from exporter.collectors.tally import Tally, finder
-from exporter.exposition.metric import Merge, Metric, Samples
+from exporter.exposition.metric import Key, Labels, Merge, Metric, Samples
+from exporter.state.collector import AccountRow, Folded, JobCollector
 from exporter.state.counters import total
-from exporter.state.series import Key
 from exporter.state.watched_job import WatchedJob
 
 
@@ -137,7 +135,7 @@ def fold(
     what its first listing holds is where counting begins.
     """
     if reading.pages is None:
-        return Folded(PreparationRelease(configured=False))
+        return Folded(PreparationRelease(configured=False), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
     full = reading.since is None
     counts = state is not None or is_new
@@ -162,6 +160,8 @@ def fold(
             listed_at=reading.started if full else before.listed_at,
         ),
         total(events),
+        is_busy=bool(merged[0].running or merged[1].running),
+        points={"failed_nodes": merged[0].count("result", "failure")},
         corrections=sum(pages.corrections for pages in reading.pages) if state and full else 0,
         records=_records(reading.pages, merged),
         observations=total(observed),
@@ -200,8 +200,7 @@ SamplesOf = Callable[[PreparationRelease], Samples]
 
 def _rows(kind: Kind) -> tuple[Metric[PreparationRelease], ...]:
     """The gauges of one kind of task; both kinds have the same."""
-    tally_of: Callable[[PreparationRelease], Tally] = attrgetter(f"{kind.name}.tally")
-    running_of: Callable[[PreparationRelease], Running] = attrgetter(f"{kind.name}.running")
+    runs_of: Callable[[PreparationRelease], Runs] = attrgetter(kind.name)
 
     def row(
         name: str,
@@ -216,22 +215,23 @@ def _rows(kind: Kind) -> tuple[Metric[PreparationRelease], ...]:
         return Metric(name, "gauge", help_, source, ("pool_id", *labels), samples, merge)
 
     def tallied(what: str, known: tuple[str, ...] = ()) -> SamplesOf:
-        find = finder(what, known)
-
         def samples(state: PreparationRelease) -> Samples:
-            tally = tally_of(state)
-            labels, take = find(tally.layout, state.pools)
-            return labels, take((*tally.numbers, 0))
+            numbers: dict[Labels, int] = {
+                (pool_id, value): 0 for pool_id in state.pools for value in known
+            }
+            for (of, labels), number in runs_of(state).tally.items():
+                if of == what:
+                    numbers[labels] = number
+            return sorted(numbers.items())
 
         return samples
 
     def oldest_running(state: PreparationRelease) -> Samples:
-        oldest: dict[str, float] = {}
-        for pool_id, _, start in running_of(state):
-            if start is not None and start <= oldest.get(pool_id, start):
-                oldest[pool_id] = start
-        pools = sorted(oldest)
-        return tuple([(pool_id,) for pool_id in pools]), [oldest[pool_id] for pool_id in pools]
+        oldest: dict[Labels, float] = {}
+        for pool_id, _, start in runs_of(state).running:
+            if start is not None and start <= oldest.get((pool_id,), start):
+                oldest[pool_id,] = start
+        return sorted(oldest.items())
 
     return (
         row(
@@ -325,6 +325,5 @@ COLLECTOR = JobCollector(
     },
     histograms=(PREPARED.durations, RELEASED.durations),
     is_settled=lambda state: not state.configured,
-    is_busy=lambda state: bool(state.preparation.running or state.release.running),
     lists=True,
 )

@@ -12,10 +12,10 @@ from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import SpecialTaskExecutionInfo, unix_time
 from exporter.collectors.node_run import RESULTS, Outcome
 from exporter.collectors.node_runs import Change, InfoOf
+from exporter.exposition.metric import Key
 from exporter.state.counters import CounterRow, counter
 from exporter.state.failures import Failure
 from exporter.state.histogram import Histogram, histogram
-from exporter.state.series import Key
 
 OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 

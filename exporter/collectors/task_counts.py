@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +10,9 @@ import msgspec
 from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
-from exporter.collectors.collector import AccountRow, Folded, JobCollector
-from exporter.exposition.metric import NO_SAMPLES, Metric, Samples, only, present
-from exporter.state.counters import Increments, counter
-from exporter.state.series import Key
+from exporter.exposition.metric import Key, Labels, Metric, Samples
+from exporter.state.collector import AccountRow, Folded, JobCollector
+from exporter.state.counters import counter
 from exporter.state.watched_job import WatchedJob
 
 
@@ -38,11 +37,11 @@ class TaskCounts:
     last_progress: float
 
 
-async def read(
+def read(
     api: Api, watched: WatchedJob, _state: TaskCounts | None, _now: float
-) -> TaskCountsResult:
+) -> Awaitable[TaskCountsResult]:
     """Ask for the counts of one job."""
-    return await api.get_task_counts(watched.job.id)
+    return api.get_task_counts(watched.job.id)
 
 
 def fold(
@@ -50,77 +49,68 @@ def fold(
 ) -> Folded[TaskCounts]:
     """The new counts, and by how much each grew.
 
-    Of a job that is older than our watch the first counts are where counting begins; of a new one
-    it begins at nothing. What the service takes back (a correction, tasks deleted) is no growth,
-    and what grows again after that has happened again as far as anybody can see.
+    Counting begins at nothing for a job that is new, at its first counts for an older one. What the
+    service takes back (a correction, tasks deleted) is no growth, and what grows again after that
+    has happened again as far as anybody can see.
     """
-    tasks = reading.tasks
-    before = state.known if state else _NONE if is_new else tasks
-    known = tasks
-    if None in astuple(tasks):
-        pairs = zip(astuple(before), astuple(tasks), strict=True)
-        known = Counts(*[old if new is None else new for old, new in pairs])
+    tasks = reading.task_counts or Counts()
+    before = state.known if state else _NO_TASKS if is_new else tasks
+    pairs = zip(astuple(before), astuple(tasks), strict=True)
+    known = Counts(*[old if new is None else new for old, new in pairs])
+    old, new = (
+        {
+            key: None
+            if None in (values := [getattr(counts, name) for name in names])
+            else sum(values)
+            for key, names in CUMULATIVE.items()
+        }
+        for counts in (before, known)
+    )
+    growth = {
+        key: (new[key] or 0) - (old[key] or 0) for key in new if None not in (old[key], new[key])
+    }
+    increments = {key: max(0, growth.get(key, 0)) for key in new}
+    # A task that is requeued starts again, so fewer started tasks are no correction.
+    fell = any(amount < 0 for key, amount in growth.items() if key != _STARTED)
     progressed = state is None or (known.completed or 0) > (before.completed or 0)
     last_progress = now if state is None or progressed else state.last_progress
     return Folded(
         TaskCounts(tasks, reading.task_slot_counts, known, last_progress),
-        _increments(before, known),
+        {**increments, _FELL: int(fell)},
+        # A count that the service does not give may be anything.
+        is_busy=known.active != 0 or known.running != 0,
+        points={name: getattr(known, name) or 0 for name in POINTS},
     )
 
 
-_NONE = Counts(0, 0, 0, 0, 0)
+POINTS = ("active", "running", "succeeded", "failed")
+"""The counts that a job's charts show."""
+
+_NO_TASKS = Counts(0, 0, 0, 0, 0)
 
 
-def _increments(before: Counts, after: Counts) -> Increments:
-    fell = (
-        _growth(after.succeeded, before.succeeded)
-        or _growth(after.failed, before.failed)
-        or _growth(_added(after), _added(before))
-    )
-    return {
-        _SUCCEEDED: _growth(before.succeeded, after.succeeded),
-        _FAILED: _growth(before.failed, after.failed),
-        _STARTED: _growth(_started(before), _started(after)),
-        _ADDED: _growth(_added(before), _added(after)),
-        _FELL: 1 if fell else 0,
-    }
+def _samples(field: str | None, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
+    """A row's samples: members of the state or of one of its fields, each by its labels."""
+
+    def samples(state: TaskCounts) -> Samples:
+        found = state if field is None else getattr(state, field)
+        return [(labels, getattr(found, name, None)) for labels, name in members.items()]
+
+    return samples
 
 
-def _growth(old: int | None, new: int | None) -> int:
-    return 0 if old is None or new is None or new < old else new - old
-
-
-def _started(counts: Counts) -> int | None:
-    if counts.running is None or counts.completed is None:
-        return None
-    return counts.running + counts.completed
-
-
-def _added(counts: Counts) -> int | None:
-    started = _started(counts)
-    return None if started is None or counts.active is None else started + counts.active
-
-
-_STATES = (("active",), ("running",), ("completed",))
-_RESULTS = (("success",), ("failure",))
-
-
-def _by_state(counts: Counts | None) -> Samples:
-    if counts is None:
-        return NO_SAMPLES
-    return present(_STATES, (counts.active, counts.running, counts.completed))
-
-
-def _by_result(counts: Counts | None) -> Samples:
-    if counts is None:
-        return NO_SAMPLES
-    return present(_RESULTS, (counts.succeeded, counts.failed))
+_STATES: Mapping[Labels, str] = {
+    ("active",): "active",
+    ("running",): "running",
+    ("completed",): "completed",
+}
+_RESULTS: Mapping[Labels, str] = {("success",): "succeeded", ("failure",): "failed"}
 
 
 def _row(
-    name: str, help_: str, field: str, label: str, samples: Callable[[TaskCounts], Samples]
+    name: str, help_: str, source: str, label: str, samples: Callable[[TaskCounts], Samples]
 ) -> Metric[TaskCounts]:
-    return Metric(name, "gauge", help_, f"Job_GetTaskCounts {field}", (label,), samples)
+    return Metric(name, "gauge", help_, f"Job_GetTaskCounts {source}", (label,), samples)
 
 
 METRICS: tuple[Metric[TaskCounts], ...] = (
@@ -130,28 +120,28 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         " others",
         "taskCounts.active, .running, .completed",
         "state",
-        lambda counts: _by_state(counts.tasks),
+        _samples("tasks", _STATES),
     ),
     _row(
         "azure_batch_job_completed_tasks",
         "Completed tasks of the job by result",
         "taskCounts.succeeded, .failed",
         "result",
-        lambda counts: _by_result(counts.tasks),
+        _samples("tasks", _RESULTS),
     ),
     _row(
         "azure_batch_job_task_slots",
         "Task slots that the job's tasks need, by state of the tasks",
         "taskSlotCounts.active, .running, .completed",
         "state",
-        lambda counts: _by_state(counts.slots),
+        _samples("slots", _STATES),
     ),
     _row(
         "azure_batch_job_completed_task_slots",
         "Task slots of completed tasks of the job by result",
         "taskSlotCounts.succeeded, .failed",
         "result",
-        lambda counts: _by_result(counts.slots),
+        _samples("slots", _RESULTS),
     ),
     Metric(
         "azure_batch_job_last_progress_timestamp_seconds",
@@ -160,7 +150,7 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         " moment",
         "Job_GetTaskCounts taskCounts.completed, observed",
         (),
-        lambda counts: only(counts.last_progress),
+        _samples(None, {(): "last_progress"}),
         merge=max,
     ),
 )
@@ -189,11 +179,16 @@ REGRESSIONS = counter(
     "Job_GetTaskCounts taskCounts",
     (),
 )
-_SUCCEEDED: Key = (COMPLETED.name, ("success",))
-_FAILED: Key = (COMPLETED.name, ("failure",))
 _STARTED: Key = (STARTED.name, ())
-_ADDED: Key = (ADDED.name, ())
 _FELL: Key = (REGRESSIONS.name, ())
+
+CUMULATIVE: Mapping[Key, tuple[str, ...]] = {
+    (COMPLETED.name, ("success",)): ("succeeded",),
+    (COMPLETED.name, ("failure",)): ("failed",),
+    _STARTED: ("running", "completed"),
+    (ADDED.name, ()): ("active", "running", "completed"),
+}
+"""The counts whose sum only grows in a job's life, by the counter that grows with it."""
 
 ACCOUNT_COMPLETED = counter(
     "azure_batch_account_tasks_completed_total",
@@ -211,6 +206,4 @@ COLLECTOR = JobCollector(
     load=lambda saved, _: msgspec.json.decode(saved, type=TaskCounts),
     counters=(COMPLETED, STARTED, ADDED, REGRESSIONS),
     account={COMPLETED.name: AccountRow(ACCOUNT_COMPLETED, (0,))},
-    # What the service does not say may be anything.
-    is_busy=lambda state: state.known.active != 0 or state.known.running != 0,
 )

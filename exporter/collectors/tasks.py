@@ -16,14 +16,13 @@ import msgspec
 from exporter.batch import models, odata
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.collectors import incremental
-from exporter.collectors.collector import AccountRow, Folded, JobCollector
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
-from exporter.exposition.metric import Metric, only, paired
+from exporter.exposition.metric import Key, Metric, only
+from exporter.state.collector import AccountRow, Folded, JobCollector
 from exporter.state.counters import Increments, counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
-from exporter.state.series import Key
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_List"
@@ -154,7 +153,8 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
             listed_at=reading.started if full else before.listed_at,
         ),
         total(_events(counted)),
-        corrections,
+        is_busy=not all(record.is_completed for record in tasks.unsettled.values()),
+        corrections=corrections,
         records=_records(before.tasks, tasks, changes),
         observations=_observations(counted),
         failures=[each for each in reading.failures if each.task_id in failed],
@@ -224,7 +224,7 @@ METRICS: tuple[Metric[JobTasks], ...] = (
         "Tasks of the job that failed and were not reactivated, by category and code",
         f"{OPERATION} executionInfo.result, .failureInfo",
         ("category", "code"),
-        lambda state: paired(sorted(state.tasks.failed.items())),
+        lambda state: sorted(state.tasks.failed.items()),
     ),
     Metric(
         "azure_batch_job_oldest_active_task_created_timestamp_seconds",
@@ -330,6 +330,5 @@ COLLECTOR = JobCollector(
     counters=(FAILED, CODES, RETRIES, REQUEUES),
     account={FAILED.name: AccountRow(ACCOUNT_FAILED, (0,))},
     histograms=(RUN, WAIT),
-    is_busy=lambda state: not all(record.is_completed for record in state.tasks.unsettled.values()),
     lists=True,
 )

@@ -22,21 +22,11 @@ from exporter.batch.models import (
     enum_value,
     unix_time,
 )
-from exporter.collectors.collector import Folded, JobCollector
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
 from exporter.config.resolved_rule import WATCHED_TASKS
-from exporter.exposition.metric import (
-    NO_SAMPLES,
-    Merge,
-    Metric,
-    Samples,
-    info,
-    only,
-    paired,
-    present,
-    state_set,
-)
+from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
+from exporter.state.collector import Folded, JobCollector
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_Get"
@@ -126,7 +116,10 @@ def fold(
         for task_id, found in reading.found.items()
         if found != before.get(task_id) and has_failed(found.task)
     ]
-    return Folded(reading, failures=failures)
+    is_busy = any(
+        enum_value(found.task.state, STATES) != "completed" for found in reading.found.values()
+    )
+    return Folded(reading, is_busy=is_busy, failures=failures)
 
 
 def has_failed(task: Task) -> bool:
@@ -144,7 +137,7 @@ def _state(task: Task) -> Samples:
 
 def _failure(task: Task) -> Samples:
     if not has_failed(task):
-        return NO_SAMPLES
+        return []
     execution = task.execution_info or _NOTHING
     return info(category(execution.failure_info), code(execution.failure_info))
 
@@ -173,8 +166,10 @@ def _seconds(text: str | None) -> float | None:
 
 def _cpu(task: Task) -> Samples:
     stats = task.stats or _NO_STATISTICS
-    spent = (_seconds(stats.user_cpu_time), _seconds(stats.kernel_cpu_time))
-    return present((("user",), ("kernel",)), spent)
+    return [
+        (("user",), _seconds(stats.user_cpu_time)),
+        (("kernel",), _seconds(stats.kernel_cpu_time)),
+    ]
 
 
 def _bytes(gib: float | None) -> float | None:
@@ -192,11 +187,11 @@ def _row(
     merge: Merge | None = sum,
 ) -> Metric[WatchedTasks]:
     def of_each(state: WatchedTasks) -> Samples:
-        return paired(
+        return [
             ((each.task.id, *own), value)
             for each in state.found.values()
-            for own, value in zip(*samples(each.task), strict=True)
-        )
+            for own, value in samples(each.task)
+        ]
 
     return Metric(
         f"azure_batch_task_{name}",
@@ -322,7 +317,4 @@ COLLECTOR = JobCollector(
     METRICS,
     dump=msgspec.json.encode,
     load=lambda saved, _: msgspec.json.decode(saved, type=WatchedTasks),
-    is_busy=lambda state: any(
-        enum_value(found.task.state, STATES) != "completed" for found in state.found.values()
-    ),
 )

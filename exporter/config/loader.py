@@ -4,41 +4,40 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
-from exporter.collectors import tables
 from exporter.config import Auth, Config, secret, yaml_document
 from exporter.config.near_miss import did_you_mean
 from exporter.config.problems import ConfigError
 from exporter.config.validation import read_text, validate
-from exporter.service.telemetry import ROWS, SERIES
 
 log = logging.getLogger(__name__)
 
 
-def load(file: Path) -> Config:
+def load(file: Path, families: Collection[str] | None = None) -> Config:
     """Read and check a configuration file, secrets included.
 
     ConfigError names every problem with file, line and path. Relative paths in the file are
     relative to its folder. A file with a secret that everybody may read is a warning in the log.
+    `families`: the metrics that `exclude_metrics` may name; None: that is not checked.
     """
-    config = parse(read_text(file), str(file), file.parent)
+    config = parse(read_text(file), str(file), file.parent, families)
     for exposed in secret.open_to_all(account.auth for account in config.accounts):
         log.warning("every user of this machine can read the secret in %s: chmod 600 it", exposed)
     return config
 
 
-def parse(text: str, name: str, folder: Path) -> Config:
+def parse(text: str, name: str, folder: Path, families: Collection[str] | None = None) -> Config:
     """Check a configuration text. `name`: how messages call it; `folder`: base of its paths."""
     document = yaml_document.parse_yaml(text, name)
     if not isinstance(document.data, dict):
         raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
     config = _resolve_paths(validate(Config, document), folder)
-    known = {row.name for table in tables().values() for row in table.metrics}
-    known |= {row.name for row in (*ROWS, SERIES)}
-    for number, pattern in enumerate(config.exclude_metrics):
-        if not pattern.startswith(("process_", "python_")) and not fnmatch.filter(known, pattern):
-            near = did_you_mean(pattern, known)
+    for number, pattern in enumerate(config.exclude_metrics if families is not None else ()):
+        is_of_process = pattern.startswith(("process_", "python_"))
+        if families and not is_of_process and not fnmatch.filter(families, pattern):
+            near = did_you_mean(pattern, families)
             text = f"no metric is named {pattern}{near or ': docs/metrics.md lists them'}"
             raise ConfigError((document.problem(("exclude_metrics", number), text),))
     problems = tuple(

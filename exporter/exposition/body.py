@@ -1,24 +1,33 @@
-"""The state as bytes: text format 0.0.4 and OpenMetrics 1.0, rendered once per change.
+"""The state as a scrape sees it: each object's lines, and the bodies joined from them.
 
-Each snapshot is rendered when it is put here; a scrape gets what lies ready. What a scrape of
-unchanged state costs is a dictionary look-up.
+Lines are rendered when a snapshot is put here. A scrape joins what is there, family by family.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
+from types import ModuleType
 from typing import Any
 
-from exporter.batch.compression import compressor, crc32
-from exporter.exposition.blocks import Blocks, Piece, deflate
-from exporter.exposition.metric import Identity, Table
-from exporter.exposition.text import Renderer, Unwritten
+from exporter.exposition.metric import Identity, Table, merged
+from exporter.exposition.text import Family, header, identity_text
+
+_zlib: ModuleType
+try:
+    from isal import isal_zlib as _zlib
+except ImportError:  # it does not exist for every processor
+    import zlib as _zlib
 
 log = logging.getLogger(__name__)
+
+
+_LINE = 100
+"""Bytes of a line, on average."""
 
 
 class Format(Enum):
@@ -28,85 +37,65 @@ class Format(Enum):
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
+@dataclass
 class Body:
-    """One exposition of the state, in pieces. `series`: number of its samples."""
+    """The exposition of the state at one moment.
 
-    def __init__(self, pieces: tuple[Piece, ...], series: int) -> None:
-        self.pieces = pieces
-        self.series = series
-        self.size = sum(len(piece.text) for piece in pieces)
-        self._deflated: tuple[bytes, ...] = ()
-        self._is_asked_again = False
+    Its forms are made on demand and kept. Making one takes a while for a large state, and nothing
+    that it reads changes, so a thread may do it. `families`: of each family the header, then the
+    lines of each object. `series`: number of its samples.
+    """
+
+    families: list[list[bytes]]
+    series: int
+    _parts: tuple[bytes, ...] | None = None
+    _deflated: tuple[bytes, int, int] | None = None
 
     @property
+    def size(self) -> int:
+        """About how many bytes of text it has."""
+        return self.series * _LINE
+
     def parts(self) -> tuple[bytes, ...]:
-        """The text in parts."""
-        return tuple([piece.text for piece in self.pieces])
+        """The text, one part a family."""
+        if self._parts is None:
+            self._parts = tuple([b"".join(lines) for lines in self.families])
+        return self._parts
 
     @property
     def plain(self) -> bytes:
         """The whole text."""
-        return b"".join(self.parts)
+        return b"".join(self.parts())
 
-    @property
-    def is_deflated(self) -> bool:
-        """Whether the work for a gzip body is done."""
-        return "crc" in vars(self)
-
-    def deflate(self) -> None:
-        """Do that work now; other threads run meanwhile."""
-        if not self.is_deflated:
-            deflate(self.pieces)
-            self._deflated = tuple([piece.deflated or b"" for piece in self.pieces])
-            _ = self.crc
-
-    def deflated(self) -> tuple[bytes, ...]:
-        """The text in parts of a gzip stream.
-
-        From the second time on they are one: with as many parts as there are, to put them together
-        takes longer than to send them, and until it changes it may be asked for often.
-        """
-        self.deflate()
-        if self._is_asked_again:
-            self._deflated = (b"".join(self._deflated),)
-        self._is_asked_again = True
-        return self._deflated
-
-    @cached_property
-    def crc(self) -> int:
-        """CRC-32 of the whole text."""
-        crc = 0
-        for piece in self.pieces:
-            crc = crc32(piece.text, crc)
-        return crc
+    def gzip(self, rest: bytes) -> tuple[bytes, ...]:
+        """The text and then `rest` as one gzip stream, in parts. Only `rest` is compressed anew."""
+        if self._deflated is None:
+            stream, crc, size, parts = _compressor(), 0, 0, []
+            for lines in self.families:
+                text = b"".join(lines)
+                crc, size = _zlib.crc32(text, crc), size + len(text)
+                parts.append(stream.compress(text))
+            # The flush ends on a whole byte, so another stream can follow.
+            parts.append(stream.flush(_zlib.Z_FULL_FLUSH))
+            self._deflated = b"".join(parts), crc, size
+        deflated, crc, size = self._deflated
+        stream = _compressor()
+        return (
+            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
+            deflated,
+            stream.compress(rest) + stream.flush(),
+            _zlib.crc32(rest, crc).to_bytes(4, "little"),
+            ((size + len(rest)) & 0xFFFFFFFF).to_bytes(4, "little"),
+        )
 
 
-class _Shown:
-    """What is shown of one table."""
-
-    def __init__(self, table: Table[Any], kept: Callable[[Identity], Identity]) -> None:
-        self.table = table
-        self.renderer = Renderer(table)
-        self.blocks = Blocks(len(table.metrics), kept)
-        self._headers = {
-            format_: [
-                Piece(metric.header(openmetrics=format_ is Format.OPENMETRICS).encode())
-                for metric in table.metrics
-            ]
-            for format_ in Format
-        }
-
-    def pieces(self, format_: Format) -> Iterable[Piece]:
-        """Each family with a header before its lines; none of one that has no lines."""
-        pieces = self.blocks.pieces()
-        for header, lines in zip(self._headers[format_] if pieces else (), pieces, strict=True):
-            if lines:
-                yield header
-                yield from lines
+def _compressor() -> Any:
+    # Level 1: a fifth larger than level 9 and twenty times faster.
+    return _zlib.compressobj(1, _zlib.DEFLATED, -_zlib.MAX_WBITS)
 
 
 class Exposition:
-    """The rendered state. `generation` grows with each change of what is served."""
+    """The rendered lines of all objects, by family and identity."""
 
     def __init__(
         self,
@@ -115,8 +104,6 @@ class Exposition:
         limits: Mapping[str, int] | None = None,
         on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
-        self.generation = 0
-        self._shown: dict[str, _Shown] = {}
         self.reconfigure(tables, limits=limits, on_drop=on_drop)
 
     def reconfigure(
@@ -128,109 +115,129 @@ class Exposition:
     ) -> None:
         """Begin anew, with nothing shown.
 
-        `limits`: most series of each account; `on_drop(account, count)`: so many are not shown. A
-        limit keeps out what is new; what is shown already goes on being shown.
+        `limits`: most series of each account; `on_drop(account, count)`: so many were left out. A
+        limit keeps out new objects; what is shown already stays.
         """
-        for shown in self._shown.values():
-            shown.blocks.clear()
-        self._shown = {name: _Shown(table, self._kept) for name, table in tables.items()}
+        self._tables = tables
+        self._families = {
+            name: [Family(metric.name, metric.type, metric.labels) for metric in table.metrics]
+            for name, table in tables.items()
+        }
+        self._lines: dict[str, list[dict[str, bytes]]] = {
+            name: [{} for _ in table.metrics] for name, table in tables.items()
+        }
+        """By table: for each of its metrics the lines by identity."""
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
-        self._dropped: set[tuple[str, Identity]] = set()
-        self._bodies: dict[Format, tuple[int, Body]] = {}
-        self.generation += 1
+        self._dropped: set[tuple[str, str]] = set()
+        self._bodies: dict[Format, Body] = {}
 
-    def put(self, table: str, identity: Identity, snapshot: Any) -> None:
-        """Replace what `table` shows for `identity`."""
-        self._put(table, identity, self._shown[table].renderer.lines(identity, snapshot))
+    def put(
+        self, table: str, identity: Identity, snapshot: Any, *, members: Iterable[Any] | None = None
+    ) -> None:
+        """Replace what `table` shows for `identity`.
 
-    def put_group(self, table: str, identity: Identity, snapshots: Iterable[Any]) -> None:
-        """Replace what `table` shows for a group by its members' snapshots taken together."""
-        self._put(table, identity, self._shown[table].renderer.group_lines(identity, snapshots))
-
-    def _put(self, table: str, identity: Identity, lines: Unwritten) -> None:
-        series = lines.pattern.series
-        if not series:
-            self.remove(table, identity)
-            return
-        blocks = self._shown[table].blocks
-        if self._limits and identity not in blocks:
-            account = _account(identity)
-            limit = self._limits.get(account)
-            if limit is not None and self._series[account] + series > limit:
-                self._drop(table, identity, account, series)
+        `members`: the snapshots of a group's jobs, which are merged, instead of one snapshot.
+        """
+        # Interned, for the families of an object share it.
+        key, account = sys.intern(identity_text(identity)), _account(identity)
+        members = None if members is None else list(members)
+        texts = [
+            family.render(
+                key, metric.samples(snapshot) if members is None else merged(metric, members)
+            )
+            for metric, family in zip(
+                self._tables[table].metrics, self._families[table], strict=True
+            )
+        ]
+        families = self._lines[table]
+        limit = self._limits.get(account)
+        if limit is not None and not any(key in lines for lines in families):
+            series = sum(text.count(b"\n") for text in texts)
+            if self._series[account] + series > limit:
+                self._drop(table, key, account, series)
                 return
-            self._dropped.discard((table, identity))
-        changed, more = blocks.put(identity, lines)
-        if more:
-            self._series[_account(identity)] += more
-        self.generation += changed
+            self._dropped.discard((table, key))
+        more, is_changed = 0, False
+        for lines, text in zip(families, texts, strict=True):
+            before = lines.get(key, b"")
+            if text != before:
+                is_changed = True
+                more += text.count(b"\n") - before.count(b"\n")
+                if text:
+                    lines[key] = text
+                else:
+                    del lines[key]
+        if is_changed:
+            self._series[account] += more
+            self._bodies.clear()
 
-    def _kept(self, identity: Identity) -> Identity:
-        """The object that other tables keep of it: of a job there are several."""
-        of_tables = (shown.blocks.kept(identity) for shown in self._shown.values())
-        return next((kept for kept in of_tables if kept is not None), identity)
-
-    def _drop(self, table: str, identity: Identity, account: str, count: int) -> None:
-        if (table, identity) in self._dropped:
+    def _drop(self, table: str, key: str, account: str, count: int) -> None:
+        if (table, key) in self._dropped:
             return
         if not self._dropped:
             log.warning(
                 "max_series is reached: what is new is left out", extra={"account": account}
             )
-        self._dropped.add((table, identity))
+        self._dropped.add((table, key))
         if self._on_drop is not None:
             self._on_drop(account, count)
 
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""
-        blocks = self._shown[table].blocks
-        self._dropped.discard((table, identity))
-        if identity in blocks:
-            self._series[_account(identity)] -= blocks.remove(identity)
-            self.generation += 1
+        key = identity_text(identity)
+        self._dropped.discard((table, key))
+        for lines in self._lines[table]:
+            text = lines.pop(key, None)
+            if text is not None:
+                self._series[_account(identity)] -= text.count(b"\n")
+                self._bodies.clear()
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""
-        for name, shown in self._shown.items():
-            for identity in [each for each in shown.blocks if _account(each) == account]:
-                self.remove(name, identity)
+        own = identity_text((("account", account),))
+        for families in self._lines.values():
+            for lines in families:
+                for key in [key for key in lines if key == own or key.startswith(f"{own},")]:
+                    del lines[key]
+        self._dropped = {
+            each for each in self._dropped if each[1] != own and not each[1].startswith(f"{own},")
+        }
+        del self._series[account]
+        self._bodies.clear()
 
     def lines(self, identity: Identity) -> bytes:
         """All sample lines of an identity, as they are served."""
-        return b"".join(b"".join(shown.blocks.lines(identity)) for shown in self._shown.values())
+        key = identity_text(identity)
+        return b"".join(
+            [lines.get(key, b"") for families in self._lines.values() for lines in families]
+        )
 
     def series(self, account: str) -> int:
         """How many samples an account has."""
         return self._series[account]
 
     def body(self, format_: Format) -> Body:
-        """The whole state, without the end mark of OpenMetrics."""
-        generation, body = self._bodies.get(format_, (-1, None))
-        if body is None or generation != self.generation:
-            pieces = (piece for shown in self._shown.values() for piece in shown.pieces(format_))
-            body = Body(tuple(pieces), self._series.total())
-            self._bodies[format_] = (self.generation, body)
+        """The whole state as it is now, without the end mark of OpenMetrics."""
+        body = self._bodies.get(format_)
+        if body is None:
+            is_openmetrics = format_ is Format.OPENMETRICS
+            families = [
+                [
+                    header(
+                        *(metric.name, metric.type, metric.documentation),
+                        openmetrics=is_openmetrics,
+                    ),
+                    *lines.values(),
+                ]
+                for name, table in self._tables.items()
+                for metric, lines in zip(table.metrics, self._lines[name], strict=True)
+                if lines
+            ]
+            body = self._bodies[format_] = Body(families, self._series.total())
         return body
 
 
 def _account(identity: Identity) -> str:
     return identity[0][1] if identity else ""
-
-
-def gzip_parts(state: Body, rest: bytes) -> tuple[bytes, ...]:
-    """The text of `state` and then `rest` as one gzip stream, in parts.
-
-    Of the state only what is new is compressed now.
-    """
-    stream = compressor()
-    size = state.size + len(rest)
-    return (
-        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff",  # RFC 1952: deflate, fastest, no name
-        *state.deflated(),
-        stream.compress(rest),
-        stream.flush(),
-        crc32(rest, state.crc).to_bytes(4, "little"),
-        (size & 0xFFFFFFFF).to_bytes(4, "little"),
-    )

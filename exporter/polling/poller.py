@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError, UnexpectedError
 from exporter.batch.models import Job
-from exporter.collectors import JOB_COLLECTORS, jobs, pool_nodes
-from exporter.collectors.collector import Folded, JobCollector
+from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config.resolved_rule import Rule
 from exporter.config.shard import WHOLE, Shard
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Poll, PollObserver, Scheduler
 from exporter.polling.selection import Scope, matches, select, watch
-from exporter.state.account import is_same_job
+from exporter.state.account import JOBS, POOL_NODES, is_same_job
 from exporter.state.store import Store
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
@@ -150,14 +149,14 @@ class AccountPoller:
         if self._scheduler.polls():
             return
         # Whatever was listed before: other rules may want other jobs.
-        self._scheduler.add(Poll((jobs.NAME,), self._plan.discovery_interval, self._poll_jobs))
+        self._scheduler.add(Poll((JOBS,), self._plan.discovery_interval, self._poll_jobs))
         if self._plan.pool_nodes:
-            self._add_poll(Poll((pool_nodes.NAME,), self._plan.interval, self._poll_pool_nodes))
+            self._add_poll(Poll((POOL_NODES,), self._plan.interval, self._poll_pool_nodes))
 
     def apply_rules(self) -> None:
         """Select anew from the jobs that are known, without asking the service."""
         account, now = self._plan.account, self._now()
-        known = self._store.outcome(account, jobs.NAME).state
+        known = self._store.outcome(account, JOBS).state
         if known is None:
             return
         found = [watched.job for watched in self._store.jobs(account).values()]
@@ -169,7 +168,7 @@ class AccountPoller:
         known = {job_id.lower(): w.job for job_id, w in self._store.jobs(account).items()}
         owns = partial(self._plan.shard.owns, account)
         scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
-        with self._recorded((jobs.NAME,), None, interval, self._plan.stale_after):
+        with self._recorded((JOBS,), None, interval, self._plan.stale_after):
             started = self._now()
             selected = await discover(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
@@ -277,7 +276,7 @@ class AccountPoller:
         self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self) -> None:
-        interval, key = self._plan.interval, (pool_nodes.NAME,)
+        interval, key = self._plan.interval, (POOL_NODES,)
         with self._recorded(key, None, interval, self._plan.stale_after):
             snapshot = await pool_nodes.read(self._until(interval))
             self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
@@ -305,7 +304,9 @@ class AccountPoller:
             folded = self._store.put_reading(account, job, collector, reading, state, self._now())
             if folded is not None:
                 self._observer.corrected(collector, folded.corrections)
-                if _is_busy(job, kind, folded):
+                # Tasks that still wait when their job is over wait for ever.
+                is_over = (job.state or "").lower() == "completed"
+                if any(folded.increments.values()) or (folded.is_busy and not is_over):
                     self._note_activity(job_id)
         if key in self._failing_since or key not in self._scheduler:  # the job may be gone
             return None
@@ -398,10 +399,3 @@ class AccountPoller:
         if before is not None and not before.account_wide:
             context = self._context(job.id if job else None, collector)
             log.info("poll succeeds again", extra=context)
-
-
-def _is_busy(job: Job, kind: JobCollector[Any, Any], folded: Folded[Any]) -> bool:
-    if any(folded.increments.values()):
-        return True
-    # Tasks that still wait when their job is over wait for ever.
-    return (job.state or "").lower() != "completed" and kind.is_busy(folded.state)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from exporter.config import Config
 from exporter.config.problems import ConfigError
-from exporter.service.allocator import fix_thresholds
 from exporter.service.service import Service
 from exporter.service.systemd import Notifier
 from exporter.web.app import Reload, build_app
@@ -53,6 +52,8 @@ class Reloader:
         self._load = load
         self._notifier = notifier
         self._lock = asyncio.Lock()
+        # A thread of its own: what else runs in threads may hang, as name resolution does.
+        self._thread = ThreadPoolExecutor(1, "configuration")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> None:
@@ -61,7 +62,9 @@ class Reloader:
             self._notifier.reloading()
             try:
                 # A large file takes a while, and polls and scrapes go on.
-                await self._service.configure(await asyncio.to_thread(self._load))
+                loop = asyncio.get_running_loop()
+                loaded = await loop.run_in_executor(self._thread, self._load)
+                await self._service.configure(loaded)
             except ConfigError as error:
                 self._service.telemetry.config_refused()
                 for problem in error.problems:
@@ -121,7 +124,6 @@ async def run(
     on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> None:
     """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
-    fix_thresholds()
     notifier = Notifier()
     reloader = Reloader(service, load, notifier)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)
@@ -150,22 +152,8 @@ async def run(
 async def _heartbeat(service: Service, notifier: Notifier) -> None:
     """While the event loop runs and polls begin, tell so; where it stands still, write where."""
     interval = min(HEARTBEAT, notifier.watchdog_interval or HEARTBEAT)
-    is_frozen = False
     while True:
         faulthandler.dump_traceback_later(STALL)
         if service.problem is None:
             notifier.alive()
-        if service.is_ready and not is_frozen:
-            _spare_the_collector()
-            is_frozen = True
         await asyncio.sleep(interval)
-
-
-def _spare_the_collector() -> None:
-    """Have the garbage collector look no more at what is there now.
-
-    With 10,000 jobs it takes a third of a second to look at all of it, in vain: nothing that is
-    kept of jobs is part of a circle, so what is replaced or dropped goes at once.
-    """
-    gc.collect()
-    gc.freeze()

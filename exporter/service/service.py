@@ -24,7 +24,7 @@ from exporter.config.problems import ConfigError
 from exporter.config.resolved_rule import resolve
 from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
-from exporter.exposition.body import Exposition
+from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate
 from exporter.polling.poller import AccountPoller, Plan
@@ -33,8 +33,6 @@ from exporter.service.supervision import supervised
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
 from exporter.state.journal import Saved, StateFile
-from exporter.state.store import Store
-from exporter.state.totals import Totals
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +114,7 @@ class Service:
         self.telemetry = telemetry
         self.exposition = Exposition(collectors.tables())
         self.failures = Failures()
-        self._totals = Totals(self.exposition, state_file)
-        self.store = Store(self.exposition, self._totals, self.failures)
+        self.store = collectors.new_store(self.exposition, state_file, self.failures)
         self._state_file = state_file
         self.now = now
         self.shard = shard
@@ -140,6 +137,10 @@ class Service:
         """The configuration in force."""
         assert self._config is not None, "configure comes first"
         return self._config
+
+    def own_metrics(self, format_: Format, series_of_state: int) -> bytes:
+        """The exporter's own metrics as text, with the end mark of OpenMetrics."""
+        return self.telemetry.text(format_, series_of_state)
 
     def load(self, account: str) -> Load | None:
         """How busy the polls of an account are; None while it is being taken over."""
@@ -195,7 +196,7 @@ class Service:
         for name in [name for name in self._accounts if name not in wanted]:
             await self._remove(name)
         if before is None or _shown(before) != _shown(config):
-            await self._totals.settled()
+            await self.store.settled()
             self._show_anew(config)
         for each, credential in zip(changed, credentials, strict=True):
             await self._take_over(each, credential)
@@ -281,7 +282,7 @@ class Service:
 
     async def settle(self) -> None:
         """Wait until all that was counted is saved, and show it."""
-        await self._totals.settled()
+        await self.store.settled()
         self.store.flush()
 
     async def close(self) -> None:

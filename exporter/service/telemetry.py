@@ -1,22 +1,24 @@
-"""The exporter's own events: ordinary prometheus_client metrics in a registry of their own."""
+"""The exporter's own metrics: counts of its own events, rendered when they have changed.
+
+The `process_*` and `python_*` families are those of prometheus_client.
+"""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Container, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from itertools import accumulate
+from typing import Literal
 
-import prometheus_client
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
-    Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric as PrometheusMetric
@@ -25,9 +27,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 import exporter
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Format
-
-K = TypeVar("K")
-C = TypeVar("C")
+from exporter.exposition.metric import Labels
+from exporter.exposition.text import Family, header
 
 
 @dataclass(frozen=True)
@@ -159,196 +160,206 @@ class Telemetry:
 
     def __init__(self, revision: str, shard: Shard = WHOLE) -> None:
         # _created lines would double the series of counters, and no alert reads them.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._process = CollectorRegistry()
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+        GCCollector(registry=self._process)
         self._excluded: Container[str] = ()
-        self._metrics = {row.name: _metric(row, self.registry) for row in ROWS}
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.gauge("azure_batch_exporter_state_file_works").set(math.nan)
-        self.gauge("azure_batch_exporter_shard").set(shard.index)
-        self.gauge("azure_batch_exporter_shards").set(shard.count)
-        self.gauge("azure_batch_exporter_build_info").labels(
-            exporter.__version__, revision, platform.python_version()
-        ).set(1)
+        self._rows = {row.name: row for row in ROWS}
+        self._families = {row.name: Family(row.name, row.type, row.labels) for row in ROWS}
+        self._values: dict[str, dict[Labels, float]] = {row.name: {} for row in ROWS}
+        """Of gauges and counters, by family and label values."""
+        self._observed: dict[str, dict[Labels, list[float]]] = {row.name: {} for row in ROWS}
+        """Of histograms: for each bucket how many observations it has, then their sum."""
+        self._lines: dict[str, bytes] = {}
+        """The rendered families; one that has changed is not here."""
+        for row in ROWS:
+            if row.type != "histogram" and not row.labels:
+                self.set(row.name, 0)
+        self.set("azure_batch_exporter_state_file_works", math.nan)
+        self.set("azure_batch_exporter_shard", shard.index)
+        self.set("azure_batch_exporter_shards", shard.count)
+        version = (exporter.__version__, revision, platform.python_version())
+        self.set("azure_batch_exporter_build_info", 1, *version)
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        self._values[name][labels] = value
+        self._lines.pop(name, None)
+
+    def add(self, name: str, amount: float, *labels: str) -> None:
+        """Add to a counter; 0 makes the series appear."""
+        values = self._values[name]
+        values[labels] = values.get(labels, 0) + amount
+        self._lines.pop(name, None)
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Add an observation to a histogram."""
+        bounds, observed = self._rows[name].buckets, self._observed[name]
+        if labels not in observed:
+            observed[labels] = [0] * (len(bounds) + 1) + [0.0]
+        observed[labels][bisect_left(bounds, value)] += 1
+        observed[labels][-1] += value
+        self._lines.pop(name, None)
 
     def exclude(self, excluded: Container[str]) -> None:
         """Names of families that are not shown from now on."""
         self._excluded = excluded
 
+    def config_loaded(self, now: float) -> None:
+        """The configuration was loaded at the Unix time `now`."""
+        self.set("azure_batch_exporter_config_last_reload_successful", 1)
+        self.set("azure_batch_exporter_config_last_reload_success_timestamp_seconds", now)
+
     def config_refused(self) -> None:
         """Another configuration was tried, and could not be used."""
-        self.gauge("azure_batch_exporter_config_last_reload_successful").set(0)
+        self.set("azure_batch_exporter_config_last_reload_successful", 0)
+
+    def state_file_works(self, works: bool) -> None:
+        """Whether what is counted is saved."""
+        self.set("azure_batch_exporter_state_file_works", int(works))
 
     def internal_error(self, where: str) -> None:
-        """Something happened that nobody foresaw."""
-        self.counter("azure_batch_exporter_internal_errors_total").labels(where).inc()
+        """An internal error was caught."""
+        self.add("azure_batch_exporter_internal_errors_total", 1, where)
+
+    def series_dropped(self, account: str, count: int) -> None:
+        """So many series of an account were left out, because its limit is reached."""
+        self.add("azure_batch_exporter_series_dropped_total", count, account)
 
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more."""
         for row in ROWS:
             if "account" in row.labels:
-                self._metrics[row.name].remove_by_labels({"account": account})
-
-    def config_loaded(self, now: float) -> None:
-        """The configuration was loaded at the Unix time `now`."""
-        self.gauge("azure_batch_exporter_config_last_reload_successful").set(1)
-        self.gauge("azure_batch_exporter_config_last_reload_success_timestamp_seconds").set(now)
-
-    def state_file_works(self, works: bool) -> None:
-        """Whether what is counted is saved."""
-        self.gauge("azure_batch_exporter_state_file_works").set(works)
-
-    def series_dropped(self, account: str, count: int) -> None:
-        """So many series of an account were left out, because its limit is reached."""
-        name = "azure_batch_exporter_series_dropped_total"
-        self.counter(name).labels(account).inc(count)
-
-    def collect(self) -> Iterator[PrometheusMetric]:
-        """The families that are shown; so this is what prometheus_client writes."""
-        for family in self.registry.collect():
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            if name not in self._excluded:
-                yield family
+                position = row.labels.index("account")
+                for known in (self._values[row.name], self._observed[row.name]):
+                    for labels in [each for each in known if each[position] == account]:
+                        del known[labels]
+                self._lines.pop(row.name, None)
 
     def for_account(self, account: str) -> AccountTelemetry:
         """What counts the events of one account."""
         return AccountTelemetry(self, account)
 
-    def gauge(self, name: str) -> Gauge:
-        """A gauge by name."""
-        metric = self._metrics[name]
-        assert isinstance(metric, Gauge)
-        return metric
-
-    def counter(self, name: str) -> Counter:
-        """A counter by name."""
-        metric = self._metrics[name]
-        assert isinstance(metric, Counter)
-        return metric
-
-    def histogram(self, name: str) -> Histogram:
-        """A histogram by name."""
-        metric = self._metrics[name]
-        assert isinstance(metric, Histogram)
-        return metric
+    def total(self, name: str) -> float:
+        """All series of a family together: values, or the sums of a histogram's observations."""
+        sums = [observed[-1] for observed in self._observed[name].values()]
+        return math.fsum([*self._values[name].values(), *sums])
 
     def text(self, format_: Format, series_of_state: int) -> bytes:
         """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
-        if format_ is Format.OPENMETRICS:
-            own = bytes(generate_openmetrics(self))  # type: ignore[no-untyped-call]
-            own = own.removesuffix(b"# EOF\n")
-        else:
-            own = generate_latest(self)
-        lines = own.count(b"\n")
-        comments = own.count(b"\n#") + own.startswith(b"#")
-        text = ""
+        is_openmetrics = format_ is Format.OPENMETRICS
+        parts: list[bytes] = []
+        series = series_of_state
+        for row in ROWS:
+            lines = self._lines.get(row.name)
+            if lines is None:
+                lines = self._lines[row.name] = self._render(row)
+            if row.name not in self._excluded:
+                parts += header(row.name, row.type, row.help, openmetrics=is_openmetrics), lines
+                series += lines.count(b"\n")
+        process = self._process_text(format_)
+        series += sum(not line.startswith(b"#") for line in process.splitlines())
+        parts.append(process)
         if SERIES.name not in self._excluded:
-            text = (
-                f"# HELP {SERIES.name} {SERIES.help}\n"
-                f"# TYPE {SERIES.name} {SERIES.type}\n"
-                f"{SERIES.name} {series_of_state + lines - comments + 1}\n"
+            own = header(SERIES.name, SERIES.type, SERIES.help, openmetrics=is_openmetrics)
+            parts += own, f"{SERIES.name} {series + 1}\n".encode()
+        return b"".join([*parts, b"# EOF\n" if is_openmetrics else b""])
+
+    def _render(self, row: Row) -> bytes:
+        family = self._families[row.name]
+        if row.type != "histogram":
+            return family.render("", self._values[row.name].items())
+        bounds = [*map(str, row.buckets), "+Inf"]
+        lines = [
+            sample
+            for labels, (*counts, total) in self._observed[row.name].items()
+            for sample in (
+                *(
+                    ((*labels, "_bucket", bound), count)
+                    for bound, count in zip(bounds, accumulate(counts), strict=True)
+                ),
+                ((*labels, "_count", ""), sum(counts)),
+                ((*labels, "_sum", ""), total),
             )
-        end = "# EOF\n" if format_ is Format.OPENMETRICS else ""
-        return own + (text + end).encode()
+        ]
+        return family.render("", lines)
 
+    def collect(self) -> Iterator[PrometheusMetric]:
+        """The families of the process that are shown; prometheus_client asks for them."""
+        for family in self._process.collect():
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            if name not in self._excluded:
+                yield family
 
-class _Children(dict[K, C]):
-    """Children of a metric, each looked up once: that takes longer than to count."""
-
-    def __init__(self, make: Callable[[K], C]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, labels: K) -> C:
-        child = self[labels] = self._make(labels)
-        return child
+    def _process_text(self, format_: Format) -> bytes:
+        if format_ is Format.OPENMETRICS:
+            text = bytes(generate_openmetrics(self))  # type: ignore[no-untyped-call]
+            return text.removesuffix(b"# EOF\n")
+        return generate_latest(self)
 
 
 class AccountTelemetry:
-    """Counts the events of one account; children of the metrics are looked up once.
+    """Counts the events of one account.
 
-    `pages`: answers that were as they should be.
+    `pages`: answers with status 200.
     `lag`: how late the latest poll started, in seconds.
     """
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._account = account
         self._telemetry = telemetry
-        requests = telemetry.counter("azure_batch_exporter_requests_total")
-        self._attempts: _Children[tuple[str, str], Counter] = _Children(
-            lambda of: requests.labels(account, *of)
-        )
-        durations = telemetry.histogram("azure_batch_exporter_request_duration_seconds")
-        self._durations: _Children[str, Histogram] = _Children(
-            lambda operation: durations.labels(account, operation)
-        )
-        self._retries = telemetry.counter("azure_batch_exporter_retries_total")
-        polls = telemetry.histogram("azure_batch_exporter_poll_duration_seconds")
-        self._polls: _Children[str, Histogram] = _Children(
-            lambda collector: polls.labels(account, collector)
-        )
-        self._throttled = telemetry.counter("azure_batch_exporter_throttled_seconds_total").labels(
-            account
-        )
-        self._skipped = telemetry.counter("azure_batch_exporter_polls_skipped_total").labels(
-            account, "overrun"
-        )
-        self._saved = telemetry.counter("azure_batch_exporter_polls_saved_total")
+        self.pages = 0
+        self.lag = 0.0
+        self.throttled(0)
+        self.polls_skipped(0)
         for reason in ("idle", "settled"):
             self.polls_saved(0, reason)
-        corrections = telemetry.counter("azure_batch_exporter_resync_corrections_total")
-        self._corrections: _Children[str, Counter] = _Children(
-            lambda collector: corrections.labels(account, collector)
-        )
         telemetry.series_dropped(account, 0)
-        self.lag = 0.0
-        self._lag = telemetry.gauge("azure_batch_exporter_poll_lag_seconds").labels(account)
-        self.pages = 0
+        self.poll_started(0)
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """An HTTP attempt ended."""
         self.pages += code == "200"
-        self._attempts[operation, code].inc()
-        self._durations[operation].observe(seconds)
+        count, observe = self._telemetry.add, self._telemetry.observe
+        count("azure_batch_exporter_requests_total", 1, self._account, operation, code)
+        name = "azure_batch_exporter_request_duration_seconds"
+        observe(name, seconds, self._account, operation)
 
     def retried(self, operation: str) -> None:
         """An attempt is repeated."""
-        self._retries.labels(self._account, operation).inc()
+        self._telemetry.add("azure_batch_exporter_retries_total", 1, self._account, operation)
 
     def throttled(self, seconds: float) -> None:
         """The service asked for a pause."""
-        self._throttled.inc(seconds)
+        name = "azure_batch_exporter_throttled_seconds_total"
+        self._telemetry.add(name, seconds, self._account)
 
     def poll_started(self, lag: float) -> None:
         """A poll started `lag` seconds late."""
         self.lag = lag
-        self._lag.set(lag)
+        self._telemetry.set("azure_batch_exporter_poll_lag_seconds", lag, self._account)
 
     def polls_skipped(self, count: int) -> None:
         """So many turns were left out."""
-        self._skipped.inc(count)
+        name = "azure_batch_exporter_polls_skipped_total"
+        self._telemetry.add(name, count, self._account, "overrun")
 
     def internal_error(self) -> None:
-        """A poll ended with an error that nobody foresaw."""
+        """A poll ended with an internal error."""
         self._telemetry.internal_error("poll")
 
     def polls_saved(self, count: float, reason: str) -> None:
         """So many polls were not needed."""
-        self._saved.labels(self._account, reason).inc(count)
+        self._telemetry.add("azure_batch_exporter_polls_saved_total", count, self._account, reason)
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing made so many corrections."""
-        self._corrections[collector].inc(records)
+        name = "azure_batch_exporter_resync_corrections_total"
+        self._telemetry.add(name, records, self._account, collector)
 
     def poll_done(self, collector: str, seconds: float) -> None:
         """A poll ended."""
-        self._polls[collector].observe(seconds)
-
-
-def _metric(row: Row, registry: CollectorRegistry) -> Gauge | Counter | Histogram:
-    if row.type == "histogram":
-        return Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=registry)
-    kinds: Mapping[str, type[Gauge] | type[Counter]] = {"gauge": Gauge, "counter": Counter}
-    return kinds[row.type](row.name, row.help, row.labels, registry=registry)
+        name = "azure_batch_exporter_poll_duration_seconds"
+        self._telemetry.observe(name, seconds, self._account, collector)

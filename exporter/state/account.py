@@ -5,24 +5,43 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from exporter import collectors
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job
-from exporter.collectors.collector import Folded
-from exporter.collectors.health import Health
-from exporter.collectors.jobs import NAME as JOBS
-from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.exposition.metric import Identity
+from exporter.state.collector import Folded, JobCollector
 from exporter.state.journal import Owner, SavedJob, SavedState
 from exporter.state.watched_job import WatchedJob
 
+JOBS = "jobs"
+POOL_NODES = "pool_nodes"
+"""The collectors of the account itself."""
+
 REMEMBERED = 100_000
 """Jobs that left the selection and are remembered, so that one that comes back is not new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The last poll of one collector. `succeeded_at`: Unix time of the last good one."""
+
+    success: bool
+    succeeded_at: float | None
+
+
+@dataclass(frozen=True)
+class AccountHealth:
+    """The last polls of an account's own collectors, by collector.
+
+    `up`: None until a first poll was finished. `cause`: why it is not up, as a fixed word.
+    """
+
+    up: bool | None
+    collectors: Mapping[str, Health]
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,44 +101,41 @@ class AccountState:
     """What the last answer to any poll was, where it was that the credentials are no good."""
 
 
-def saved(job: Job, collector: str, folded: Folded[Any], *, is_new: bool) -> SavedJob:
-    """A job and the state of one of its collectors, as the state file keeps them."""
+def saved(
+    job: Job, collector: JobCollector[Any, Any], folded: Folded[Any], *, is_new: bool
+) -> SavedJob:
+    """A job and the state of one of its collectors, as the journal keeps them."""
     records = {
         msgspec.json.encode(key).decode(): None if record is None else msgspec.json.encode(record)
         for key, record in folded.records
     }
-    state = SavedState(collectors.JOB_COLLECTORS[collector].dump(folded.state), records)
-    return SavedJob(msgspec.json.encode(job), is_new, {collector: state})
+    state = SavedState(collector.dump(folded.state), records)
+    return SavedJob(msgspec.json.encode(job), is_new, {collector.name: state})
 
 
-def load(collector: str, known: SavedState) -> Any:
+def load(collector: JobCollector[Any, Any], known: SavedState) -> Any:
     """A collector's state from what was saved of it."""
     records = {
         msgspec.json.decode(key, type=tuple[str, ...]): record
         for key, record in known.records.items()
         if record is not None
     }
-    return collectors.JOB_COLLECTORS[collector].load(known.state, records)
+    return collector.load(known.state, records)
 
 
 def health_of(outcomes: Mapping[str, Outcome]) -> Mapping[str, Health]:
+    """The last polls of all collectors, by collector."""
     return {name: outcomes[name].health for name in sorted(outcomes)}
 
 
 def owner_of(watched: WatchedJob) -> tuple[str, str]:
-    if watched.group is not None:
-        return _owner("job_group", watched.group)
-    return _owner("job_id", watched.job.id)
-
-
-@lru_cache(maxsize=256)  # of one job there are several tables
-def _owner(kind: str, name: str) -> tuple[str, str]:
-    return kind, name
+    """Whose series the job's are: (label name, value)."""
+    return ("job_id", watched.job.id) if watched.group is None else ("job_group", watched.group)
 
 
 def identity_of(account: str, owner: Owner = None) -> Identity:
-    of_account = _owner("account", account)
-    return (of_account, owner) if owner else (of_account,)
+    """The labels that identify an owner; the account itself where it is None."""
+    return (("account", account), owner) if owner else (("account", account),)
 
 
 def is_up_now(state: AccountState) -> bool | None:

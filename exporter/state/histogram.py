@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.exposition.metric import Labels, Metric, Samples, paired
+from exporter.exposition.metric import Labels, Metric
 from exporter.state.counters import CounterRow, Counters, Increments
 
 
@@ -50,15 +50,11 @@ def histogram(
         help_,
         source,
         labels,
-        lambda counters: _in_order(counters.samples(name)),
+        lambda counters: sorted(counters.samples(name), key=_position),
     )
     return Histogram(row, bounds)
 
 
-def _in_order(samples: Samples) -> Samples:
-    return paired(sorted(zip(*samples, strict=True), key=_position))
-
-
-def _position(sample: tuple[Labels, float]) -> tuple[Labels, str, float]:
+def _position(sample: tuple[Labels, float | None]) -> tuple[Labels, str, float]:
     *labels, suffix, bound = sample[0]
     return tuple(labels), suffix, float(bound or 0)

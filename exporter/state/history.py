@@ -7,12 +7,8 @@ many they are thinned out evenly. Nothing of it is saved.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-from exporter.collectors import preparation_release, task_counts
-from exporter.collectors.preparation_release import PreparationRelease
-from exporter.collectors.task_counts import TaskCounts
+from collections.abc import Mapping
+from typing import NamedTuple
 
 POINTS = 48
 """Of a job, at most. From then on only half as many times are told apart."""
@@ -45,48 +41,29 @@ _WIDTH = len(Point._fields)
 _NOTHING = Point(0, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
 
 
-def _of_tasks(state: TaskCounts) -> tuple[int, ...]:
-    known = state.known
-    return (known.active or 0, known.running or 0, known.succeeded or 0, known.failed or 0)
-
-
-def _of_nodes(state: PreparationRelease) -> tuple[int, ...]:
-    return (state.preparation.count("result", "failure"),)
-
-
-_VALUES: Mapping[str, tuple[int, Callable[[Any], tuple[int, ...]]]] = {
-    task_counts.COLLECTOR.name: (Point._fields.index("active"), _of_tasks),
-    preparation_release.COLLECTOR.name: (Point._fields.index("failed_nodes"), _of_nodes),
-}
-"""What is kept of the states of a collector, and where in a point it begins."""
-
-
 class History:
     """Points by account and job. An array has the step in seconds first, then the points."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], array[int]] = {}
 
-    def add(self, account: str, job_id: str, collector: str, state: Any, now: float) -> None:
-        """A job's state was read at the Unix time `now`."""
-        if collector not in _VALUES:
+    def add(self, account: str, job_id: str, values: Mapping[str, int], now: float) -> None:
+        """Note some fields of a point that were read at the Unix time `now`."""
+        if not values:
             return
-        begin, values_of = _VALUES[collector]
-        values = array("I", [min(value, _MOST) for value in values_of(state)])
-        end = begin + len(values)
         key = (account, job_id)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = array("I", (FIRST_STEP,))
-        after = known[-_WIDTH:] if len(known) > 1 else array("I", _NOTHING)
-        if len(known) > 1 and after[begin:end] == values:
+        before = Point(*known[-_WIDTH:]) if len(known) > 1 else _NOTHING
+        capped = {name: min(value, _MOST) for name, value in values.items()}
+        after = before._replace(**capped)
+        if len(known) > 1 and after == before:
             return
-        before = after[0]
-        after[0] = int(min(max(now, 0), _MOST))
-        after[begin:end] = values
+        after = after._replace(time=int(min(max(now, 0), _MOST)))
         step = known[0]
         # The first is where the chart begins; it stays.
-        if len(known) > 1 + _WIDTH and before // step == after[0] // step:
+        if len(known) > 1 + _WIDTH and before.time // step == after.time // step:
             del known[-_WIDTH:]
         known.extend(after)
         if len(known) > 1 + POINTS * _WIDTH:

@@ -26,11 +26,11 @@ from pathlib import Path
 import msgspec
 
 from exporter.config.shard import WHOLE, Shard
+from exporter.exposition.metric import Key
 from exporter.state.counters import Counters
 from exporter.state.failures import LATEST, JobFailure
 from exporter.state.file_lock import lock
 from exporter.state.resharding import reshard
-from exporter.state.series import Key
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,8 @@ class StateFile:
         self._queue: queue.SimpleQueue[tuple[Changes, Callable[[], None]] | None]
         self._queue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ended = asyncio.Event()
+        """Set once the thread has written everything."""
         try:
             connection = _open(path)
             reshard(connection, shard)
@@ -176,7 +178,7 @@ class StateFile:
         """Write what is left, and let go of the file."""
         if self._thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+            await self._ended.wait()
         if self._connection is not None:
             self._connection.close()
         if self._lock is not None:
@@ -196,6 +198,7 @@ class StateFile:
             self._commit([changes for changes, _ in batch], loop)
             for _, done in batch:
                 _call(loop, done)
+        _call(loop, self._ended.set)
 
     def _commit(self, batch: list[Changes], loop: asyncio.AbstractEventLoop) -> None:
         if self._connection is None or not batch:

@@ -1,66 +1,81 @@
 """The one mutable thing: the latest state of each (account, job, collector), and all counters.
 
-The event loop is the only writer. States are replaced, never changed, and what changes is rendered
-at once (display.py); nothing else of the program keeps state about a job.
+The event loop is the only writer. States are replaced, never changed, and what changes is shown at
+once; only the gauges of groups wait for the next `flush`. Nothing else keeps state about a job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from exporter import collectors
 from exporter.batch.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.batch.models import Job, unix_time
-from exporter.collectors.collector import Folded
-from exporter.collectors.jobs import NAME as JOBS
-from exporter.collectors.pool_nodes import NAME as POOL_NODES
-from exporter.collectors.pool_nodes import PoolNodes
 from exporter.exposition.body import Exposition
+from exporter.state import table_names
 from exporter.state.account import (
+    JOBS,
     NOT_POLLED,
+    POOL_NODES,
     REMEMBERED,
+    AccountHealth,
     AccountState,
+    Health,
     Leaving,
     Outcome,
     health_of,
+    identity_of,
     is_same_job,
     is_same_place,
     is_up_now,
     load,
     owner_of,
+    problem_of,
     saved,
 )
+from exporter.state.collector import Folded, JobCollector
 from exporter.state.counters import Increments, total
-from exporter.state.display import OF_JOBS, Display
 from exporter.state.failures import Failures, JobFailure
 from exporter.state.history import History
 from exporter.state.journal import Owner, Saved, SavedJob
-from exporter.state.totals import ACCOUNT, HISTOGRAMS, Totals
+from exporter.state.totals import ACCOUNT, Totals
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
 class Store:
-    """States by account, job and collector, counters, and their rendering."""
+    """States by account, job and collector, counters, and what is shown of them.
 
-    def __init__(self, exposition: Exposition, totals: Totals, failures: Failures) -> None:
+    `collectors`: those of a job's things, by name.
+    """
+
+    def __init__(
+        self,
+        exposition: Exposition,
+        totals: Totals,
+        failures: Failures,
+        collectors: Mapping[str, JobCollector[Any, Any]],
+    ) -> None:
+        self._exposition = exposition
         self._totals = totals
         self._failures = failures
+        self._collectors = collectors
+        self._job_tables = (table_names.JOB, table_names.JOB_HEALTH, *collectors)
         self._accounts: dict[str, AccountState] = {}
+        self._changed_groups: dict[tuple[str, tuple[str, str], str], None] = {}
+        """(account, owner, table) of groups in which a job has changed since the last flush."""
         self.history = History()
-        self._display = Display(exposition, self._accounts)
 
     def add_account(
         self, account: str, known: Saved, watch: Callable[[Job], WatchedJob | None]
     ) -> None:
-        """Make place for an account, with what an earlier process knew of it.
+        """Add an account, with what an earlier process knew of it.
 
-        `watch`: a job under the rule that names it, whatever its state; None where no rule does.
         Its jobs are as if they had just left the selection: those that it still has go on where
-        they were, the others are asked for what they did last.
+        they were, the others are asked for what they did last. `watch`: a job under the rule that
+        names it; None where no rule does.
         """
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
         self._totals.add_account(account, known)
@@ -75,7 +90,9 @@ class Store:
             else:
                 outcomes = {
                     # Not shown: it is as old as the process that saved it.
-                    name: Outcome(load(name, left.states[name]), None, None, is_stale=True)
+                    name: Outcome(
+                        load(self._collectors[name], left.states[name]), None, None, is_stale=True
+                    )
                     for name in watched.rule.collect
                     if name in left.states
                 }
@@ -87,12 +104,30 @@ class Store:
         self._totals.forget_account(account)
         self._failures.forget_account(account)
         self.history.forget_account(account)
-        self._display.remove_account(account)
+        self._changed_groups = {key: None for key in self._changed_groups if key[0] != account}
+        self._exposition.remove_account(account)
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew."""
-        self._display.everything()
+        for account, state in self._accounts.items():
+            for table, name in (
+                (table_names.SELECTED_JOBS, JOBS),
+                (table_names.POOL_NODES, POOL_NODES),
+            ):
+                self._show_account(account, table, self.outcome(account, name).shown)
+            if state.outcomes:
+                self._show_health(account)
+            for job_id, watched in state.jobs.items():
+                for table in self._job_tables:
+                    snapshot = self._snapshot(account, job_id, table)
+                    if snapshot is not None:
+                        self._show(account, watched, table, snapshot)
+        self.flush()
         self._totals.show_all()
+
+    async def settled(self) -> None:
+        """Wait until all that was counted so far is saved and shown."""
+        await self._totals.settled()
 
     @property
     def accounts(self) -> Mapping[str, AccountState]:
@@ -126,7 +161,7 @@ class Store:
         self._totals.catch_up(account)
 
     def select_anew(self, account: str, selected: SelectedJobs, now: float) -> None:
-        """Take over what other rules select of the known jobs; the service was not asked."""
+        """Take over what other rules select of the jobs that are known, as if just listed."""
         known = self.outcome(account, JOBS)
         self._take_selection(account, selected, now, None)
         state = self._accounts[account]
@@ -139,7 +174,7 @@ class Store:
         found = {watched.job.id: watched for watched in selected.jobs}
         for job_id, watched in list(state.jobs.items()):
             if job_id not in found or not is_same_place(watched, found[job_id]):
-                self._let_go(account, job_id)
+                self._add_leaving(account, job_id)
         first = state.watched_since is None
         if first:
             state.watched_since = now if asked_at is None else asked_at
@@ -150,13 +185,13 @@ class Store:
         for job_id, watched in found.items():
             known = before.get(job_id)
             if known is None or not is_same_place(known, watched):
-                self._welcome(account, watched, is_first_listing=first)
+                self._add_job(account, watched, is_first_listing=first)
             if stale or known is None or known != watched:
-                self._display.job(account, watched, collectors.JOB, watched)
-        self._display.of_account(account, collectors.SELECTED_JOBS, selected)
+                self._show(account, watched, table_names.JOB, watched)
+        self._show_account(account, table_names.SELECTED_JOBS, selected)
 
-    def _welcome(self, account: str, watched: WatchedJob, *, is_first_listing: bool) -> None:
-        """A job that was not selected before: is all that it did ours to count?"""
+    def _add_job(self, account: str, watched: WatchedJob, *, is_first_listing: bool) -> None:
+        """A job is selected that was not before: decide whether all that it did is counted."""
         state, job = self._accounts[account], watched.job
         if watched.group is not None:
             state.members.setdefault(owner_of(watched), {})[job.id] = None
@@ -183,9 +218,9 @@ class Store:
         state = self._accounts[account]
         if watched.job.id in state.jobs:
             return
-        self._welcome(account, watched, is_first_listing=False)
+        self._add_job(account, watched, is_first_listing=False)
         state.jobs = dict(sorted({**state.jobs, watched.job.id: watched}.items()))
-        self._display.job(account, watched, collectors.JOB, watched)
+        self._show(account, watched, table_names.JOB, watched)
         self._show_selected(account)
 
     def remove_job(self, account: str, job_id: str) -> None:
@@ -201,11 +236,11 @@ class Store:
         before = self.outcome(account, JOBS).shown
         if before is not None:
             selected = replace(before, jobs=tuple(self._accounts[account].jobs.values()))
-            self._display.of_account(account, collectors.SELECTED_JOBS, selected)
+            self._show_account(account, table_names.SELECTED_JOBS, selected)
 
-    def put_pool_nodes(self, account: str, snapshot: PoolNodes, now: float) -> None:
+    def put_pool_nodes(self, account: str, snapshot: Any, now: float) -> None:
         """Node counts were read."""
-        self._display.of_account(account, collectors.POOL_NODES, snapshot)
+        self._show_account(account, table_names.POOL_NODES, snapshot)
         self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
 
     def put_reading(
@@ -213,25 +248,28 @@ class Store:
     ) -> Folded[Any] | None:
         """A poll of a job succeeded: fold what it read into the state and count what happened.
 
-        `made_from`: the state that the poll was given. Gives what it came to; None where it was
-        ignored, because the job is not selected any more, or is another one by now, or has another
-        state by now: what happened in between would be counted twice.
+        `made_from`: the state that the reading was made from. Gives what the fold came to. None:
+        the reading is void, because the job is not selected any more or is another one by now, or
+        because the state has changed since.
         """
         if not self._is_current(account, job):
             return None
         state = self._accounts[account]
-        before = self.outcome(account, collector, job.id).state
-        if before is not made_from:
+        outcomes = state.job_outcomes.setdefault(job.id, {})
+        if outcomes.get(collector, NOT_POLLED).state is not made_from:
             return None
-        kind = collectors.JOB_COLLECTORS[collector]
-        folded: Folded[Any] = kind.fold(before, reading, now, job.id in state.new_jobs)
-        watched = state.jobs[job.id]
-        self._job_outcome(account, watched, collector, Outcome(folded.state, None, now))
-        self._display.job(account, watched, collector, folded.state)
-        self.history.add(account, job.id, collector, folded.state, now)
-        is_new = job.id in state.new_jobs
-        failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
-        self._count(account, watched, collector, folded, failures, is_new=is_new)
+        watched, is_new = state.jobs[job.id], job.id in state.new_jobs
+        folded: Folded[Any] = self._collectors[collector].fold(made_from, reading, now, is_new)
+        outcomes[collector] = Outcome(folded.state, None, now)
+        owner = owner_of(watched)
+        if watched.group is None:
+            self._exposition.put(collector, identity_of(account, owner), folded.state)
+        else:
+            self._changed_groups[account, owner, collector] = None
+        self._show_job_health(account, watched)
+        self._set_refusal(account, None)
+        self.history.add(account, job.id, folded.points, now)
+        self._count(account, watched, collector, folded, is_new=is_new, is_first=made_from is None)
         return folded
 
     def leaving(self, account: str) -> Mapping[str, WatchedJob]:
@@ -252,7 +290,7 @@ class Store:
     ) -> None:
         """What a job that left the selection did last: counted for its group and the account.
 
-        `made_from`: the state that the poll was given; ignored where it is another one by now.
+        The reading is void where the state is another one than it was made from.
         """
         state = self._accounts[account]
         leaving = state.leaving.get(job.id)
@@ -261,11 +299,11 @@ class Store:
         before = leaving.outcomes.get(collector, NOT_POLLED).state
         if before is not made_from:
             return
-        kind = collectors.JOB_COLLECTORS[collector]
-        folded: Folded[Any] = kind.fold(before, reading, 0.0, leaving.is_new)
-        is_new, watched = leaving.is_new, leaving.watched
-        failures = self._fail(account, watched, folded, is_news=is_new or before is not None)
-        self._count(account, watched, collector, folded, failures, is_new=is_new)
+        kind, is_new = self._collectors[collector], leaving.is_new
+        folded: Folded[Any] = kind.fold(before, reading, 0.0, is_new)
+        self._count(
+            account, leaving.watched, collector, folded, is_new=is_new, is_first=before is None
+        )
         # Should it come back, it goes on from here.
         outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
         state.leaving[job.id] = replace(leaving, outcomes=outcomes)
@@ -281,7 +319,9 @@ class Store:
         """The last state is known to hold still, without the service having been asked."""
         before = self.outcome(account, collector, job_id)
         watched = self._accounts[account].jobs[job_id]
-        self._show_job_outcome(account, watched, collector, replace(before, succeeded_at=now))
+        outcome = replace(before, succeeded_at=now)
+        self._accounts[account].job_outcomes[job_id][collector] = outcome
+        self._show_job_health(account, watched)
 
     def fail(
         self, account: str, collector: str, job: Job | None, error: PollError, *, stale: bool
@@ -293,28 +333,41 @@ class Store:
         outcome = replace(before, error=error, is_stale=before.is_stale or stale)
         if job is not None:
             watched = self._accounts[account].jobs[job.id]
-            self._job_outcome(account, watched, collector, outcome)
+            state = self._accounts[account]
+            state.job_outcomes.setdefault(job.id, {})[collector] = outcome
+            self._show_job_health(account, watched)
+            self._set_refusal(account, error)
             if stale:
                 self._hide_job(account, watched, collector)
             return
         if stale and collector == POOL_NODES:
-            self._display.of_account(account, collectors.POOL_NODES, None)
+            self._show_account(account, table_names.POOL_NODES, None)
         elif stale:
-            self._display.of_account(account, collectors.SELECTED_JOBS, None)
+            self._show_account(account, table_names.SELECTED_JOBS, None)
             for watched in self._accounts[account].jobs.values():
-                self._hide_job(account, watched, collectors.JOB)
+                self._hide_job(account, watched, table_names.JOB)
         self._account_outcome(account, collector, outcome)
 
     def flush(self) -> None:
-        """Render the groups of which a job has changed, and what they and accounts have counted."""
-        self._display.flush()
+        """Show the groups in which a job has changed, and what groups and accounts have counted."""
+        changed, self._changed_groups = self._changed_groups, {}
+        for account, owner, table in changed:
+            members = [
+                snapshot
+                for job_id in self._accounts[account].members.get(owner, {})
+                if (snapshot := self._snapshot(account, job_id, table)) is not None
+            ]
+            if members:
+                self._exposition.put(table, identity_of(account, owner), None, members=members)
+            else:
+                self._exposition.remove(table, identity_of(account, owner))
         self._totals.flush()
 
     def _is_current(self, account: str, job: Job) -> bool:
         watched = self._accounts[account].jobs.get(job.id)
         return watched is not None and is_same_job(watched.job, job)
 
-    def _let_go(self, account: str, job_id: str) -> None:
+    def _add_leaving(self, account: str, job_id: str) -> None:
         """The job left the selection: what it does last may still be read."""
         state = self._accounts[account]
         outcomes = state.job_outcomes.get(job_id, {})
@@ -333,7 +386,7 @@ class Store:
             state.left.popitem(last=False)
         if watched.group is not None:
             state.members[owner_of(watched)].pop(job_id, None)
-        for table in OF_JOBS:
+        for table in self._job_tables:
             self._hide_job(account, watched, table)
         jobs: dict[str, SavedJob | None] = {job_id: None} if is_gone else {}
         if watched.group is None:
@@ -341,20 +394,58 @@ class Store:
         elif jobs:
             self._totals.save_jobs(account, jobs)
 
-    def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
-        self._display.hide_job(account, watched, table)
-        # What a group has counted outlives its jobs.
-        if watched.group is None and table in collectors.JOB_COLLECTORS:
-            self._totals.hide(account, owner_of(watched), table)
+    def _show(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
+        """Show a job's snapshot; its group's with the next flush."""
+        owner = owner_of(watched)
+        if watched.group is None:
+            self._exposition.put(table, identity_of(account, owner), snapshot)
+        else:
+            self._changed_groups[account, owner, table] = None
 
-    def _fail(
-        self, account: str, watched: WatchedJob, folded: Folded[Any], *, is_news: bool
-    ) -> Sequence[JobFailure]:
-        """Note what failed. `is_news`: it happened since the job is watched."""
-        failures = [
-            JobFailure(account, watched.job.id, watched.group, each) for each in folded.failures
-        ]
-        return self._failures.add(account, failures, is_news=is_news)
+    def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
+        """Show nothing of a job in a table any more."""
+        owner = owner_of(watched)
+        if watched.group is not None:
+            self._changed_groups[account, owner, table] = None
+            return  # what a group has counted outlives its jobs
+        self._exposition.remove(table, identity_of(account, owner))
+        if table in self._collectors:
+            self._totals.hide(account, owner, table)
+
+    def _snapshot(self, account: str, job_id: str, table: str) -> Any:
+        """What there is to show of a job in a table, or None."""
+        state = self._accounts[account]
+        if table == table_names.JOB:
+            is_shown = self.outcome(account, JOBS).shown is not None
+            return state.jobs.get(job_id) if is_shown else None
+        if table == table_names.JOB_HEALTH:
+            outcomes = state.job_outcomes.get(job_id)
+            return health_of(outcomes) if outcomes else None
+        return self.outcome(account, table, job_id).shown
+
+    def _show_account(self, account: str, table: str, snapshot: Any) -> None:
+        """Show a snapshot of the account itself; None: nothing of it."""
+        if snapshot is None:
+            self._exposition.remove(table, identity_of(account))
+        else:
+            self._exposition.put(table, identity_of(account), snapshot)
+
+    def _show_health(self, account: str) -> None:
+        """Show how the account's own polls went."""
+        state = self._accounts[account]
+        problem = problem_of(state)
+        cause = problem.cause or problem.reason if problem is not None else None
+        health = AccountHealth(is_up_now(state), health_of(state.outcomes), cause)
+        self._show_account(account, table_names.ACCOUNT_HEALTH, health)
+
+    def _show_job_health(self, account: str, watched: WatchedJob) -> None:
+        """Show how the job's polls went."""
+        state = self._accounts[account]
+        health = {
+            name: Health(outcome.error is None, outcome.succeeded_at)
+            for name, outcome in sorted(state.job_outcomes[watched.job.id].items())
+        }
+        self._show(account, watched, table_names.JOB_HEALTH, health)
 
     def _count(
         self,
@@ -362,16 +453,24 @@ class Store:
         watched: WatchedJob,
         collector: str,
         folded: Folded[Any],
-        failures: Sequence[JobFailure],
         *,
         is_new: bool,
+        is_first: bool,
     ) -> None:
-        """Count what happened for the job or its group and the account; save it with the state."""
-        state, job = self._accounts[account], watched.job
+        """Count what happened for the job or its group and the account; save it with the state.
+
+        `is_first`: there was no state before. What failed before the job was watched is not logged.
+        """
+        job, kind = watched.job, self._collectors[collector]
+        failures = self._failures.add(
+            account,
+            [JobFailure(account, job.id, watched.group, each) for each in folded.failures],
+            is_news=is_new or not is_first,
+        )
         counted: list[tuple[Owner, str, Increments]] = []
-        if watched.group is not None or job.id in state.jobs:
+        if watched.group is not None or job.id in self._accounts[account].jobs:
             counted.append((owner_of(watched), collector, folded.increments))
-        rows = collectors.JOB_COLLECTORS[collector].account
+        rows = kind.account
         of_account = total(
             [
                 ((rows[name].row.name, tuple([labels[i] for i in rows[name].labels])), amount)
@@ -383,40 +482,24 @@ class Store:
             counted.append((None, ACCOUNT, of_account))
         if folded.observations:
             observer = owner_of(watched) if watched.group is not None else None
-            counted.append((observer, HISTOGRAMS, folded.observations))
+            counted.append((observer, table_names.HISTOGRAMS, folded.observations))
         jobs = {}
         if self._totals.is_saved:
-            jobs[job.id] = saved(job, collector, folded, is_new=is_new)
+            jobs[job.id] = saved(job, kind, folded, is_new=is_new)
         self._totals.count(account, counted, jobs=jobs, failures=failures)
-
-    def _job_outcome(
-        self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
-    ) -> None:
-        self._show_job_outcome(account, watched, collector, outcome)
-        self._set_refused(account, outcome.error)
-
-    def _show_job_outcome(
-        self, account: str, watched: WatchedJob, collector: str, outcome: Outcome
-    ) -> None:
-        state = self._accounts[account]
-        # Copied so, it takes half the room.
-        outcomes = dict(state.job_outcomes.get(watched.job.id, {}))
-        outcomes[collector] = outcome
-        state.job_outcomes[watched.job.id] = outcomes
-        self._display.job(account, watched, collectors.JOB_HEALTH, health_of(outcomes))
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
         state = self._accounts[account]
         state.outcomes = {**state.outcomes, collector: outcome}
         state.refusal = _refusal(outcome.error)
-        self._display.health(account)
+        self._show_health(account)
 
-    def _set_refused(self, account: str, error: PollError | None) -> None:
+    def _set_refusal(self, account: str, error: PollError | None) -> None:
         state = self._accounts[account]
         refusal = _refusal(error)
         if (refusal is None) != (state.refusal is None):
             state.refusal = refusal
-            self._display.health(account)
+            self._show_health(account)
 
 
 def _refusal(error: PollError | None) -> PollError | None:

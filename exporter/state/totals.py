@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from exporter import collectors
 from exporter.exposition.body import Exposition
-from exporter.exposition.metric import Identity
+from exporter.exposition.metric import Identity, Key
 from exporter.state.account import identity_of
 from exporter.state.counters import Counters, Increments
 from exporter.state.failures import JobFailure
 from exporter.state.journal import Changes, Owner, Saved, SavedJob
-from exporter.state.series import Key
+from exporter.state.table_names import ACCOUNT_COUNTERS, HISTOGRAMS, counters_of
 
 ACCOUNT = ""
 """In place of a collector's name: the counters of an account are those of all collectors."""
-
-HISTOGRAMS = collectors.HISTOGRAMS
-"""In place of a collector's name: what a group, or the jobs without one, took how long."""
 
 Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
@@ -40,9 +36,15 @@ class Journal(Protocol):
 
 
 class Totals:
-    """Running totals by account, owner and collector. `journal`: None: nothing is saved."""
+    """Running totals by account, owner and collector.
 
-    def __init__(self, exposition: Exposition, journal: Journal | None = None) -> None:
+    `journal`: None: nothing is saved. `zeros`: series that every account has from the start.
+    """
+
+    def __init__(
+        self, exposition: Exposition, journal: Journal | None = None, zeros: Collection[Key] = ()
+    ) -> None:
+        self._zeros = zeros
         self._exposition = exposition
         self._journal = journal
         self._counters: dict[Place, Counters] = {}
@@ -65,7 +67,7 @@ class Totals:
                 self._held[account, owner, collector] = dict.fromkeys(zeros, HELD)
                 self._shown.add((account, owner, collector))
                 self._show((account, owner, collector), counters)
-        self.count(account, [(None, ACCOUNT, dict.fromkeys(collectors.ACCOUNT_ZEROS, 0))])
+        self.count(account, [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
 
     def count(
         self,
@@ -82,12 +84,12 @@ class Totals:
             place = (account, owner, collector)
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
-            news = {k: n for k, n in amounts.items() if n or k not in before}
+            news = {k: n for k, n in amounts.items() if n or k not in before.totals}
             if not news and not before.is_behind and place in self._shown:
                 continue
             held = self._held.get(place, {})
             if _is_lasting(owner):
-                new = dict.fromkeys((key for key in news if key not in before), HELD)
+                new = dict.fromkeys((key for key in news if key not in before.totals), HELD)
                 held = self._held[place] = {**held, **new}
             after = before.add(news, held)
             if after == before and place in self._shown:
@@ -198,8 +200,8 @@ def _is_lasting(owner: Owner) -> bool:
 def _table(place: Place) -> str:
     collector = place[2]
     if collector == HISTOGRAMS:
-        return collectors.HISTOGRAMS
-    return collectors.counters_of(collector) if collector else collectors.ACCOUNT_COUNTERS
+        return HISTOGRAMS
+    return counters_of(collector) if collector else ACCOUNT_COUNTERS
 
 
 def _identity(place: Place) -> Identity:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.config.problems import ConfigError
-from exporter.exposition.body import gzip_parts
-from exporter.service.service import Service
 from exporter.web import pages
 from exporter.web.api import models, openapi
 from exporter.web.api.endpoints import OPERATIONS, NotFound, Operation
 from exporter.web.api.parameters import BadQuery, parse
+from exporter.web.backend import Backend
 from exporter.web.server.basic_auth import BasicAuth
 from exporter.web.server.client_connection import connection_of
 from exporter.web.server.limits import InFlight, Limits, RateLimiter
@@ -27,15 +28,18 @@ from exporter.web.server.negotiation import accepts_gzip, choose_format
 from exporter.web.server.sending import InParts
 from exporter.web.server.web_config_file import CurrentSettings, Settings
 
-_SERVICE = web.AppKey("service", Service)
+_SERVICE = web.AppKey("service", Backend)
+_THREAD = web.AppKey("thread", ThreadPoolExecutor)
+"""Makes large bodies, one at a time, while the event loop goes on."""
+
 _TURN = web.AppKey("turn", asyncio.Lock)
-"""Whose turn it is to make a body: one at a time, so that polls have their turns in between."""
+"""Held while a body is made: between two of them the event loop has time for polls."""
 
 _VIEWING = web.AppKey("viewing", asyncio.Lock)
-"""Likewise for views of all jobs: many who look must not keep the scrapes waiting."""
+"""Held while a view of all jobs is made: many who look must not delay the scrapes."""
 
 _LARGE = 1024 * 1024
-"""Bytes of a body from which on it is compressed in a thread; up to it that takes some 10 ms."""
+"""Bytes of a body from which on a thread makes it; a smaller one takes less than a millisecond."""
 
 
 Reload = Callable[[], Awaitable[None]]
@@ -45,7 +49,7 @@ _RELOAD: web.AppKey[Reload | None] = web.AppKey("reload")
 
 
 def build_app(
-    service: Service,
+    service: Backend,
     telemetry_path: str,
     settings: CurrentSettings = Settings,
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
@@ -60,6 +64,8 @@ def build_app(
     app = web.Application(middlewares=[_while_answering, _guard(settings)])
     app[_SERVICE] = service
     app[_RELOAD] = reload
+    app[_THREAD] = ThreadPoolExecutor(1, "bodies")
+    app.on_cleanup.append(_end_thread)
     app[_TURN] = asyncio.Lock()
     app[_VIEWING] = asyncio.Lock()
     app.on_response_prepare.append(_headers_of(settings))
@@ -78,6 +84,10 @@ def build_app(
         for file in pages.STATIC.values():
             app.router.add_get(f"/{file.path}", limited(_static(file)))
     return app
+
+
+async def _end_thread(app: web.Application) -> None:
+    app[_THREAD].shutdown(wait=False)
 
 
 @web.middleware
@@ -145,13 +155,18 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
     if gzip:
         headers["Content-Encoding"] = "gzip"
     async with request.app[_TURN]:
+        await asyncio.sleep(0)
         state = service.exposition.body(format_)
-        if gzip and not state.is_deflated and state.size > _LARGE:
-            await asyncio.to_thread(state.deflate)
+        own = service.own_metrics(format_, state.series)
+        # A large body is made in a thread of the web server's own: name resolution, passwords and
+        # the configuration have theirs, and cannot delay a scrape.
+        make = partial(state.gzip, own) if gzip else state.parts
+        if state.size > _LARGE:
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(request.app[_THREAD], make)
         else:
-            await asyncio.sleep(0)
-        own = service.telemetry.text(format_, state.series)
-        parts = gzip_parts(state, own) if gzip else (*state.parts, own)
+            made = make()
+    parts = made if gzip else (*made, own)
     return InParts(parts, headers)
 
 

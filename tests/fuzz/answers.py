@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch import models
-from exporter.collectors import JOB_COLLECTORS, pool_nodes
+from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import WATCHED_TASKS, resolve
 from exporter.exposition.body import Exposition, Format
@@ -28,7 +28,6 @@ from exporter.polling.selection import Scope, watch_named
 from exporter.state.failures import Failures
 from exporter.state.journal import _SCHEMA, Changes, Saved, _load, _write
 from exporter.state.store import Store
-from exporter.state.totals import Totals
 from exporter.web.api.job_views import SORT_KEYS, Found
 from exporter.web.api.job_views import job as shown_job
 
@@ -80,7 +79,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         connection.executescript(_SCHEMA)
         exposition = Exposition(_TABLES)
         failures = Failures()
-        store = Store(exposition, Totals(exposition, _Journal(connection)), failures)
+        store = new_store(exposition, _Journal(connection), failures)
         store.add_account(ACCOUNT, Saved(), partial(watch_named, [rule]))
         _poll_jobs(store, (_JOB,), rule, NOW - 1)
         for number, answer in enumerate(answers):
@@ -90,7 +89,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
             _show(store, NOW + number)
         json.dumps([each.shown for each in failures.latest()])
         again = Exposition(_TABLES)
-        restarted = Store(again, Totals(again), Failures())
+        restarted = new_store(again)
         restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), partial(watch_named, [rule]))
         _check(again)
 
@@ -108,7 +107,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
         reading = _result(cast("Any", kind.read(api, watched, state, now)))
         folded = store.put_reading(ACCOUNT, watched.job, name, reading, state, now)
         assert folded is not None
-        assert isinstance(kind.is_settled(folded.state) or kind.is_busy(folded.state), bool)
+        assert isinstance(kind.is_settled(folded.state) or folded.is_busy, bool)
 
 
 def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:

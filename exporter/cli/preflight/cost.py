@@ -9,14 +9,12 @@ from typing import Any
 
 from exporter import collectors
 from exporter.cli.preflight.forecast import Range
+from exporter.collectors import new_store
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.state.account import owner_of
-from exporter.state.failures import Failures
 from exporter.state.journal import Saved
-from exporter.state.store import Store
-from exporter.state.totals import Totals
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
@@ -79,7 +77,7 @@ class Sample:
         self._account = account
         self._polls = polls
         self._jobs = {poll.watched.job.id: poll.watched for poll in polls}.values()
-        self._store = Store(exposition, Totals(exposition), Failures())
+        self._store = new_store(exposition)
         self._store.add_account(account, Saved(), lambda _: None)
         self._store.select(account, SelectedJobs(), now)
         self._store.flush()
@@ -137,7 +135,7 @@ class Sample:
 def own_series(account: str, nodes: PoolNodes | None, shown: Shown, now: float) -> int:
     """Series that an account has without any job."""
     exposition = Exposition(collectors.tables(shown.info_labels, shown.excluded))
-    store = Store(exposition, Totals(exposition), Failures())
+    store = new_store(exposition)
     store.add_account(account, Saved(), lambda _: None)
     store.select(account, SelectedJobs(), now)
     if nodes is not None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from exporter.service.service import Service
 from exporter.state.failures import LATEST, iso_time
 from exporter.web.api import job_views as jobs
 from exporter.web.api import models
 from exporter.web.api import status_views as status
 from exporter.web.api.parameters import Choice, Number, Parameter, Text
+from exporter.web.backend import Backend
 
 MOST_JOBS = 1000
 """On one page."""
@@ -42,7 +42,7 @@ class Operation:
     name: str
     summary: str
     returns: type[models.View]
-    answer: Callable[[Service, Mapping[str, Any]], Awaitable[models.View]]
+    answer: Callable[[Backend, Mapping[str, Any]], Awaitable[models.View]]
     parameters: tuple[Parameter, ...] = ()
 
     @property
@@ -71,7 +71,7 @@ def query_of(values: Mapping[str, Any]) -> jobs.Query:
     return jobs.Query(descending=given.pop("order") == "desc", **given)
 
 
-async def job_list(service: Service, query: jobs.Query) -> models.JobList:
+async def job_list(service: Backend, query: jobs.Query) -> models.JobList:
     """A page of the jobs."""
     found = await jobs.find(service.store.accounts, query)
     now = service.now()
@@ -90,11 +90,11 @@ async def job_list(service: Service, query: jobs.Query) -> models.JobList:
     )
 
 
-async def _jobs(service: Service, values: Mapping[str, Any]) -> models.JobList:
+async def _jobs(service: Backend, values: Mapping[str, Any]) -> models.JobList:
     return await job_list(service, query_of(values))
 
 
-async def job_detail(service: Service, values: Mapping[str, Any]) -> models.JobDetail:
+async def job_detail(service: Backend, values: Mapping[str, Any]) -> models.JobDetail:
     """One job."""
     found = status.job(service, values["account"], values["job_id"])
     if found is None:
@@ -105,7 +105,7 @@ async def job_detail(service: Service, values: Mapping[str, Any]) -> models.JobD
     return found
 
 
-async def failure_list(service: Service, values: Mapping[str, Any]) -> models.FailureList:
+async def failure_list(service: Backend, values: Mapping[str, Any]) -> models.FailureList:
     """The latest failures."""
     found = (
         each
@@ -117,11 +117,11 @@ async def failure_list(service: Service, values: Mapping[str, Any]) -> models.Fa
     return models.FailureList(tuple(map(status.failure, islice(found, values["limit"]))))
 
 
-async def _status(service: Service, _: Mapping[str, Any]) -> models.Status:
+async def _status(service: Backend, _: Mapping[str, Any]) -> models.Status:
     return await status.status(service)
 
 
-async def _config(service: Service, _: Mapping[str, Any]) -> models.RunningConfig:
+async def _config(service: Backend, _: Mapping[str, Any]) -> models.RunningConfig:
     return status.running_config(service.config)
 
 

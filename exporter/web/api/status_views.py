@@ -11,22 +11,20 @@ import msgspec
 import exporter
 from exporter import config
 from exporter.batch.models import enum_value
-from exporter.collectors.jobs import NAME as JOBS
 from exporter.collectors.jobs import STATES
-from exporter.collectors.pool_nodes import NAME as POOL_NODES
 from exporter.polling.load import Load
-from exporter.service.service import Service
-from exporter.state.account import AccountState, identity_of, is_up_now, owner_of
+from exporter.state.account import JOBS, POOL_NODES, AccountState, identity_of, is_up_now, owner_of
 from exporter.state.failures import JobFailure, iso_time
 from exporter.state.history import UNKNOWN, Point
 from exporter.web.api import job_views as jobs
 from exporter.web.api import models
 from exporter.web.api.job_views import Found
+from exporter.web.backend import Backend
 
 FAILURES_OF_A_JOB = 100
 
 
-async def status(service: Service) -> models.Status:
+async def status(service: Backend) -> models.Status:
     """The process and its accounts."""
     now, exposition = service.now(), service.exposition
     healths = await jobs.healths(service.store.accounts)
@@ -47,7 +45,7 @@ async def status(service: Service) -> models.Status:
 
 
 def _account(
-    service: Service, account: config.Account, load: Load, healths: Counter[str], now: float
+    service: Backend, account: config.Account, load: Load, healths: Counter[str], now: float
 ) -> models.Account:
     name = account.name
     state = service.store.accounts[name]
@@ -95,7 +93,7 @@ def _why_down(state: AccountState) -> str | None:
     return None
 
 
-def job(service: Service, account: str, job_id: str) -> models.JobDetail | None:
+def job(service: Backend, account: str, job_id: str) -> models.JobDetail | None:
     """All that is known of a job; None where it is not watched."""
     state = service.store.accounts.get(account)
     watched = state.jobs.get(job_id) if state is not None else None

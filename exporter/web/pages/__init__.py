@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from multidict import MultiMapping
 
-from exporter.service.service import Service
+from exporter.web.backend import Backend
 from exporter.web.pages import configuration, job, overview
 from exporter.web.pages.layout import HEADERS, Links, refused
 from exporter.web.pages.static_files import STATIC, StaticFile
 
 __all__ = ["HEADERS", "PAGES", "STATIC", "Links", "Page", "StaticFile", "refused"]
 
-Page = Callable[[Service, MultiMapping[str], Links], Awaitable[str]]
+Page = Callable[[Backend, MultiMapping[str], Links], Awaitable[str]]
 """Makes a page for a query. Raises BadQuery and NotFound."""
 
 PAGES: Mapping[str, Page] = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import yaml
 from multidict import MultiMapping
 
-from exporter.service.service import Service
 from exporter.web.api import status_views as status
 from exporter.web.api.parameters import parse
+from exporter.web.backend import Backend
 from exporter.web.pages.html import tag
 from exporter.web.pages.layout import Links, page
 
 
-async def show(service: Service, given: MultiMapping[str], links: Links) -> str:
+async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     """The page; it has no parameters."""
     parse(given, ())
     shown = status.running_config(service.config)

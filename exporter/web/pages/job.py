@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 from multidict import MultiMapping
 
-from exporter.service.service import Service
 from exporter.web.api import models
 from exporter.web.api.endpoints import JOB_PARAMETERS, job_detail
 from exporter.web.api.parameters import parse
+from exporter.web.backend import Backend
 from exporter.web.pages import parts
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import Links, ago, badge, moment, number, page
 
 
-async def show(service: Service, given: MultiMapping[str], links: Links) -> str:
+async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     """The page for `account` and `job_id`."""
     found = await job_detail(service, parse(given, JOB_PARAMETERS))
     job = found.job

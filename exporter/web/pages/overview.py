@@ -7,11 +7,11 @@ from typing import Any
 
 from multidict import MultiMapping
 
-from exporter.service.service import Service
 from exporter.web.api import models
 from exporter.web.api import status_views as status
 from exporter.web.api.endpoints import FILTERS, STATES, failure_list, job_list, query_of
 from exporter.web.api.parameters import Parameter, parse
+from exporter.web.backend import Backend
 from exporter.web.pages import parts
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import Links, ago, badge, decimal, number, page
@@ -52,7 +52,7 @@ ORDERS = {
 _PARAMETERS: Mapping[str, Parameter] = {parameter.name: parameter for parameter in FILTERS}
 
 
-async def show(service: Service, given: MultiMapping[str], links: Links) -> str:
+async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     """The page for a query, which has the parameters of /api/v1/jobs."""
     values = parse(given, FILTERS)
     found = await job_list(service, query_of({**values, "limit": ON_A_PAGE}))

@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 
@@ -28,6 +29,8 @@ class BasicAuth:
     def __init__(self, check: CheckPassword = bcrypt.checkpw) -> None:
         self._check = check
         self._turn = asyncio.Lock()
+        # A thread of its own: what else runs in threads must not wait for passwords.
+        self._thread = ThreadPoolExecutor(1, "passwords")
         # Only digests with a key of this process are kept: they say nothing to who finds them.
         self._digest_key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, bool] = OrderedDict()
@@ -55,7 +58,10 @@ class BasicAuth:
 
     async def _matches(self, password: bytes, hashed: bytes) -> bool:
         # Longer passwords are hashed, too, so that they take the same time.
-        same = await asyncio.to_thread(self._check, password[:_MAX_PASSWORD], hashed)
+        loop = asyncio.get_running_loop()
+        same = await loop.run_in_executor(
+            self._thread, self._check, password[:_MAX_PASSWORD], hashed
+        )
         return same and len(password) <= _MAX_PASSWORD
 
     def _another(self, users: Mapping[str, str], name: bytes) -> str:

@@ -1,4 +1,4 @@
-"""What a collector is: how to read one thing, how to keep it, and its metric tables."""
+"""What a collector of a job is to the store: how a reading is folded, saved and shown."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Folded(Generic[S]):
-    """What a reading came to: the new state, and what happened since the one before.
+    """The state after a reading, and what happened since the state before it.
 
-    `corrections`: records that a full listing found other than reading by changes had left them.
+    `is_busy`: whether something of the job waits or runs, as far as the reading shows.
+    `points`: values for the job's charts, by name; see `exporter.state.history`.
+    `corrections`: records that a full listing found different from what reading by changes left.
     `records`: what changed of the state's long part, by key; None: it is gone. To be read once.
-    `observations`: increments of histograms; they are the group's or the account's, never a job's.
-    `failures`: what was seen to have failed and was not known to; at first, whatever has.
+    `observations`: increments of histograms, which belong to the group or the account.
+    `failures`: failures that were not known; after a first reading, all of them.
     """
 
     state: S
     increments: Increments = field(default_factory=dict)
+    is_busy: bool = False
+    points: Mapping[str, int] = field(default_factory=dict)
     corrections: int = 0
     records: Iterable[tuple[tuple[str, ...], Any]] = ()
     observations: Increments = field(default_factory=dict)
@@ -60,7 +64,7 @@ class JobCollector(Generic[R, S]):
     from both; a record is what `Folded.records` had.
     `histograms`: what is observed, for the group or, where there is none, the account.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
-    the service is not asked again. `is_busy(state)`: whether something of it waits or runs.
+    the service is not asked again.
     `lists`: a poll may cost many pages, so it lets others go first.
     """
 
@@ -74,5 +78,4 @@ class JobCollector(Generic[R, S]):
     account: Mapping[str, AccountRow] = field(default_factory=dict)
     histograms: tuple[Histogram, ...] = ()
     is_settled: Callable[[S], bool] = lambda _: False
-    is_busy: Callable[[S], bool] = lambda _: False
     lists: bool = False
