@@ -20,7 +20,7 @@ from aiohttp import web
 from jsonschema import Draft202012Validator
 
 from exporter.cli.preflight import table
-from exporter.cli.preflight.probe_account import Allowance, AllowanceSpent, probe
+from exporter.cli.preflight.probe_account import BudgetSpent, LimitedBudget, probe
 from exporter.cli.preflight.report import foretell
 from exporter.config import Defaults, loader
 from exporter.config.resolved_rule import resolve
@@ -382,12 +382,12 @@ async def test_an_endpoint_that_is_wrong_is_told_by_how_far_one_comes(
 
 
 async def test_a_check_asks_only_so_much() -> None:
-    allowance = Allowance(1e5, most=3)
+    budget = LimitedBudget(1e5, most=3)
     for _ in range(3):
-        await allowance.acquire(0.0)
-    with pytest.raises(AllowanceSpent, match="3 requests are enough"):
-        await allowance.acquire(0.0)
-    assert allowance.used == 3
+        await budget.acquire(0.0)
+    with pytest.raises(BudgetSpent, match="3 requests are enough"):
+        await budget.acquire(0.0)
+    assert budget.used == 3
 
 
 async def test_a_check_ends_though_the_account_does_not_answer(

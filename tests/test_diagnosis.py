@@ -12,7 +12,7 @@ import pytest
 
 from exporter import config
 from exporter.batch import errors
-from exporter.diagnosis.accounts import CAUSES, Patient, diagnose
+from exporter.diagnosis.accounts import CAUSES, ConfiguredAccount, diagnose
 from exporter.exposition.body import Format
 from exporter.service.service import open_service
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Simulation, World, serve
@@ -20,9 +20,9 @@ from tests.process import finish
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
-KEYED = Patient("acc", "acc.westeurope.batch.azure.com", "shared_key", "")
-NAMED_OTHERWISE = Patient("other", "acc.westeurope.batch.azure.com", "shared_key", "")
-SIGNED_IN = Patient("acc", "acc.westeurope.batch.azure.com", "client_secret", "")
+KEYED = ConfiguredAccount("acc", "acc.westeurope.batch.azure.com", "shared_key", "")
+NAMED_OTHERWISE = ConfiguredAccount("other", "acc.westeurope.batch.azure.com", "shared_key", "")
+SIGNED_IN = ConfiguredAccount("acc", "acc.westeurope.batch.azure.com", "client_secret", "")
 
 
 def key_of(simulation: Simulation, folder: Path) -> dict[str, str]:
@@ -42,7 +42,7 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
 
 
 @pytest.mark.parametrize(
-    ("error", "patient", "cause", "cure"),
+    ("error", "configured", "cause", "cure"),
     [
         (errors.ConnectionFailed("x", "dns"), KEYED, "dns", "account and region are spelled right"),
         (errors.ConnectionFailed("x", "tls"), KEYED, "tls", "SSL_CERT_FILE"),
@@ -81,9 +81,9 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_each_error_is_known_by_a_cause_and_has_a_cure(
-    error: errors.PollError, patient: Patient, cause: str, cure: str
+    error: errors.PollError, configured: ConfiguredAccount, cause: str, cure: str
 ) -> None:
-    found = diagnose(error, patient)
+    found = diagnose(error, configured)
     assert found.cause == cause
     assert cure in found.cure
     assert found.cause in CAUSES

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -69,18 +68,9 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-")]
     path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
     lines.append(f"/{account}/{path}")
-    return "\n".join((*lines, *_signed_parameters(query)))
-
-
-@lru_cache(maxsize=256)  # of all jobs they are the same
-def _signed_parameters(query: str) -> tuple[str, ...]:
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    return tuple([f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)])
-
-
-@lru_cache(maxsize=1)  # many requests are signed in one second
-def _date(now: int) -> str:
-    return formatdate(now, usegmt=True)
+    lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)]
+    return "\n".join(lines)
 
 
 class SharedKeyAuth:
@@ -93,7 +83,7 @@ class SharedKeyAuth:
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
         """ocp-date and Authorization."""
-        dated = {"ocp-date": _date(int(self._now()))}
+        dated = {"ocp-date": formatdate(int(self._now()), usegmt=True)}
         text = string_to_sign(self._account, method, url, {**headers, **dated})
         digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         signature = base64.b64encode(digest).decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from urllib.parse import quote
 
 
@@ -37,7 +36,6 @@ def query_string(parameters: Mapping[str, str]) -> str:
     )
 
 
-@lru_cache(maxsize=10_000)  # the same jobs are asked for again and again
 def path_segment(identifier: str) -> str:
     """An id for a URL path: ids of a job schedule's jobs contain a colon."""
     return quote(identifier, safe="")

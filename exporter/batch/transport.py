@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar
 
@@ -260,7 +259,6 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceErr
     return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
 
 
-@lru_cache(maxsize=16)  # many answers come in one second
 def _unix_time(date: str) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp()

@@ -66,7 +66,7 @@ async def _serve(options: argparse.Namespace) -> int:
 
     def announce(urls: tuple[str, ...]) -> None:
         shown = dict.fromkeys(_ALL_INTERFACES.sub("//localhost:", url) for url in urls)
-        print(welcome(simulation, options.scenario, tuple(shown), options.telemetry_path))
+        print(instructions(simulation, options.scenario, tuple(shown), options.telemetry_path))
         print("Press Ctrl-C to stop.", flush=True)
 
     settings = simulate.Settings(scenario=options.scenario)
@@ -78,7 +78,7 @@ async def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def welcome(
+def instructions(
     simulation: simulator.Simulation, scenario: str, urls: tuple[str, ...], metrics: str
 ) -> str:
     """What whoever started the demo can open, and do. `metrics`: their path below `urls`."""

@@ -32,7 +32,7 @@ class Api(Protocol):
     def refuse_filter(self, operation: str, error: ServiceError) -> None: ...
 
 
-class Marks(Protocol):
+class ReadTimes(Protocol):
     """When the last reading and the last full one began, in Unix seconds of the service."""
 
     @property
@@ -42,7 +42,7 @@ class Marks(Protocol):
     def listed_at(self) -> float: ...
 
 
-class Extent(NamedTuple):
+class Window(NamedTuple):
     """What a reading covers.
 
     `started`: when it began, in Unix seconds of the service.
@@ -56,32 +56,32 @@ class Extent(NamedTuple):
 async def read_changes(
     api: Api,
     operation: str,
-    marks: Marks | None,
+    times: ReadTimes | None,
     resync_interval: float,
     now: float,
     listing: Callable[[float | None], Awaitable[T]],
-) -> tuple[T, Extent]:
+) -> tuple[T, Window]:
     """What `listing(since)` gives, and of what.
 
-    Everything where nothing was read yet (no marks), the last full listing is too long ago, or
+    Everything where nothing was read yet (no times), the last full listing is too long ago, or
     the service refuses the filter.
     """
     started = now + api.clock_offset
     if (
-        marks is not None
-        and started - marks.listed_at < resync_interval
+        times is not None
+        and started - times.listed_at < resync_interval
         and not api.is_filter_refused(operation)
     ):
-        since = missed_before(marks)
+        since = missed_before(times)
         try:
-            return await listing(since), Extent(started, since)
+            return await listing(since), Window(started, since)
         except ServiceError as error:
             if error.status != 400:
                 raise
             api.refuse_filter(operation, error)
-    return await listing(None), Extent(started, None)
+    return await listing(None), Window(started, None)
 
 
-def missed_before(marks: Marks) -> float:
+def missed_before(times: ReadTimes) -> float:
     """What is older than this and not known yet, reading by changes has missed."""
-    return marks.read_at - OVERLAP
+    return times.read_at - OVERLAP

@@ -105,11 +105,11 @@ async def read(
             return None
         return pages
 
-    pages, extent = await read_changes(api, OPERATION, state, resync_interval, now, listing)
+    pages, window = await read_changes(api, OPERATION, state, resync_interval, now, listing)
     if pages is None and state is not None and state.configured:
         # That never changes; to believe it would be to ask no more.
         raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-    return Reading(job.pool_id, pages, *extent)
+    return Reading(job.pool_id, pages, *window)
 
 
 def changes_since(since: float) -> str:

@@ -83,10 +83,10 @@ class JobTasks:
 async def read(api: Api, watched: WatchedJob, state: JobTasks | None, now: float) -> Reading:
     """Ask for the tasks of one job that changed or run, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
-    (tasks, failures), extent = await read_changes(
+    (tasks, failures), window = await read_changes(
         api, OPERATION, state, resync_interval, now, lambda since: _tasks(api, job.id, since)
     )
-    return Reading(tasks, extent.started, extent.since, failures)
+    return Reading(tasks, window.started, window.since, failures)
 
 
 async def _tasks(

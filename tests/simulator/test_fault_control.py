@@ -171,7 +171,7 @@ async def test_a_fault_scenario_starts_with_its_fault_and_ends_when_told(name: s
 async def test_the_calls_that_the_demo_prints_are_right() -> None:
     settings = simulate.Settings(scenario="prep-storm", jobs=3, nodes=2, speed=0)
     async with simulate.simulated_account(settings) as simulation:
-        text = demo.welcome(simulation, "prep-storm", ("http://localhost:1",), "/metrics")
+        text = demo.instructions(simulation, "prep-storm", ("http://localhost:1",), "/metrics")
         assert (
             "  http://localhost:1/ for people, http://localhost:1/metrics for Prometheus\n" in text
         )

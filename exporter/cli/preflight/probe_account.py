@@ -24,7 +24,7 @@ from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config import Account
 from exporter.config.problems import ConfigError
 from exporter.config.resolved_rule import Rule
-from exporter.diagnosis.accounts import Patient, diagnose
+from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.polling.selection import listing_filter, needs_listing
 
 MAX_REQUESTS = 200
@@ -60,13 +60,13 @@ OPERATIONS = {
 _KEYS = {"watched_tasks": "jobs[].tasks"}
 
 
-class AllowanceSpent(PollError):
+class BudgetSpent(PollError):
     """The check has asked as much as it may."""
 
-    reason = "allowance"
+    reason = "budget"
 
 
-class Allowance(Budget):
+class LimitedBudget(Budget):
     """A budget that ends. `used`: requests that were begun."""
 
     def __init__(self, requests_per_second: float, most: int = MAX_REQUESTS) -> None:
@@ -75,9 +75,9 @@ class Allowance(Budget):
         self.used = 0
 
     async def acquire(self, until: float) -> None:
-        """Wait for the turn of one request. AllowanceSpent where there is none left."""
+        """Wait for the turn of one request. BudgetSpent where there is none left."""
         if self.used >= self._most:
-            raise AllowanceSpent(f"not asked: {self._most} requests are enough for a check")
+            raise BudgetSpent(f"not asked: {self._most} requests are enough for a check")
         await super().acquire(until)
         self.used += 1
 
@@ -120,16 +120,16 @@ async def probe(account: Account, rules: Sequence[Rule], within: float = MAX_SEC
         credential = auth.build(account)
     except ValueError as error:
         raise ConfigError((f"account {account.name}: {error}",)) from error
-    allowance = Allowance(account.requests_per_second)
+    budget = LimitedBudget(account.requests_per_second)
     async with AsyncExitStack() as stack:
-        client = open_client(stack, account, credential, allowance, _Silent())
-        prober = _Prober(account, rules, client, credential, allowance)
+        client = open_client(stack, account, credential, budget, _Silent())
+        prober = _Prober(account, rules, client, credential, budget)
         try:
             async with asyncio.timeout(within):
                 await prober.run()
         except TimeoutError:
             prober.found.out_of_time = True
-        prober.found.requests = allowance.used
+        prober.found.requests = budget.used
         return prober.found
 
 
@@ -144,14 +144,14 @@ class _Prober:
         rules: Sequence[Rule],
         client: BatchClient,
         credential: Auth,
-        allowance: Allowance,
+        budget: LimitedBudget,
     ) -> None:
         self._account = account
         self._rules = rules
         self._client = client
         self._credential = credential
-        self._allowance = allowance
-        self._patient = Patient.of(account)
+        self._budget = budget
+        self._configured = ConfiguredAccount.of(account)
         self._jobs: list[Job] = []
         self.found = Findings(
             Answer("sign_in", (f"auth.method {account.auth.method}",), "", None),
@@ -185,15 +185,15 @@ class _Prober:
         if not needs_listing(self._rules):
             return
         async with self._asking("Job_List") as client:
-            before = self._allowance.used
+            before = self._budget.used
             try:
                 async for page in client.list_jobs(listing_filter(self._rules, time.time())):
                     self._jobs += page
-                    if self._allowance.used - before >= MAX_PAGES:
+                    if self._budget.used - before >= MAX_PAGES:
                         self.found.is_listing_whole = False
                         break
             finally:
-                self.found.listing_pages = self._allowance.used - before
+                self.found.listing_pages = self._budget.used - before
 
     async def _get_named_jobs(self) -> None:
         listed = {job.id.lower() for job in self._jobs}
@@ -206,9 +206,9 @@ class _Prober:
     async def _read_pool_nodes(self) -> None:
         if self._account.pool_nodes:
             async with self._asking("Account_ListPoolNodeCounts") as client:
-                before = self._allowance.used
+                before = self._budget.used
                 self.found.nodes = await pool_nodes.read(client)
-                self.found.node_pages = self._allowance.used - before
+                self.found.node_pages = self._budget.used - before
 
     async def _poll_some(self, number: int, share: Share) -> None:
         polls = self.found.polls[number] = []
@@ -217,9 +217,9 @@ class _Prober:
             watched = share.watched[int(part * step)]
             for name in share.rule.collect:
                 async with self._asking(OPERATIONS[name]) as client:
-                    before = self._allowance.used
+                    before = self._budget.used
                     reading = await JOB_COLLECTORS[name].read(client, watched, None, time.time())
-                    pages = self._allowance.used - before
+                    pages = self._budget.used - before
                     polls.append(Poll(watched, name, reading, pages))
 
     async def _ask_for_nobody(self) -> None:
@@ -246,7 +246,7 @@ class _Prober:
             yield self._client.until(asyncio.get_running_loop().time() + PATIENCE)
         except (JobGone, TaskGone):
             self._answered(operation)  # it is gone, but we were allowed to ask
-        except AllowanceSpent as error:
+        except BudgetSpent as error:
             raise _Stop from error
         except PollError as error:
             refused = self._refused(answer, error)
@@ -276,7 +276,7 @@ class _Prober:
             self.found.clock_offset = self._client.clock_offset
 
     def _refused(self, answer: Answer, error: PollError) -> Answer:
-        cause, cure = diagnose(error, self._patient)
+        cause, cure = diagnose(error, self._configured)
         text = str(error).removeprefix(f"{answer.name}: ")
         return Answer(answer.name, answer.needed_for, answer.permission, False, text, cause, cure)
 
