@@ -88,23 +88,23 @@ def diagnoser(account: config.Account) -> Callable[[PollError], None]:
     return note
 
 
-def diagnose(error: PollError, configured: ConfiguredAccount) -> Diagnosis:
+def diagnose(error: PollError, account: ConfiguredAccount) -> Diagnosis:
     """What is probably wrong, from what was answered and what is configured."""
     match error:
         case ConnectionFailed():
-            return _connection(error, configured)
+            return _connection(error, account)
         case RequestTimeout():
             return Diagnosis(
                 "timeout",
-                f"see whether {configured.host} can be reached from here and no firewall swallows"
+                f"see whether {account.host} can be reached from here and no firewall swallows"
                 " requests; or raise request_timeout",
             )
         case CredentialError():
-            return _credential(str(error), configured)
+            return _credential(str(error), account)
         case AuthenticationFailed():
-            return _authentication(error, configured)
+            return _authentication(error, account)
         case Forbidden():
-            return _forbidden(error, configured)
+            return _forbidden(error, account)
         case Throttled() | TooManyRequests():
             return Diagnosis(
                 "throttled",
@@ -116,28 +116,28 @@ def diagnose(error: PollError, configured: ConfiguredAccount) -> Diagnosis:
         case ServiceError():
             return _service(error)
         case InvalidResponse():
-            return Diagnosis("invalid", f"see what answers at {configured.host}: {_ENDPOINT_CURE}")
+            return Diagnosis("invalid", f"see what answers at {account.host}: {_ENDPOINT_CURE}")
         case _:
             return Diagnosis("internal", "please report it, with the log at --log.level=debug")
 
 
-def _connection(error: ConnectionFailed, configured: ConfiguredAccount) -> Diagnosis:
+def _connection(error: ConnectionFailed, account: ConfiguredAccount) -> Diagnosis:
     if error.step == "dns":
         return Diagnosis(
             "dns",
-            f"no address is known for {configured.host}: see that account and region are spelled"
+            f"no address is known for {account.host}: see that account and region are spelled"
             f" right in endpoint ({_ENDPOINT_CURE}), and that this machine resolves names",
         )
     if error.step == "tls":
         return Diagnosis(
             "tls",
-            f"there is no TLS with {configured.host}, or its certificate is not trusted here: see that"
+            f"there is no TLS with {account.host}, or its certificate is not trusted here: see that"
             " endpoint is right; where a proxy opens TLS, name its authority's file in"
             " SSL_CERT_FILE",
         )
     return Diagnosis(
         "connection",
-        f"nothing answers at {configured.host}: see that endpoint is right, and that firewall, proxy"
+        f"nothing answers at {account.host}: see that endpoint is right, and that firewall, proxy"
         " (HTTPS_PROXY) and the account's network rules let this machine through",
     )
 
@@ -186,7 +186,7 @@ _METHODS: Mapping[str, str] = {
 }
 
 
-def _credential(text: str, configured: ConfiguredAccount) -> Diagnosis:
+def _credential(text: str, account: ConfiguredAccount) -> Diagnosis:
     code = re.search(r"AADSTS\d+", text)
     if code and code[0] in _ENTRA:
         return _ENTRA[code[0]]
@@ -194,22 +194,22 @@ def _credential(text: str, configured: ConfiguredAccount) -> Diagnosis:
     if re.search(r"\btenant\b.*(not found|invalid)|invalid tenant", text, re.IGNORECASE):
         return _ENTRA["AADSTS90002"]
     cure = _METHODS.get(
-        configured.method, "see that tenant_id, client_id and the secret belong together"
+        account.method, "see that tenant_id, client_id and the secret belong together"
     )
     return Diagnosis("credential", cure)
 
 
-def _authentication(error: AuthenticationFailed, configured: ConfiguredAccount) -> Diagnosis:
+def _authentication(error: AuthenticationFailed, account: ConfiguredAccount) -> Diagnosis:
     details = " ".join((error.message, *(f"{key}: {value}" for key, value in error.values)))
     text = details.lower()
     if "clock is" in text or "date header" in text or "date of the request" in text:
         return Diagnosis("clock", "set this machine's clock right, with NTP")
-    if configured.method == "shared_key":
-        named = configured.name_in_host
-        if named is not None and named.lower() != configured.name.lower():
+    if account.method == "shared_key":
+        named = account.name_in_host
+        if named is not None and named.lower() != account.name.lower():
             return Diagnosis(
                 "account_name",
-                f"name is {configured.name}, and endpoint is that of {named}: make them agree",
+                f"name is {account.name}, and endpoint is that of {named}: make them agree",
             )
         if "account name" in text:
             return Diagnosis(
@@ -228,14 +228,14 @@ def _authentication(error: AuthenticationFailed, configured: ConfiguredAccount) 
             "tenant", "sign in to the tenant of the account's subscription: tenant_id, az login"
         )
     return Diagnosis(
-        "token", f"see that identity and account are of one tenant and cloud: {configured.host}"
+        "token", f"see that identity and account are of one tenant and cloud: {account.host}"
     )
 
 
-def _forbidden(error: Forbidden, configured: ConfiguredAccount) -> Diagnosis:
+def _forbidden(error: Forbidden, account: ConfiguredAccount) -> Diagnosis:
     if error.code == "AccountIsDisabled":
         return Diagnosis("account_disabled", "see the account's state and its subscription's")
-    if configured.method == "shared_key":
+    if account.method == "shared_key":
         return Diagnosis(
             "network", "the key is right: see whether the account's network rules let us in"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import ModuleType
@@ -41,14 +41,14 @@ class Format(Enum):
 class Body:
     """The exposition of the state at one moment.
 
-    Its forms are made on demand and kept. Making one takes a while for a large state, and nothing
-    that it reads changes, so a thread may do it. `families`: of each family the header, then the
-    lines of each object. `series`: number of its samples.
+    Its text and gzip are made on demand. That takes a while for a large state, and nothing that it
+    reads changes, so a thread may do it. The gzip is kept: scrapers that come together share it. The
+    text is as large as all lines that are kept, and joined in less time. `tables`: of each table the headers of its
+    families, and of each object its lines, by family. `series`: number of its samples.
     """
 
-    families: list[list[bytes]]
+    tables: list[tuple[list[bytes], list[tuple[bytes, ...]]]]
     series: int
-    _parts: tuple[bytes, ...] | None = None
     _deflated: tuple[bytes, int, int] | None = None
 
     @property
@@ -57,10 +57,15 @@ class Body:
         return self.series * _LINE
 
     def parts(self) -> tuple[bytes, ...]:
-        """The text, one part a family."""
-        if self._parts is None:
-            self._parts = tuple([b"".join(lines) for lines in self.families])
-        return self._parts
+        """The text, one part a family: a header before its lines. No lines, no part."""
+        return tuple(self._join())
+
+    def _join(self) -> Iterator[bytes]:
+        for headers, objects in self.tables:
+            for number, header_ in enumerate(headers):
+                lines = [lines[number] for lines in objects]
+                if any(lines):
+                    yield b"".join([header_, *lines])
 
     @property
     def plain(self) -> bytes:
@@ -71,8 +76,7 @@ class Body:
         """The text and then `rest` as one gzip stream, in parts. Only `rest` is compressed anew."""
         if self._deflated is None:
             stream, crc, size, parts = _compressor(), 0, 0, []
-            for lines in self.families:
-                text = b"".join(lines)
+            for text in self._join():
                 crc, size = _zlib.crc32(text, crc), size + len(text)
                 parts.append(stream.compress(text))
             # The flush ends on a whole byte, so another stream can follow.
@@ -123,10 +127,8 @@ class Exposition:
             name: [Family(metric.name, metric.type, metric.labels) for metric in table.metrics]
             for name, table in tables.items()
         }
-        self._lines: dict[str, list[dict[str, bytes]]] = {
-            name: [{} for _ in table.metrics] for name, table in tables.items()
-        }
-        """By table: for each of its metrics the lines by identity."""
+        self._lines: dict[str, dict[str, tuple[bytes, ...]]] = {name: {} for name in tables}
+        """By table and identity: the lines of each of the table's families."""
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
@@ -143,35 +145,30 @@ class Exposition:
         # Interned, for the families of an object share it.
         key, account = sys.intern(identity_text(identity)), _account(identity)
         members = None if members is None else list(members)
-        texts = [
-            family.render(
-                key, metric.samples(snapshot) if members is None else merged(metric, members)
-            )
-            for metric, family in zip(
-                self._tables[table].metrics, self._families[table], strict=True
-            )
-        ]
-        families = self._lines[table]
+        families = zip(self._tables[table].metrics, self._families[table], strict=True)
+        texts = tuple(
+            [
+                family.render(
+                    key, metric.samples(snapshot) if members is None else merged(metric, members)
+                )
+                for metric, family in families
+            ]
+        )
+        before = self._lines[table].get(key, ())
+        if texts == before:
+            return
+        if not any(texts):
+            self.remove(table, identity)
+            return
+        more = _series(texts) - _series(before)
         limit = self._limits.get(account)
-        if limit is not None and not any(key in lines for lines in families):
-            series = sum(text.count(b"\n") for text in texts)
-            if self._series[account] + series > limit:
-                self._drop(table, key, account, series)
-                return
-            self._dropped.discard((table, key))
-        more, is_changed = 0, False
-        for lines, text in zip(families, texts, strict=True):
-            before = lines.get(key, b"")
-            if text != before:
-                is_changed = True
-                more += text.count(b"\n") - before.count(b"\n")
-                if text:
-                    lines[key] = text
-                else:
-                    del lines[key]
-        if is_changed:
-            self._series[account] += more
-            self._bodies.clear()
+        if not before and limit is not None and self._series[account] + more > limit:
+            self._drop(table, key, account, more)
+            return
+        self._dropped.discard((table, key))
+        self._lines[table][key] = texts
+        self._series[account] += more
+        self._bodies.clear()
 
     def _drop(self, table: str, key: str, account: str, count: int) -> None:
         if (table, key) in self._dropped:
@@ -188,31 +185,29 @@ class Exposition:
         """Show nothing of `identity` in `table` any more."""
         key = identity_text(identity)
         self._dropped.discard((table, key))
-        for lines in self._lines[table]:
-            text = lines.pop(key, None)
-            if text is not None:
-                self._series[_account(identity)] -= text.count(b"\n")
-                self._bodies.clear()
+        texts = self._lines[table].pop(key, ())
+        if texts:
+            self._series[_account(identity)] -= _series(texts)
+            self._bodies.clear()
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""
         own = identity_text((("account", account),))
-        for families in self._lines.values():
-            for lines in families:
-                for key in [key for key in lines if key == own or key.startswith(f"{own},")]:
-                    del lines[key]
-        self._dropped = {
-            each for each in self._dropped if each[1] != own and not each[1].startswith(f"{own},")
-        }
+
+        def is_own(key: str) -> bool:
+            return key == own or key.startswith(f"{own},")
+
+        for lines in self._lines.values():
+            for key in [key for key in lines if is_own(key)]:
+                del lines[key]
+        self._dropped = {(table, key) for table, key in self._dropped if not is_own(key)}
         del self._series[account]
         self._bodies.clear()
 
     def lines(self, identity: Identity) -> bytes:
         """All sample lines of an identity, as they are served."""
         key = identity_text(identity)
-        return b"".join(
-            [lines.get(key, b"") for families in self._lines.values() for lines in families]
-        )
+        return b"".join([b"".join(lines.get(key, ())) for lines in self._lines.values()])
 
     def series(self, account: str) -> int:
         """How many samples an account has."""
@@ -223,21 +218,26 @@ class Exposition:
         body = self._bodies.get(format_)
         if body is None:
             is_openmetrics = format_ is Format.OPENMETRICS
-            families = [
-                [
-                    header(
-                        *(metric.name, metric.type, metric.documentation),
-                        openmetrics=is_openmetrics,
-                    ),
-                    *lines.values(),
-                ]
+            tables = [
+                (
+                    [
+                        header(
+                            *(metric.name, metric.type, metric.documentation),
+                            openmetrics=is_openmetrics,
+                        )
+                        for metric in table.metrics
+                    ],
+                    list(self._lines[name].values()),
+                )
                 for name, table in self._tables.items()
-                for metric, lines in zip(table.metrics, self._lines[name], strict=True)
-                if lines
             ]
-            body = self._bodies[format_] = Body(families, self._series.total())
+            body = self._bodies[format_] = Body(tables, self._series.total())
         return body
 
 
 def _account(identity: Identity) -> str:
     return identity[0][1] if identity else ""
+
+
+def _series(texts: Iterable[bytes]) -> int:
+    return sum([text.count(b"\n") for text in texts])
