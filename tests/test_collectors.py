@@ -148,7 +148,7 @@ def test_preparation_and_release(golden: Golden) -> None:
     )
     folded = preparation_release.fold(None, reading, 0.0, True)
     golden("preparation_release.prom", text("preparation_release", JOB, folded.state))
-    counters = Counters().add(folded.increments).add({})
+    counters = Counters().add(folded.events.increments).add({})
     shown = text("preparation_release counters", JOB, counters)
     golden("preparation_release_counters.prom", shown)
 

@@ -65,7 +65,7 @@ def counted(history: Sequence[dict[str, int]], *, is_new: bool) -> dict[str, flo
         reading = msgspec.convert({"taskCounts": counts}, TaskCountsResult)
         folded = task_counts.fold(state, reading, 0.0, is_new)
         state = folded.state
-        for (name, labels), amount in folded.increments.items():
+        for (name, labels), amount in folded.events.increments.items():
             short = name.removeprefix("azure_batch_job_").removesuffix("_total")
             sums["_".join((short, *labels))] += amount  # type: ignore[assignment]
     return dict(sums)
@@ -192,7 +192,7 @@ class Nodes:
         reading = nodes_read(self.state, "p", nodes, at + EPOCH, since)
         folded = preparation_release.fold(self.state, reading, 0.0, self.is_new)
         self.state = folded.state
-        self.corrections += folded.corrections
+        self.corrections += folded.events.corrections
         for key, run in folded.records:
             self.saved.pop(key, None)
             if run is not None:
@@ -202,7 +202,7 @@ class Nodes:
         assert is_the_same
         got = {
             "_".join((name.removeprefix("azure_batch_job_").removesuffix("_total"), *labels[1:])): n
-            for (name, labels), n in folded.increments.items()
+            for (name, labels), n in folded.events.increments.items()
             if n
         }
         self.sums.update(got)
@@ -391,10 +391,10 @@ def test_a_page_comes_to_what_its_records_come_to_one_by_one(
         expected = preparation_release.fold(alone, reading, 0.0, is_new)
         found = preparation_release.fold(together, one_page, 0.0, is_new)
         assert in_order(found.state) == in_order(expected.state)
-        assert nonzero(found.increments) == nonzero(expected.increments)
-        assert nonzero(found.observations) == nonzero(expected.observations)
-        assert found.corrections == expected.corrections
-        assert sorted(found.failures, key=repr) == sorted(expected.failures, key=repr)
+        assert nonzero(found.events.increments) == nonzero(expected.events.increments)
+        assert nonzero(found.events.observations) == nonzero(expected.events.observations)
+        assert found.events.corrections == expected.events.corrections
+        assert sorted(found.events.failures, key=repr) == sorted(expected.events.failures, key=repr)
         assert dict(found.records) == dict(expected.records)
         together, alone = found.state, expected.state
 

@@ -72,7 +72,7 @@ def folded(state: PreparationRelease | None, *entries: dict[str, Any]) -> Any:
 def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
     entry = {"jobPreparationTaskExecutionInfo": FAILED}
     first = folded(None, entry)
-    assert first.failures == [
+    assert first.events.failures == [
         Failure(
             "preparation",
             "usererror",
@@ -86,9 +86,11 @@ def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
         )
     ]
     again = folded(first.state, {"nodeId": "tvm-0", **entry}, {"nodeId": "tvm-0", **entry})
-    assert again.failures == []
+    assert again.events.failures == []
     released = folded(again.state, {**entry, "jobReleaseTaskExecutionInfo": FAILED})
-    assert [(each.kind, each.node_id) for each in released.failures] == [("release", "tvm-0")]
+    assert [(each.kind, each.node_id) for each in released.events.failures] == [
+        ("release", "tvm-0")
+    ]
     rerun = {**FAILED, "startTime": "2026-01-01T11:00:00Z", "exitCode": 4}
     # Two records of one node, which pages may hold: it failed twice, and both are told.
     both = folded(
@@ -96,7 +98,7 @@ def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
         {"nodeId": "n", **entry},
         {"nodeId": "n", "jobPreparationTaskExecutionInfo": rerun},
     )
-    assert [(each.node_id, each.exit_code) for each in both.failures] == [("n", 3), ("n", 4)]
+    assert [(each.node_id, each.exit_code) for each in both.events.failures] == [("n", 3), ("n", 4)]
 
 
 async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchClient) -> None:
@@ -108,7 +110,7 @@ async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchCl
         watched = preparation_release.WatchedJob(job("job-1"), rule(id="job-1"))
         folded = tasks.fold(state, await tasks.read(client, watched, state, 0.0), 0.0, True)
         state = folded.state
-        told += folded.failures
+        told += folded.events.failures
     assert [(each.task_id, each.exit_code, each.message) for each in told] == [
         ("a", 1, INFO["message"]),
         ("c", None, "task a on node tvm-7"),

@@ -102,10 +102,10 @@ class Follower:
         state = self.states.get(job.id)
         reading = await tasks.read(self.client, watched, state, now)
         folded = tasks.fold(state, reading, now, True)
-        assert folded.corrections == 0
+        assert folded.events.corrections == 0
         self.states[job.id] = folded.state
-        self.counted.update(folded.increments)
-        self.counted.update(folded.observations)
+        self.counted.update(folded.events.increments)
+        self.counted.update(folded.events.observations)
         self.starts |= {
             (job.id, task.id)
             for task in job.tasks.values()

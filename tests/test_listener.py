@@ -528,7 +528,7 @@ class LargeExposition:
 
     def __init__(self, size: int) -> None:
         text = random.Random(1).randbytes(size // 2).hex().encode()
-        self.state = Body([([b""], [(text,)])], size // 100)
+        self.state = Body([[b""]], [((text,),)], size // 100)
 
     def body(self, _: Format) -> Body:
         """The body, always the same."""

@@ -99,9 +99,9 @@ class Watch:
             ]
             self.saved = SavedState(new.state, {**self.saved.records, **new.records})
             assert account.load(tasks.COLLECTOR, self.saved) == self.state
-            self.corrections += folded.corrections
-            self._add(folded.increments)
-            self._add(folded.observations)
+            self.corrections += folded.events.corrections
+            self._add(folded.events.increments)
+            self._add(folded.events.observations)
         return self
 
     def _add(self, increments: Increments) -> None:
@@ -162,7 +162,7 @@ def test_gauges(golden: Golden) -> None:
 
 def test_counters(golden: Golden) -> None:
     folded = tasks.fold(None, STORY, 0.0, True)
-    counters = Counters().add(folded.increments)
+    counters = Counters().add(folded.events.increments)
     appeared = text("tasks counters", JOB, counters)
     assert {line.split()[-1] for line in appeared.splitlines() if line[0] != "#"} == {"0"}
     golden("tasks_counters.prom", text("tasks counters", JOB, counters.add({})))
@@ -179,7 +179,7 @@ def test_histograms(golden: Golden) -> None:
         tasks.fold(None, STORY, 0.0, True),
         preparation_release.fold(None, reading, 0.0, True),
     ):
-        counters = counters.add(folded.observations)
+        counters = counters.add(folded.events.observations)
     golden("histograms.prom", text(table_names.HISTOGRAMS, ACCOUNT, counters.add({})))
 
 

@@ -31,7 +31,7 @@ from exporter.collectors.special_tasks import (
     Kind,
 )
 from exporter.exposition.metric import Key, Labels, Merge, Metric, Samples
-from exporter.state.collector import AccountRow, Folded, JobCollector
+from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import total
 from exporter.state.watched_job import WatchedJob
 
@@ -135,19 +135,19 @@ def fold(
     what its first listing holds is where counting begins.
     """
     if reading.pages is None:
-        return Folded(PreparationRelease(configured=False), points={"failed_nodes": 0})
+        return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
     full = reading.since is None
     counts = state is not None or is_new
     pools = {*before.pools, *filter(None, [reading.pool_id])}
     pools.update(*(pages.seen.runs for pages in reading.pages))
-    events: list[tuple[Key, float]] = []
+    counted: list[tuple[Key, float]] = []
     observed: list[tuple[Key, float]] = []
     for pages in reading.pages:
-        events += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
+        counted += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
         observed += pages.kind.durations.observed({(pool_id,): () for pool_id in pools}).items()
         if counts:
-            events += pages.increments.items()
+            counted += pages.increments.items()
             observed += pages.observations.items()
     merged = [pages.known.merged(pages.seen, full=full) for pages in reading.pages]
     return Folded(
@@ -159,13 +159,15 @@ def fold(
             read_at=reading.started,
             listed_at=reading.started if full else before.listed_at,
         ),
-        total(events),
+        Events(
+            total(counted),
+            total(observed),
+            [failure for pages in reading.pages for failure in pages.failures],
+            sum(pages.corrections for pages in reading.pages) if state and full else 0,
+        ),
         is_busy=bool(merged[0].running or merged[1].running),
         points={"failed_nodes": merged[0].count("result", "failure")},
-        corrections=sum(pages.corrections for pages in reading.pages) if state and full else 0,
         records=_records(reading.pages, merged),
-        observations=total(observed),
-        failures=[failure for pages in reading.pages for failure in pages.failures],
     )
 
 

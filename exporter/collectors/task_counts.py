@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.exposition.metric import Key, Labels, Metric, Samples
-from exporter.state.collector import AccountRow, Folded, JobCollector
+from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter
 from exporter.state.watched_job import WatchedJob
 
@@ -76,7 +76,7 @@ def fold(
     last_progress = now if state is None or progressed else state.last_progress
     return Folded(
         TaskCounts(tasks, reading.task_slot_counts, known, last_progress),
-        {**increments, _FELL: int(fell)},
+        Events({**increments, _FELL: int(fell)}),
         # A count that the service does not give may be anything.
         is_busy=known.active != 0 or known.running != 0,
         points={name: getattr(known, name) or 0 for name in POINTS},

@@ -19,7 +19,7 @@ from exporter.collectors import incremental
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
 from exporter.exposition.metric import Key, Metric, only
-from exporter.state.collector import AccountRow, Folded, JobCollector
+from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import Increments, counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
@@ -152,12 +152,14 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
             read_at=reading.started,
             listed_at=reading.started if full else before.listed_at,
         ),
-        total(_events(counted)),
+        Events(
+            total(_events(counted)),
+            _observations(counted),
+            [each for each in reading.failures if each.task_id in failed],
+            corrections,
+        ),
         is_busy=not all(record.is_completed for record in tasks.unsettled.values()),
-        corrections=corrections,
         records=_records(before.tasks, tasks, changes),
-        observations=_observations(counted),
-        failures=[each for each in reading.failures if each.task_id in failed],
     )
 
 

@@ -26,7 +26,7 @@ from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
 from exporter.config.resolved_rule import WATCHED_TASKS
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
-from exporter.state.collector import Folded, JobCollector
+from exporter.state.collector import Events, Folded, JobCollector
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_Get"
@@ -119,7 +119,7 @@ def fold(
     is_busy = any(
         enum_value(found.task.state, STATES) != "completed" for found in reading.found.values()
     )
-    return Folded(reading, is_busy=is_busy, failures=failures)
+    return Folded(reading, Events(failures=failures), is_busy)
 
 
 def has_failed(task: Task) -> bool:

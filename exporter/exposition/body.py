@@ -6,7 +6,6 @@ Lines are rendered when a snapshot is put here. A scrape joins what is there, fa
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,18 +36,24 @@ class Format(Enum):
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
+Lines = tuple[bytes, ...]
+"""An object's lines in one table, by family; () where it has none there."""
+
+
 @dataclass
 class Body:
     """The exposition of the state at one moment.
 
-    Its text and gzip are made on demand. That takes a while for a large state, and nothing that it
-    reads changes, so a thread may do it. The gzip is kept: scrapers that come together share it. The
-    text is as large as all lines that are kept, and joined in less time. `tables`: of each table the headers of its
-    families, and of each object its lines, by family. `series`: number of its samples.
+    Its text and gzip are made on demand and kept: clients that come together share them. That takes
+    a while for a large state, and nothing that it reads changes, so a thread may do it.
+    `headers`: of each table those of its families. `objects`: of each object its lines, by table.
+    `series`: number of samples.
     """
 
-    tables: list[tuple[list[bytes], list[tuple[bytes, ...]]]]
+    headers: list[list[bytes]]
+    objects: list[tuple[Lines, ...]]
     series: int
+    _text: tuple[bytes, ...] | None = None
     _deflated: tuple[bytes, int, int] | None = None
 
     @property
@@ -56,16 +61,20 @@ class Body:
         """About how many bytes of text it has."""
         return self.series * _LINE
 
-    def parts(self) -> tuple[bytes, ...]:
-        """The text, one part a family: a header before its lines. No lines, no part."""
-        return tuple(self._join())
+    def parts(self) -> Iterator[bytes]:
+        """The text, one part for each family that has lines: its header, then the lines."""
+        for table, headers in enumerate(self.headers):
+            shown = [lines for tables in self.objects if (lines := tables[table])]
+            for family, header_ in enumerate(headers):
+                texts = [lines[family] for lines in shown]
+                if any(texts):
+                    yield b"".join([header_, *texts])
 
-    def _join(self) -> Iterator[bytes]:
-        for headers, objects in self.tables:
-            for number, header_ in enumerate(headers):
-                lines = [lines[number] for lines in objects]
-                if any(lines):
-                    yield b"".join([header_, *lines])
+    def text(self) -> tuple[bytes, ...]:
+        """All parts of the text."""
+        if self._text is None:
+            self._text = tuple(self.parts())
+        return self._text
 
     @property
     def plain(self) -> bytes:
@@ -76,7 +85,7 @@ class Body:
         """The text and then `rest` as one gzip stream, in parts. Only `rest` is compressed anew."""
         if self._deflated is None:
             stream, crc, size, parts = _compressor(), 0, 0, []
-            for text in self._join():
+            for text in self.parts():
                 crc, size = _zlib.crc32(text, crc), size + len(text)
                 parts.append(stream.compress(text))
             # The flush ends on a whole byte, so another stream can follow.
@@ -123,12 +132,13 @@ class Exposition:
         limit keeps out new objects; what is shown already stays.
         """
         self._tables = tables
+        self._places = {name: place for place, name in enumerate(tables)}
         self._families = {
             name: [Family(metric.name, metric.type, metric.labels) for metric in table.metrics]
             for name, table in tables.items()
         }
-        self._lines: dict[str, dict[str, tuple[bytes, ...]]] = {name: {} for name in tables}
-        """By table and identity: the lines of each of the table's families."""
+        self._objects: dict[str, tuple[Lines, ...]] = {}
+        """By identity: the object's lines in each table."""
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
@@ -142,8 +152,7 @@ class Exposition:
 
         `members`: the snapshots of a group's jobs, which are merged, instead of one snapshot.
         """
-        # Interned, for the families of an object share it.
-        key, account = sys.intern(identity_text(identity)), _account(identity)
+        key, account = identity_text(identity), _account(identity)
         members = None if members is None else list(members)
         families = zip(self._tables[table].metrics, self._families[table], strict=True)
         texts = tuple(
@@ -154,21 +163,26 @@ class Exposition:
                 for metric, family in families
             ]
         )
-        before = self._lines[table].get(key, ())
+        if not any(texts):
+            texts = ()
+        known, place = self._objects.get(key, self._nothing), self._places[table]
+        before = known[place]
         if texts == before:
             return
-        if not any(texts):
-            self.remove(table, identity)
-            return
-        more = _series(texts) - _series(before)
+        series = [text.count(b"\n") for text in texts]
+        more = sum(series) - sum([text.count(b"\n") for text in before])
         limit = self._limits.get(account)
         if not before and limit is not None and self._series[account] + more > limit:
             self._drop(table, key, account, more)
             return
         self._dropped.discard((table, key))
-        self._lines[table][key] = texts
+        self._objects[key] = (*known[:place], texts, *known[place + 1 :])
         self._series[account] += more
         self._bodies.clear()
+
+    @property
+    def _nothing(self) -> tuple[Lines, ...]:
+        return ((),) * len(self._tables)
 
     def _drop(self, table: str, key: str, account: str, count: int) -> None:
         if (table, key) in self._dropped:
@@ -183,11 +197,14 @@ class Exposition:
 
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""
-        key = identity_text(identity)
+        key, place = identity_text(identity), self._places[table]
         self._dropped.discard((table, key))
-        texts = self._lines[table].pop(key, ())
-        if texts:
-            self._series[_account(identity)] -= _series(texts)
+        known = self._objects.get(key, self._nothing)
+        if known[place]:
+            self._series[_account(identity)] -= sum([text.count(b"\n") for text in known[place]])
+            self._objects[key] = (*known[:place], (), *known[place + 1 :])
+            if not any(self._objects[key]):
+                del self._objects[key]
             self._bodies.clear()
 
     def remove_account(self, account: str) -> None:
@@ -197,17 +214,15 @@ class Exposition:
         def is_own(key: str) -> bool:
             return key == own or key.startswith(f"{own},")
 
-        for lines in self._lines.values():
-            for key in [key for key in lines if is_own(key)]:
-                del lines[key]
+        self._objects = {key: lines for key, lines in self._objects.items() if not is_own(key)}
         self._dropped = {(table, key) for table, key in self._dropped if not is_own(key)}
         del self._series[account]
         self._bodies.clear()
 
     def lines(self, identity: Identity) -> bytes:
         """All sample lines of an identity, as they are served."""
-        key = identity_text(identity)
-        return b"".join([b"".join(lines.get(key, ())) for lines in self._lines.values()])
+        tables = self._objects.get(identity_text(identity), ())
+        return b"".join([text for lines in tables for text in lines])
 
     def series(self, account: str) -> int:
         """How many samples an account has."""
@@ -218,26 +233,20 @@ class Exposition:
         body = self._bodies.get(format_)
         if body is None:
             is_openmetrics = format_ is Format.OPENMETRICS
-            tables = [
-                (
-                    [
-                        header(
-                            *(metric.name, metric.type, metric.documentation),
-                            openmetrics=is_openmetrics,
-                        )
-                        for metric in table.metrics
-                    ],
-                    list(self._lines[name].values()),
-                )
-                for name, table in self._tables.items()
+            headers = [
+                [
+                    header(
+                        *(metric.name, metric.type, metric.documentation),
+                        openmetrics=is_openmetrics,
+                    )
+                    for metric in table.metrics
+                ]
+                for table in self._tables.values()
             ]
-            body = self._bodies[format_] = Body(tables, self._series.total())
+            body = Body(headers, list(self._objects.values()), self._series.total())
+            self._bodies[format_] = body
         return body
 
 
 def _account(identity: Identity) -> str:
     return identity[0][1] if identity else ""
-
-
-def _series(texts: Iterable[bytes]) -> int:
-    return sum([text.count(b"\n") for text in texts])

@@ -303,10 +303,10 @@ class AccountPoller:
                 return None
             folded = self._store.put_reading(account, job, collector, reading, state, self._now())
             if folded is not None:
-                self._observer.corrected(collector, folded.corrections)
+                self._observer.corrected(collector, folded.events.corrections)
                 # Tasks that still wait when their job is over wait for ever.
                 is_over = (job.state or "").lower() == "completed"
-                if any(folded.increments.values()) or (folded.is_busy and not is_over):
+                if any(folded.events.increments.values()) or (folded.is_busy and not is_over):
                     self._note_activity(job_id)
         if key in self._failing_since or key not in self._scheduler:  # the job may be gone
             return None

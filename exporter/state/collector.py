@@ -17,25 +17,35 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True)
+class Events:
+    """What happened between two states.
+
+    `increments`: of the job's counters. `observations`: increments of histograms, which belong to
+    the group or the account.
+    `failures`: failures that were not known; after a first reading, all of them.
+    `corrections`: records that a full listing found different from what reading by changes left.
+    """
+
+    increments: Increments = field(default_factory=dict)
+    observations: Increments = field(default_factory=dict)
+    failures: Sequence[Failure] = ()
+    corrections: int = 0
+
+
+@dataclass(frozen=True)
 class Folded(Generic[S]):
     """The state after a reading, and what happened since the state before it.
 
     `is_busy`: whether something of the job waits or runs, as far as the reading shows.
     `points`: values for the job's charts, by name; see `exporter.state.history`.
-    `corrections`: records that a full listing found different from what reading by changes left.
     `records`: what changed of the state's long part, by key; None: it is gone. To be read once.
-    `observations`: increments of histograms, which belong to the group or the account.
-    `failures`: failures that were not known; after a first reading, all of them.
     """
 
     state: S
-    increments: Increments = field(default_factory=dict)
+    events: Events
     is_busy: bool = False
     points: Mapping[str, int] = field(default_factory=dict)
-    corrections: int = 0
     records: Iterable[tuple[tuple[str, ...], Any]] = ()
-    observations: Increments = field(default_factory=dict)
-    failures: Sequence[Failure] = ()
 
 
 @dataclass(frozen=True)

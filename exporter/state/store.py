@@ -36,7 +36,7 @@ from exporter.state.account import (
     problem_of,
     saved,
 )
-from exporter.state.collector import Folded, JobCollector
+from exporter.state.collector import Events, Folded, JobCollector
 from exporter.state.counters import Increments, total
 from exporter.state.failures import Failures, JobFailure
 from exporter.state.history import History
@@ -259,7 +259,8 @@ class Store:
         if outcomes.get(collector, NOT_POLLED).state is not made_from:
             return None
         watched, is_new = state.jobs[job.id], job.id in state.new_jobs
-        folded: Folded[Any] = self._collectors[collector].fold(made_from, reading, now, is_new)
+        kind = self._collectors[collector]
+        folded: Folded[Any] = kind.fold(made_from, reading, now, is_new)
         outcomes[collector] = Outcome(folded.state, None, now)
         owner = owner_of(watched)
         if watched.group is None:
@@ -269,7 +270,12 @@ class Store:
         self._show_job_health(account, watched)
         self._set_refusal(account, None)
         self.history.add(account, job.id, folded.points, now)
-        self._count(account, watched, collector, folded, is_new=is_new, is_first=made_from is None)
+        self._count(
+            *(account, watched, collector, folded.events),
+            # What failed before the job was watched is not news.
+            is_logged=is_new or made_from is not None,
+            job=saved(job, kind, folded, is_new=is_new) if self._totals.is_saved else None,
+        )
         return folded
 
     def leaving(self, account: str) -> Mapping[str, WatchedJob]:
@@ -302,7 +308,9 @@ class Store:
         kind, is_new = self._collectors[collector], leaving.is_new
         folded: Folded[Any] = kind.fold(before, reading, 0.0, is_new)
         self._count(
-            account, leaving.watched, collector, folded, is_new=is_new, is_first=before is None
+            *(account, leaving.watched, collector, folded.events),
+            is_logged=is_new or made_from is not None,
+            job=saved(job, kind, folded, is_new=is_new) if self._totals.is_saved else None,
         )
         # Should it come back, it goes on from here.
         outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
@@ -452,40 +460,38 @@ class Store:
         account: str,
         watched: WatchedJob,
         collector: str,
-        folded: Folded[Any],
+        events: Events,
         *,
-        is_new: bool,
-        is_first: bool,
+        is_logged: bool,
+        job: SavedJob | None,
     ) -> None:
-        """Count what happened for the job or its group and the account; save it with the state.
+        """Count what happened for the job or its group and the account.
 
-        `is_first`: there was no state before. What failed before the job was watched is not logged.
+        `is_logged`: failures are. `job`: what the journal saves together with the counters.
         """
-        job, kind = watched.job, self._collectors[collector]
+        job_id, owner = watched.job.id, owner_of(watched)
         failures = self._failures.add(
             account,
-            [JobFailure(account, job.id, watched.group, each) for each in folded.failures],
-            is_news=is_new or not is_first,
+            [JobFailure(account, job_id, watched.group, each) for each in events.failures],
+            is_news=is_logged,
         )
         counted: list[tuple[Owner, str, Increments]] = []
-        if watched.group is not None or job.id in self._accounts[account].jobs:
-            counted.append((owner_of(watched), collector, folded.increments))
-        rows = kind.account
+        if watched.group is not None or job_id in self._accounts[account].jobs:
+            counted.append((owner, collector, events.increments))
+        rows = self._collectors[collector].account
         of_account = total(
             [
                 ((rows[name].row.name, tuple([labels[i] for i in rows[name].labels])), amount)
-                for (name, labels), amount in folded.increments.items()
+                for (name, labels), amount in events.increments.items()
                 if amount and name in rows
             ]
         )
         if of_account:
             counted.append((None, ACCOUNT, of_account))
-        if folded.observations:
-            observer = owner_of(watched) if watched.group is not None else None
-            counted.append((observer, table_names.HISTOGRAMS, folded.observations))
-        jobs = {}
-        if self._totals.is_saved:
-            jobs[job.id] = saved(job, kind, folded, is_new=is_new)
+        if events.observations:
+            observer = owner if watched.group is not None else None
+            counted.append((observer, table_names.HISTOGRAMS, events.observations))
+        jobs = {} if job is None else {job_id: job}
         self._totals.count(account, counted, jobs=jobs, failures=failures)
 
     def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:

@@ -160,7 +160,7 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
         own = service.own_metrics(format_, state.series)
         # A large body is made in a thread of the web server's own: name resolution, passwords and
         # the configuration have theirs, and cannot delay a scrape.
-        make = partial(state.gzip, own) if gzip else state.parts
+        make = partial(state.gzip, own) if gzip else state.text
         if state.size > _LARGE:
             loop = asyncio.get_running_loop()
             made = await loop.run_in_executor(request.app[_THREAD], make)
