@@ -7,7 +7,6 @@ child of it for each series.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,7 +61,7 @@ def polled(number: int, step: int) -> Iterator[Polled]:
         execution_info=msgspec.structs.replace(watched.job.execution_info, pool_id=pool_id),
         priority=step,
     )
-    yield table_names.JOB, identity, replace(watched, job=job)
+    yield table_names.JOB, identity, msgspec.structs.replace(watched, job=job)
     for table, snapshot in _snapshots(step, pool_id).items():
         yield table, identity, snapshot
 
@@ -73,13 +72,13 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
     counts = SAMPLE_SNAPSHOTS["task_counts"]
     nodes = SAMPLE_SNAPSHOTS["preparation_release"]
     shown: dict[str, Any] = {
-        "task_counts": replace(
+        "task_counts": msgspec.structs.replace(
             counts,
             tasks=Counts(*[step + n for n in range(5)]),
             slots=Counts(*[step + n for n in range(5)]),
             last_progress=1_790_000_000.123456 + step,
         ),
-        "preparation_release": replace(
+        "preparation_release": msgspec.structs.replace(
             nodes,
             pools=(pool_id,),
             preparation=_grown(nodes.preparation, step, pool_id),
@@ -108,7 +107,9 @@ def _grown(runs: Runs, step: int, pool_id: str) -> Runs:
         for what, values in (("state", STATES), ("result", RESULTS))
         for value in values
     }
-    return replace(runs, tally=tally, running=((pool_id, "node-1", 1_790_000_000.5 + step),))
+    return msgspec.structs.replace(
+        runs, tally=tally, running=((pool_id, "node-1", 1_790_000_000.5 + step),)
+    )
 
 
 def scraped(

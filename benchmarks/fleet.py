@@ -262,7 +262,7 @@ async def measure(jobs: int, shard: Shard, interval: float, given: Mapping[str, 
     polling.cancel()
     await asyncio.gather(polling, return_exceptions=True)
     spent = time.process_time()
-    await service.poller._poll_jobs()
+    await service.poller._poll_jobs(("jobs",))
     return Row(
         shard=str(shard),
         jobs=len(service.store.jobs(ACCOUNT)),

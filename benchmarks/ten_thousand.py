@@ -10,6 +10,7 @@ are seen by a timer in the process (watched_exporter.py); otherwise it is the pr
 from __future__ import annotations
 
 import argparse
+import gzip
 import re
 import tempfile
 import time
@@ -57,10 +58,11 @@ SKIPPED = of_family("polls_skipped_total")
 
 def scrape(url: str) -> tuple[float, bytes]:
     """Fetch the metrics; seconds that it took, and what came."""
+    request = urllib.request.Request(f"{url}/metrics", headers={"Accept-Encoding": "gzip"})
     started = time.monotonic()
-    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as response:
-        text = response.read()
-    return time.monotonic() - started, text
+    with urllib.request.urlopen(request, timeout=30) as response:
+        body = response.read()
+    return time.monotonic() - started, gzip.decompress(body)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -404,9 +403,10 @@ def in_order(
 ) -> preparation_release.PreparationRelease:
     """The same with what runs in the order of the nodes: it is kept in none."""
     kinds = [
-        replace(k, running=tuple(sorted(k.running))) for k in (state.preparation, state.release)
+        msgspec.structs.replace(k, running=tuple(sorted(k.running)))
+        for k in (state.preparation, state.release)
     ]
-    return replace(state, preparation=kinds[0], release=kinds[1])
+    return msgspec.structs.replace(state, preparation=kinds[0], release=kinds[1])
 
 
 def nonzero(increments: Mapping[Key, float]) -> dict[Key, float]:

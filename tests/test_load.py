@@ -8,7 +8,7 @@ import pytest
 
 from exporter.batch.budget import Budget
 from exporter.polling.load import WINDOW, RequestRate
-from exporter.polling.scheduler import Poll, Scheduler
+from exporter.polling.scheduler import Key, Poll, Scheduler
 from tests.virtual_time import run
 
 
@@ -17,7 +17,7 @@ class Unobserved:
     def polls_skipped(self, count: int) -> None: ...
 
 
-async def nothing() -> None: ...
+async def nothing(_: Key) -> None: ...
 
 
 def test_the_rate_is_that_of_the_last_minute() -> None:
@@ -48,7 +48,7 @@ def test_a_budget_counts_the_requests_that_began_and_says_what_is_left_of_a_paus
 
 
 def test_the_timetable_says_what_it_asks_for_and_what_waits() -> None:
-    async def stuck() -> None:
+    async def stuck(_: Key) -> None:
         await asyncio.sleep(1000.0)
 
     async def play() -> None:

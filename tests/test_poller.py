@@ -795,7 +795,7 @@ def test_a_reading_made_from_another_state_is_ignored() -> None:
             )
 
         assert put(None) is None
-        assert put(replace(known.state)) is None
+        assert put(msgspec.structs.replace(known.state)) is None
         assert world.store.outcome("acc", "task_counts", "a") is known
         assert put(known.state) is not None
         assert put(known.state) is None  # it was folded into another one

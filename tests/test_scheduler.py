@@ -34,7 +34,7 @@ class Log:
         self.skipped.append(count)
 
     def poll(self, key: Key, interval: float, duration: float = 0.0) -> Poll:
-        async def run() -> float | None:
+        async def run(_: Key) -> float | None:
             assert key not in self.under_way, "a poll overlaps with itself"
             self.starts.append((asyncio.get_running_loop().time(), key))
             self.under_way.add(key)
@@ -189,8 +189,8 @@ class Quiet:
         for collector in COLLECTORS:
             noted = self._log.poll((collector, f"job-{number}"), MINUTE)
 
-            async def run(noted: Poll = noted) -> float | None:
-                await noted.run()
+            async def run(key: Key, noted: Poll = noted) -> float | None:
+                await noted.run(key)
                 is_quiet = asyncio.get_running_loop().time() < self._until[number]
                 return 2 * MINUTE if is_quiet else None
 
@@ -308,7 +308,7 @@ def test_a_scheduler_ends_when_its_polls_have_ended_though_it_is_cancelled_twice
     ended: list[float] = []
 
     async def main() -> None:
-        async def run() -> None:
+        async def run(_: Key) -> None:
             try:
                 await asyncio.sleep(1e9)
             finally:
@@ -331,7 +331,7 @@ def test_a_scheduler_ends_when_its_polls_have_ended_though_it_is_cancelled_twice
 
 def test_a_poll_that_raises_ends_the_scheduler_with_its_error() -> None:
     async def main() -> None:
-        async def run() -> None:
+        async def run(_: Key) -> None:
             raise RuntimeError("a defect")
 
         scheduler = Scheduler(4, Log())
@@ -387,7 +387,7 @@ def test_one_round_runs_every_poll_once_and_those_added_meanwhile() -> None:
     async def main() -> None:
         scheduler = Scheduler(2, log)
 
-        async def discover() -> None:
+        async def discover(_: Key) -> None:
             for number in range(5):
                 scheduler.add(log.poll((f"job-{number}",), 30.0, duration=1.0))
 

@@ -115,6 +115,7 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self._clock_offset = 0.0
+        self._date: tuple[str, float | None] = ("", None)
 
     @property
     def clock_offset(self) -> float:
@@ -206,7 +207,10 @@ class Transport:
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
-        theirs = _unix_time(headers.get("date", ""))
+        date = headers.get("date", "")
+        if date != self._date[0]:  # many answers come in one second
+            self._date = (date, _unix_time(date))
+        theirs = self._date[1]
         if theirs is None or not 0 <= theirs < END_OF_TIME:
             return  # nobody's clock, and what is reckoned with it may be no date
         # The header has whole seconds, cut off: half of one is what it lacks on average, and what

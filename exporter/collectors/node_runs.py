@@ -7,7 +7,6 @@ counted when it is first seen completed, however often and in whatever order its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
 from types import MappingProxyType
@@ -18,6 +17,7 @@ import msgspec
 from exporter.batch.models import NodeTaskStatus, SpecialTaskExecutionInfo, unix_time, unix_times
 from exporter.collectors.node_run import SUCCEEDED, Kept, Outcome, Run, keep_given, run_of
 from exporter.exposition.metric import Key
+from exporter.state.record import StateRecord
 
 ByNode = Mapping[str, Mapping[str, Kept]]
 """Runs by pool and node."""
@@ -84,8 +84,7 @@ _NONE: Mapping[Any, Any] = MappingProxyType({})
 """Most jobs have nothing in one place or another, and an empty dictionary each would add up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(StateRecord, frozen=True, gc=False):
     """All nodes' latest runs of one kind of task.
 
     `tally`: number of nodes.
@@ -93,10 +92,10 @@ class Runs:
     back has not run again.
     """
 
-    latest: ByNode = field(default_factory=lambda: _NONE)
-    tally: Mapping[Tallied, int] = field(default_factory=lambda: _NONE)
+    latest: ByNode = msgspec.field(default_factory=lambda: _NONE)
+    tally: Mapping[Tallied, int] = msgspec.field(default_factory=lambda: _NONE)
     running: Running = ()
-    missing: ByNode = field(default_factory=lambda: _NONE)
+    missing: ByNode = msgspec.field(default_factory=lambda: _NONE)
 
     @classmethod
     def of(cls, latest: ByNode, missing: ByNode) -> Runs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
@@ -33,6 +33,7 @@ from exporter.collectors.special_tasks import (
 from exporter.exposition.metric import Key, Labels, Merge, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import total
+from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
 
@@ -44,8 +45,7 @@ class Api(incremental.Api, Protocol):
     ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PreparationRelease:
+class PreparationRelease(StateRecord, frozen=True, gc=False):
     """Both kinds of task on all nodes.
 
     `configured`: False where the job has neither task; that never changes in a job's life.
@@ -56,8 +56,8 @@ class PreparationRelease:
 
     configured: bool
     pools: tuple[str, ...] = ()
-    preparation: Runs = field(default_factory=Runs)
-    release: Runs = field(default_factory=Runs)
+    preparation: Runs = Runs()
+    release: Runs = Runs()
     read_at: float = 0.0
     listed_at: float = 0.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -13,6 +12,7 @@ from exporter.batch.models import Counts, TaskCountsResult
 from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter
+from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
 
@@ -22,8 +22,7 @@ class Api(Protocol):
     async def get_task_counts(self, job_id: str) -> TaskCountsResult: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCounts:
+class TaskCounts(StateRecord, frozen=True, gc=False):
     """The latest counts of one job.
 
     `slots`: None where the API version has none (before 2020-09-01.12.0).

@@ -25,6 +25,9 @@ except ImportError:  # it does not exist for every processor
 log = logging.getLogger(__name__)
 
 
+AT_ONCE = 1000
+"""Objects whose lines are joined at once: some 100 kB. The event loop waits for no join longer."""
+
 _LINE = 100
 """Bytes of a line, on average."""
 
@@ -62,13 +65,18 @@ class Body:
         return self.series * _LINE
 
     def parts(self) -> Iterator[bytes]:
-        """The text, one part for each family that has lines: its header, then the lines."""
+        """The text in parts: of each family that has lines its header, then some lines each."""
         for table, headers in enumerate(self.headers):
             shown = [lines for tables in self.objects if (lines := tables[table])]
             for family, header_ in enumerate(headers):
-                texts = [lines[family] for lines in shown]
-                if any(texts):
-                    yield b"".join([header_, *texts])
+                is_first = True
+                for start in range(0, len(shown), AT_ONCE):
+                    text = b"".join([lines[family] for lines in shown[start : start + AT_ONCE]])
+                    if text and is_first:
+                        yield header_
+                        is_first = False
+                    if text:
+                        yield text
 
     def text(self) -> tuple[bytes, ...]:
         """All parts of the text."""
@@ -136,6 +144,19 @@ class Exposition:
         self._families = {
             name: [Family(metric.name, metric.type, metric.labels) for metric in table.metrics]
             for name, table in tables.items()
+        }
+        self._headers = {
+            format_: [
+                [
+                    header(
+                        *(metric.name, metric.type, metric.documentation),
+                        openmetrics=format_ is Format.OPENMETRICS,
+                    )
+                    for metric in table.metrics
+                ]
+                for table in tables.values()
+            ]
+            for format_ in Format
         }
         self._objects: dict[str, tuple[Lines, ...]] = {}
         """By identity: the object's lines in each table."""
@@ -232,18 +253,8 @@ class Exposition:
         """The whole state as it is now, without the end mark of OpenMetrics."""
         body = self._bodies.get(format_)
         if body is None:
-            is_openmetrics = format_ is Format.OPENMETRICS
-            headers = [
-                [
-                    header(
-                        *(metric.name, metric.type, metric.documentation),
-                        openmetrics=is_openmetrics,
-                    )
-                    for metric in table.metrics
-                ]
-                for table in self._tables.values()
-            ]
-            body = Body(headers, list(self._objects.values()), self._series.total())
+            objects = list(self._objects.values())
+            body = Body(self._headers[format_], objects, self._series.total())
             self._bodies[format_] = body
         return body
 

@@ -20,7 +20,7 @@ from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config.resolved_rule import Rule
 from exporter.config.shard import WHOLE, Shard
 from exporter.polling.discovery import discover
-from exporter.polling.scheduler import Poll, PollObserver, Scheduler
+from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
 from exporter.polling.selection import Scope, matches, select, watch
 from exporter.state.account import JOBS, POOL_NODES, is_same_job
 from exporter.state.store import Store
@@ -163,12 +163,12 @@ class AccountPoller:
         selected = select(self._plan.rules, found, now)[: self._plan.max_jobs]
         self._store.select_anew(account, SelectedJobs(selected, known.dropped), now)
 
-    async def _poll_jobs(self) -> None:
+    async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._plan.account, self._plan.discovery_interval
         known = {job_id.lower(): w.job for job_id, w in self._store.jobs(account).items()}
         owns = partial(self._plan.shard.owns, account)
         scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
-        with self._recorded((JOBS,), None, interval, self._plan.stale_after):
+        with self._recorded(key, None, interval, self._plan.stale_after):
             started = self._now()
             selected = await discover(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
@@ -200,7 +200,7 @@ class AccountPoller:
         self._has_dropped = dropped > 0
 
     def _add_polls(self) -> None:
-        polls = self._scheduler.polls()
+        polls, run = self._scheduler.polls(), self._poll_job
         for job_id, watched in self._store.jobs(self._plan.account).items():
             rule = watched.rule
             for collector in JOB_COLLECTORS:
@@ -212,7 +212,6 @@ class AccountPoller:
                     self._scheduler.remove(key)
                     known = None
                 if wanted and known is None:
-                    run = partial(self._poll_job, job_id, collector)
                     defer = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
                     self._add_poll(Poll(key, rule.interval, run, defer))
 
@@ -227,11 +226,11 @@ class AccountPoller:
         for job_id, watched in self._store.leaving(self._plan.account).items():
             key = (LAST, job_id)
             if key not in polls:
-                run = partial(self._poll_last, job_id, watched.job)
+                run = partial(self._poll_last, watched.job)
                 self._scheduler.add(Poll(key, watched.rule.interval, run))
 
-    async def _poll_last(self, job_id: str, job: Job) -> None:
-        account = self._plan.account
+    async def _poll_last(self, job: Job, key: Key) -> None:
+        account, (_, job_id) = self._plan.account, key
         watched = self._store.leaving(account).get(job_id)
         if watched is not None and is_same_job(watched.job, job):
             is_gone = False
@@ -245,7 +244,7 @@ class AccountPoller:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
                 self._observer.internal_error()
             self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
-        self._scheduler.remove((LAST, job_id))
+        self._scheduler.remove(key)
 
     async def _read_last(self, watched: WatchedJob) -> None:
         account, job = self._plan.account, watched.job
@@ -275,15 +274,15 @@ class AccountPoller:
             self._failing_since.pop((collector, job_id), None)
         self._busy_at.pop(job_id, None)
 
-    async def _poll_pool_nodes(self) -> None:
-        interval, key = self._plan.interval, (POOL_NODES,)
+    async def _poll_pool_nodes(self, key: Key) -> None:
+        interval = self._plan.interval
         with self._recorded(key, None, interval, self._plan.stale_after):
             snapshot = await pool_nodes.read(self._until(interval))
             self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
 
-    async def _poll_job(self, job_id: str, collector: str) -> float | None:
+    async def _poll_job(self, key: Key) -> float | None:
         """Poll one collector of a job; returns the time to its next poll; None: an interval."""
-        account, key = self._plan.account, (collector, job_id)
+        account, (collector, job_id) = self._plan.account, key
         watched = self._store.jobs(account).get(job_id)
         if watched is None:
             return None
@@ -340,7 +339,7 @@ class AccountPoller:
 
     @contextmanager
     def _recorded(
-        self, key: tuple[str, ...], job: Job | None, interval: float, stale_after: int
+        self, key: Key, job: Job | None, interval: float, stale_after: int
     ) -> Iterator[None]:
         """The edge of a poll: records how it went; no error comes out of it."""
         collector = key[0]

@@ -26,14 +26,14 @@ ROUNDING_ERROR = 1e-6
 class Poll:
     """Something to do again and again. Times in seconds.
 
-    `run`: raises nothing; returns the time to the poll's next turn where that is longer than the
-    interval, which is rounded to whole intervals.
+    `run(key)`: raises nothing; returns the time to the poll's next turn where that is longer than
+    the interval, which is rounded to whole intervals.
     `defer`: polls that fall due up to so much later run first.
     """
 
     key: Key
     interval: float
-    run: Callable[[], Coroutine[Any, Any, float | None]]
+    run: Callable[[Key], Coroutine[Any, Any, float | None]]
     defer: float = 0.0
 
 
@@ -191,7 +191,7 @@ class Scheduler:
         async def run(turn: _Turn) -> None:
             async with slots:
                 if self._turns.get(turn.poll.key) is turn:  # not removed meanwhile
-                    await turn.poll.run()
+                    await turn.poll.run(turn.poll.key)
                     self._leave_first_round(turn.poll.key)
 
         while turns := [turn for turn in self._turns.values() if turn not in seen]:
@@ -203,7 +203,9 @@ class Scheduler:
     def _leave_first_round(self, key: Key) -> None:
         if key in self._first_round:
             self._first_round.discard(key)
-            self._first_round_done = not self._first_round
+            if not self._first_round:
+                self._first_round_done = True
+                self._first_round = set()  # one that was large keeps its memory
 
     def _plan(self, turn: _Turn) -> None:
         """This is the next turn of its poll."""
@@ -260,7 +262,7 @@ class Scheduler:
         # Half an interval less than a whole one: the next place in the interval is the nearest.
         # A first turn may start late, without that one has been left out.
         turn.earliest_next = (now if turn.is_first else turn.due) + poll.interval / 2
-        task = asyncio.create_task(poll.run())
+        task = asyncio.create_task(poll.run(poll.key))
         self._running[poll.key] = task
         task.add_done_callback(partial(self._ended, turn))
 

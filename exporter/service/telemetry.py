@@ -168,6 +168,13 @@ class Telemetry:
         self._excluded: Container[str] = ()
         self._rows = {row.name: row for row in ROWS}
         self._families = {row.name: Family(row.name, row.type, row.labels) for row in ROWS}
+        self._headers = {
+            (row.name, format_): header(
+                row.name, row.type, row.help, openmetrics=format_ is Format.OPENMETRICS
+            )
+            for row in (*ROWS, SERIES)
+            for format_ in Format
+        }
         self._values: dict[str, dict[Labels, float]] = {row.name: {} for row in ROWS}
         """Of gauges and counters, by family and label values."""
         self._observed: dict[str, dict[Labels, list[float]]] = {row.name: {} for row in ROWS}
@@ -249,7 +256,6 @@ class Telemetry:
 
     def text(self, format_: Format, series_of_state: int) -> bytes:
         """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
-        is_openmetrics = format_ is Format.OPENMETRICS
         parts: list[bytes] = []
         series = series_of_state
         for row in ROWS:
@@ -257,15 +263,15 @@ class Telemetry:
             if lines is None:
                 lines = self._lines[row.name] = self._render(row)
             if row.name not in self._excluded:
-                parts += header(row.name, row.type, row.help, openmetrics=is_openmetrics), lines
+                parts += self._headers[row.name, format_], lines
                 series += lines.count(b"\n")
         process = self._process_text(format_)
         series += sum(not line.startswith(b"#") for line in process.splitlines())
         parts.append(process)
         if SERIES.name not in self._excluded:
-            own = header(SERIES.name, SERIES.type, SERIES.help, openmetrics=is_openmetrics)
-            parts += own, f"{SERIES.name} {series + 1}\n".encode()
-        return b"".join([*parts, b"# EOF\n" if is_openmetrics else b""])
+            header_ = self._headers[SERIES.name, format_]
+            parts += header_, f"{SERIES.name} {series + 1}\n".encode()
+        return b"".join([*parts, b"# EOF\n" if format_ is Format.OPENMETRICS else b""])
 
     def _render(self, row: Row) -> bytes:
         family = self._families[row.name]

@@ -14,6 +14,7 @@ from exporter.batch.models import Job
 from exporter.exposition.metric import Identity
 from exporter.state.collector import Folded, JobCollector
 from exporter.state.journal import Owner, SavedJob, SavedState
+from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
 JOBS = "jobs"
@@ -24,8 +25,7 @@ REMEMBERED = 100_000
 """Jobs that left the selection and are remembered, so that one that comes back is not new."""
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(StateRecord, frozen=True, gc=False):
     """The last poll of one collector. `succeeded_at`: Unix time of the last good one."""
 
     success: bool
@@ -44,8 +44,7 @@ class AccountHealth:
     cause: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(StateRecord, frozen=True, gc=False):
     """What the polls of one collector came to.
 
     `state`: as it was last folded; None where there is none yet. It is kept while polls fail, so

@@ -9,23 +9,22 @@ before its first sample.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from exporter.exposition.metric import Key, Metric, Samples
+from exporter.state.record import StateRecord
 
 Increments = Mapping[Key, float]
 """What is to be added to each series; 0 makes a series appear."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(StateRecord, frozen=True, gc=False):
     """Running totals, and what is exposed of them, which is behind where they are new.
 
     `exposed` is the same object as `totals` where they are equal.
     """
 
-    totals: Mapping[Key, float] = field(default_factory=dict)
-    exposed: Mapping[Key, float] = field(default_factory=dict)
+    totals: Mapping[Key, float] = {}
+    exposed: Mapping[Key, float] = {}
 
     @classmethod
     def of(cls, totals: Mapping[Key, float], exposed: Mapping[Key, float]) -> Counters:

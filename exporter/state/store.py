@@ -165,7 +165,7 @@ class Store:
         known = self.outcome(account, JOBS)
         self._take_selection(account, selected, now, None)
         state = self._accounts[account]
-        state.outcomes = {**state.outcomes, JOBS: replace(known, state=selected)}
+        state.outcomes = {**state.outcomes, JOBS: msgspec.structs.replace(known, state=selected)}
 
     def _take_selection(
         self, account: str, selected: SelectedJobs, now: float, asked_at: float | None
@@ -327,7 +327,7 @@ class Store:
         """The last state is known to hold still, without the service having been asked."""
         before = self.outcome(account, collector, job_id)
         watched = self._accounts[account].jobs[job_id]
-        outcome = replace(before, succeeded_at=now)
+        outcome = msgspec.structs.replace(before, succeeded_at=now)
         self._accounts[account].job_outcomes[job_id][collector] = outcome
         self._show_job_health(account, watched)
 
@@ -338,7 +338,8 @@ class Store:
         if job is not None and not self._is_current(account, job):
             return
         before = self.outcome(account, collector, job.id if job else None)
-        outcome = replace(before, error=error, is_stale=before.is_stale or stale)
+        is_stale = before.is_stale or stale
+        outcome = msgspec.structs.replace(before, error=error, is_stale=is_stale)
         if job is not None:
             watched = self._accounts[account].jobs[job.id]
             state = self._accounts[account]

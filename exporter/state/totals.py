@@ -48,7 +48,9 @@ class Totals:
         self._exposition = exposition
         self._journal = journal
         self._counters: dict[Place, Counters] = {}
-        self._shown: set[Place] = set()
+        self._hidden: set[Place] = set()
+        self._collectors: set[str] = set()
+        """All that anything was counted for."""
         self._held: dict[Place, dict[Key, int]] = {}
         self._dirty: dict[Place, Counters] = {}
 
@@ -61,12 +63,14 @@ class Totals:
         """An account's counters are there from the start, or go on where they stopped."""
         for (owner, collector), counters in saved.counters.items():
             self._counters[account, owner, collector] = counters
+            self._collectors.add(collector)
             if _is_lasting(owner):
                 # Whether anybody saw the 0 of an earlier process is not known.
                 zeros = [key for key, value in counters.exposed.items() if not value]
                 self._held[account, owner, collector] = dict.fromkeys(zeros, HELD)
-                self._shown.add((account, owner, collector))
                 self._show((account, owner, collector), counters)
+            else:
+                self._hidden.add((account, owner, collector))
         self.count(account, [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
 
     def count(
@@ -85,17 +89,18 @@ class Totals:
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
             news = {k: n for k, n in amounts.items() if n or k not in before.totals}
-            if not news and not before.is_behind and place in self._shown:
+            if not news and not before.is_behind and self._is_shown(place):
                 continue
             held = self._held.get(place, {})
             if _is_lasting(owner):
                 new = dict.fromkeys((key for key in news if key not in before.totals), HELD)
                 held = self._held[place] = {**held, **new}
             after = before.add(news, held)
-            if after == before and place in self._shown:
+            if after == before and self._is_shown(place):
                 continue
             self._counters[place] = after
-            self._shown.add(place)
+            self._collectors.add(collector)
+            self._hidden.discard(place)
             keys = _changed(before, after) if self._journal is not None else frozenset()
             changed.append((owner, collector, after, keys))
 
@@ -114,10 +119,11 @@ class Totals:
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
         """An owner's counters are gone, and with them what these jobs were."""
-        for place in [place for place in self._counters if place[:2] == (account, owner)]:
-            del self._counters[place]
-            self._shown.discard(place)
-            self._exposition.remove(_table(place), _identity(place))
+        for collector in self._collectors:
+            place = (account, owner, collector)
+            if self._counters.pop(place, None) is not None:
+                self._hidden.discard(place)
+                self._exposition.remove(_table(place), _identity(place))
         self._save(Changes(account, jobs=jobs, forgotten=(owner,)), lambda: None)
 
     def flush(self) -> None:
@@ -129,8 +135,9 @@ class Totals:
     def hide(self, account: str, owner: Owner, collector: str) -> None:
         """Do not show these until something is counted again."""
         place = (account, owner, collector)
-        self._shown.discard(place)
-        self._exposition.remove(_table(place), _identity(place))
+        if place in self._counters:
+            self._hidden.add(place)
+            self._exposition.remove(_table(place), _identity(place))
 
     def catch_up(self, account: str) -> None:
         """Show in full what was new when this was called last, and is there for long enough now."""
@@ -143,7 +150,7 @@ class Totals:
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew."""
-        for place in sorted(self._shown, key=str):
+        for place in [place for place in self._counters if self._is_shown(place)]:
             self._show(place, self._counters[place])
         self.flush()
 
@@ -151,7 +158,7 @@ class Totals:
         """Show nothing of an account any more; what is saved stays."""
         for place in [place for place in self._counters if place[0] == account]:
             del self._counters[place]
-            self._shown.discard(place)
+            self._hidden.discard(place)
             self._dirty.pop(place, None)
 
     async def settled(self) -> None:
@@ -161,6 +168,9 @@ class Totals:
             self._journal.write(Changes(""), done.set)
             await done.wait()
 
+    def _is_shown(self, place: Place) -> bool:
+        return place in self._counters and place not in self._hidden
+
     def _save(self, changes: Changes, done: Callable[[], None]) -> None:
         if self._journal is None:
             done()
@@ -169,7 +179,7 @@ class Totals:
 
     def _show(self, place: Place, counters: Counters) -> None:
         # Saving took a while: the owner may be gone, or its values dropped as stale.
-        if place not in self._shown:
+        if not self._is_shown(place):
             return
         if _is_lasting(place[1]):
             # Many jobs count there, and each time all of its series would be rendered.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from exporter.batch.models import Job
 from exporter.config.resolved_rule import Rule
+from exporter.state.record import StateRecord
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedJob:
+class WatchedJob(StateRecord, frozen=True, gc=False):
     """A job that a rule selected, with what the rule wants of it.
 
     `group`: whose series the job's are part of; None: it has its own.
