@@ -121,7 +121,7 @@ def scraped(
     """
     body = exposition.body(format_)
     own = telemetry.text(format_, body.series)
-    return body.gzip(own) if zipped else (*body.text(), own)
+    return body.gzip(own) if zipped else (*body.parts(), own)
 
 
 def own_metrics() -> Telemetry:

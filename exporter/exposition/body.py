@@ -25,8 +25,8 @@ except ImportError:  # it does not exist for every processor
 log = logging.getLogger(__name__)
 
 
-AT_ONCE = 1000
-"""Objects whose lines are joined at once: some 100 kB. The event loop waits for no join longer."""
+AT_ONCE = 500
+"""Objects whose lines are joined at once: some 50 kB. The event loop waits for no join longer."""
 
 _LINE = 100
 """Bytes of a line, on average."""
@@ -47,8 +47,9 @@ Lines = tuple[bytes, ...]
 class Body:
     """The exposition of the state at one moment.
 
-    Its text and gzip are made on demand and kept: clients that come together share them. That takes
-    a while for a large state, and nothing that it reads changes, so a thread may do it.
+    Its text is made while it is sent, so it takes no memory. Its gzip is made on demand and kept:
+    clients that come together share it. That takes a while for a large state, and nothing that it
+    reads changes, so a thread may do it.
     `headers`: of each table those of its families. `objects`: of each object its lines, by table.
     `series`: number of samples.
     """
@@ -56,7 +57,6 @@ class Body:
     headers: list[list[bytes]]
     objects: list[tuple[Lines, ...]]
     series: int
-    _text: tuple[bytes, ...] | None = None
     _deflated: tuple[bytes, int, int] | None = None
 
     @property
@@ -77,12 +77,6 @@ class Body:
                         is_first = False
                     if text:
                         yield text
-
-    def text(self) -> tuple[bytes, ...]:
-        """All parts of the text."""
-        if self._text is None:
-            self._text = tuple(self.parts())
-        return self._text
 
     @property
     def plain(self) -> bytes:

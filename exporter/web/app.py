@@ -6,10 +6,10 @@ Nothing here asks Azure anything: a scrape gets what the polls have left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from itertools import chain
 
 import msgspec
 from aiohttp import web
@@ -158,16 +158,17 @@ async def _metrics(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(0)
         state = service.exposition.body(format_)
         own = service.own_metrics(format_, state.series)
-        # A large body is made in a thread of the web server's own: name resolution, passwords and
-        # the configuration have theirs, and cannot delay a scrape.
-        make = partial(state.gzip, own) if gzip else state.text
-        if state.size > _LARGE:
+        parts: Iterable[bytes]
+        if not gzip:
+            parts = chain(state.parts(), (own,))
+        elif state.size > _LARGE:
+            # A large body is compressed in a thread of the web server's own: name resolution,
+            # passwords and the configuration have theirs, and cannot delay a scrape.
             loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(request.app[_THREAD], make)
+            parts = await loop.run_in_executor(request.app[_THREAD], state.gzip, own)
         else:
-            made = make()
-    parts = made if gzip else (*made, own)
-    return InParts(parts, headers)
+            parts = state.gzip(own)
+    return InParts(parts if state.size > _LARGE else tuple(parts), headers)
 
 
 def _json(operation: Operation) -> Handler:

@@ -6,32 +6,33 @@ A body written at once would be copied for each client into the buffer of its co
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 PIECE = 256 * 1024
 
 
 class InParts(web.StreamResponse):
-    """An answer whose body is `parts` joined, without copying them."""
+    """An answer whose body is `parts` joined. What is no tuple is made while it is sent."""
 
-    def __init__(self, parts: tuple[bytes, ...], headers: Mapping[str, str]) -> None:
+    def __init__(self, parts: Iterable[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
         self._parts = parts
-        self._ends = list(accumulate(map(len, parts)))
-        self.content_length = self._ends[-1] if parts else 0
+        if isinstance(parts, tuple):
+            self.content_length = sum(map(len, parts))
 
     async def send(self, request: web.Request, write_timeout: float) -> None:
         """Send it; a client that does not take a piece of it within so many seconds is cut off."""
+        if self.content_length is None and request.version >= HttpVersion11:
+            self.enable_chunked_encoding()
         try:
             await self.prepare(request)
             if request.method != "HEAD":
-                for piece in self._pieces():
+                for piece in pieces(self._parts):
                     async with asyncio.timeout(write_timeout):
                         await self.write(piece)
+                    await asyncio.sleep(0)  # to write does not wait where the client is fast
             async with asyncio.timeout(write_timeout):
                 await self.write_eof()
         except TimeoutError:
@@ -39,16 +40,23 @@ class InParts(web.StreamResponse):
                 request.transport.abort()
         except ConnectionError:
             pass  # the client is gone; aiohttp finds out by itself
+        finally:
+            self._parts = ()  # the answer itself may live on for a while
 
-    def _pieces(self) -> Iterator[bytes | memoryview]:
-        """The body in pieces of about the same size: small parts together, large ones cut."""
-        # There may be twenty thousand parts, so where to cut is looked up, not counted one by one.
-        start = size = 0
-        while start < len(self._parts):
-            stop = bisect_right(self._ends, size + PIECE, start)
-            if stop > start:
-                yield b"".join(self._parts[start:stop])
-            else:
-                view, stop = memoryview(self._parts[start]), start + 1
-                yield from (view[at : at + PIECE] for at in range(0, len(view), PIECE))
-            start, size = stop, self._ends[stop - 1]
+
+def pieces(parts: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """The body in pieces of about the same size: small parts together, large ones cut."""
+    small: list[bytes] = []
+    size = 0
+    for part in parts:
+        if size + len(part) > PIECE and small:
+            yield b"".join(small)
+            small, size = [], 0
+        if len(part) > PIECE:
+            view = memoryview(part)
+            yield from (view[at : at + PIECE] for at in range(0, len(view), PIECE))
+        else:
+            small.append(part)
+            size += len(part)
+    if small:
+        yield b"".join(small)
