@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from random import Random
 
@@ -109,6 +110,27 @@ def test_after_a_pause_the_requests_that_wait_start_at_the_rate() -> None:
         assert times == [10.0, *[10.1] * 2, *[10.2] * 2, *[10.3] * 2, *[10.4] * 2]
 
     virtual_time.run(main())
+
+
+@pytest.mark.parametrize(("rate", "pause"), [(1.0, 0.0), (0.2, 1.0), (20.0, 0.0)])
+def test_pauses_that_are_short_let_no_request_more_start(rate: float, pause: float) -> None:
+    async def main() -> int:
+        budget = Budget(rate, lambda _: None)
+
+        async def poll() -> None:
+            while True:
+                await budget.acquire(math.inf)
+                await asyncio.sleep(0.02)
+                budget.pause(pause)
+
+        polls = [asyncio.create_task(poll()) for _ in range(16)]
+        await asyncio.sleep(100.0)
+        for each in polls:
+            each.cancel()
+        return budget.started
+
+    burst = max(rate / 4, 1.0 + rate / 10)
+    assert virtual_time.run(main()) <= 100.0 * rate + burst
 
 
 def test_a_request_that_may_not_wait_so_long_fails_as_the_pause_begins() -> None:

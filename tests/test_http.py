@@ -102,14 +102,32 @@ async def test_a_request_is_what_it_should_be_and_the_connection_serves_the_next
 
 
 async def test_a_connection_that_was_closed_while_idle_costs_no_error() -> None:
+    connections = 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+
+    async with listening(once) as port, opened(f"http://127.0.0.1:{port}") as session:
+        for number in (1, 2, 3):
+            assert (await session.get(f"http://127.0.0.1:{port}/", {})).body == b"{}"
+            assert connections == number
+            await asyncio.sleep(0.05)  # its end arrives
+
+
+async def test_a_request_whose_connection_ends_is_not_sent_again_beside_the_budget() -> None:
     script = Script(OK, None, OK)
-    assert await bodies(script, 2) == [b"{}"] * 2
-    assert script.connections == 2
+    with pytest.raises(BrokenConnection, match="ended before an answer"):
+        await bodies(script, 2)
+    assert len(script.requests) == 2
 
 
 async def test_a_new_connection_that_is_closed_without_an_answer_is_an_error() -> None:
     with pytest.raises(BrokenConnection, match="ended before an answer"):
-        await bodies(Script(None, None), 1)
+        await bodies(Script(None), 1)
 
 
 async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import random
 import resource
@@ -556,7 +557,8 @@ async def test_a_large_body_arrives_whole_plain_and_compressed_and_head_has_none
             assert "Content-Length" not in response.headers  # it is made while it is sent
             assert await response.read() == b""
         reader, writer = await connect(server)
-        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")  # knows no chunks: its end is the end
+        # It knows no chunks: the end of the connection is the end.
+        writer.write(b"GET /metrics HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
         _, _, old = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         start = large.exposition.body(Format.TEXT).plain
@@ -654,6 +656,22 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_off(service: Servic
         async with asyncio.timeout(5):
             while not server.connections:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+        await nobody_is_left(server)
+        writer.close()
+
+
+async def test_a_client_that_takes_its_answer_too_slowly_is_cut_off(service: Service) -> None:
+    async with serving(
+        with_body(service, 20_000_000), write_timeout=0.1, least_rate=1e12
+    ) as server:
+        reader, writer = await connect(server)
+        writer.write(GET)
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(64 * 1024):
+                taken += len(piece)
+                await asyncio.sleep(0.01)
+        assert taken < 20_000_000
         await nobody_is_left(server)
         writer.close()
 

@@ -171,8 +171,10 @@ class Budget:
             return
         self._on_pause(end - max(now, self._paused_until))
         self._paused_until = end
-        # What waited meanwhile starts at the rate, not all at once.
-        self._tokens, self._filled_at = 1.0, end
+        # What waited meanwhile starts at the rate, not all at once. A short pause earns no token.
+        self._fill()
+        gained = (end - self._filled_at) * self._rate
+        self._tokens, self._filled_at = min(1.0, self._tokens + gained), end
         for waiting in self._waiting:
             if waiting.until < end and not waiting.granted.done():
                 waiting.granted.set_exception(_throttled(asked))

@@ -93,13 +93,14 @@ class Session:
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
         )
+        # It would repeat a request by itself, beside the budget and unseen by the metrics.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no public name
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """The answer to a request for a URL of this origin, whatever its status.
 
-        A request is sent a second time where its connection ended before an answer. OSError where
-        there is no answer. ValueError where it is longer than `max_body`, or where what would be
-        sent is no request.
+        OSError where there is no answer. ValueError where it is longer than `max_body`, or where
+        what would be sent is no request.
         """
         target = request_target(self._origin, url, headers)
         body = bytearray()

@@ -271,13 +271,14 @@ def _unix_time(date: str) -> float | None:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that Retry-After asks for: a number, or a date against the answer's own Date."""
+    """Seconds that Retry-After asks for: a number, or a date after the answer's own Date."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
         until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
-        return (until - now).total_seconds()
+        seconds = (until - now).total_seconds()
+        return seconds if seconds > 0 else None
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -138,7 +138,7 @@ def _limited(limits: Limits) -> Callable[[Handler], Handler]:
                     return web.Response(status=503, text=text)
                 response = await handler(request)
                 if isinstance(response, InParts):
-                    await response.send(request, limits.write_timeout)
+                    await response.send(request, limits)
                 return response
 
         return answer

@@ -18,7 +18,8 @@ class Limits:
     `connections`: open at once. `header_timeout`: for a TLS handshake, and from a connection or
     the first byte of a request to its last header. `header_bytes`: of a request, its line
     included. `idle_timeout`: between two requests of a connection. `write_timeout`: in which a
-    client takes the next 64 KiB of its answer.
+    client takes the next 256 KiB of its answer. `least_rate`: bytes per second that it takes on
+    average after that time; what it is sent is held for it.
     """
 
     max_requests: int = 40
@@ -27,6 +28,7 @@ class Limits:
     header_bytes: int = 64 * 1024
     idle_timeout: float = 330.0  # above every scrape interval that Prometheus can work with
     write_timeout: float = 30.0
+    least_rate: float = 64 * 1024
 
 
 class InFlight:

@@ -30,8 +30,8 @@ _BACKLOG = 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _OTHER_FILES = 1000
 """Of the polls' connections, above all."""
-_SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that answers under way are given when the process stops."""
+_SHUTDOWN_TIMEOUT = 2.5
+"""Seconds that answers under way are given when the process stops. aiohttp waits so long twice."""
 
 
 class Listening:

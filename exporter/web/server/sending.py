@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from aiohttp import HttpVersion11, web
 
+from exporter.web.server.limits import Limits
+
 PIECE = 256 * 1024
 
 
@@ -22,18 +24,29 @@ class InParts(web.StreamResponse):
         if isinstance(parts, tuple):
             self.content_length = sum(map(len, parts))
 
-    async def send(self, request: web.Request, write_timeout: float) -> None:
-        """Send it; a client that does not take a piece of it within so many seconds is cut off."""
-        if self.content_length is None and request.version >= HttpVersion11:
-            self.enable_chunked_encoding()
+    async def send(self, request: web.Request, limits: Limits) -> None:
+        """Send it.
+
+        A client is cut off that does not take a piece within `write_timeout`, or that has not taken
+        `least_rate` since then.
+        """
+        if self.content_length is None:
+            if request.version >= HttpVersion11:
+                self.enable_chunked_encoding()
+            else:
+                self.force_close()  # its end is the end of the answer
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + limits.write_timeout
         try:
             await self.prepare(request)
             if request.method != "HEAD":
                 for piece in pieces(self._parts):
-                    async with asyncio.timeout(write_timeout):
+                    until = min(latest, loop.time() + limits.write_timeout)
+                    async with asyncio.timeout_at(until):
                         await self.write(piece)
+                    latest += len(piece) / limits.least_rate
                     await asyncio.sleep(0)  # to write does not wait where the client is fast
-            async with asyncio.timeout(write_timeout):
+            async with asyncio.timeout(limits.write_timeout):
                 await self.write_eof()
         except TimeoutError:
             if request.transport is not None:
