@@ -20,13 +20,13 @@ RETRIES = 20.0
 """Attempts that may be repeated in a row while none succeeds."""
 
 RETRIES_EARNED = 0.125
-"""By each request that succeeds: of a service that is down, few requests are repeated."""
+"""Each successful request earns this part of a retry: a service that is down gets few."""
 
 BURST = 0.25
-"""Seconds whose requests may start at once after the account was asked for less."""
+"""Seconds. After quieter times, requests for this long may start at once."""
 
 ROUNDING_ERROR = 1e-6
-"""Of tokens that were added up in parts."""
+"""Tokens by which a sum of parts may be off."""
 
 
 class _Waiting(NamedTuple):
@@ -64,7 +64,7 @@ class Budget:
 
     @property
     def _burst(self) -> float:
-        """Tokens that are saved up. Less than one and a tick's worth would lower the rate."""
+        """The most tokens kept. Fewer than one plus those of a tick would lower the rate."""
         return max(self._rate * BURST, 1.0 + self._rate * TICK)
 
     @property
@@ -108,7 +108,7 @@ class Budget:
             await granted
         except asyncio.CancelledError:
             if not granted.cancelled() and granted.exception() is None:
-                # It was granted in the moment of the cancellation.
+                # The token was granted just before the cancellation: give it back.
                 self._tokens += 1.0
             raise
 
@@ -128,7 +128,7 @@ class Budget:
         self._granted_at = asyncio.get_running_loop().time()
 
     def _start_waiting(self) -> None:
-        """Let those that wait start, as many as there are tokens; the others wait for the timer."""
+        """Start as many waiting requests as there are tokens, and set the timer for the others."""
         self._timer = None
         self._fill()
         while self._waiting and self._may_start():

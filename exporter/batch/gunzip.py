@@ -19,7 +19,7 @@ class NotGzip(ValueError):
 
 
 class TooLong(ValueError):
-    """It is longer than it may be once it is decompressed."""
+    """The decompressed body is longer than allowed."""
 
 
 def gunzip(body: bytes | bytearray, most: int) -> bytes:

@@ -25,7 +25,7 @@ class Proxy:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What it is sent with a CONNECT request."""
+        """The headers of a CONNECT request to it."""
         return {"Proxy-Authorization": self.authorization} if self.authorization else {}
 
 

@@ -26,7 +26,7 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, compressed and decompressed. A page of 1,000 records is about 1.3 MB."""
 
 MAX_CONNECTIONS = 256
-"""At once. No account may have more polls in flight (`max_concurrency`)."""
+"""Open at the same time. No account may have more polls in flight (`max_concurrency`)."""
 
 KEEP_ALIVE = 15.0
 """Seconds for which an idle connection is kept. Some load balancers drop silent ones."""
@@ -42,7 +42,7 @@ _ILLEGAL_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 
 class BrokenConnection(OSError):
-    """No connection could be made, it ended too early, or what came over it is no HTTP."""
+    """The connection failed or ended too early, or the answer is not HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Session:
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
         )
-        # It would repeat a request by itself, beside the budget and unseen by the metrics.
+        # aiohttp repeats requests by default: neither the budget nor the metrics would count those.
         self._session._retry_connection = False  # noqa: SLF001 - there is no public name
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
@@ -117,7 +117,7 @@ class Session:
                         raise self._too_long()
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        # Reversed: of several headers of one name the first stays.
+        # Reversed, so that the first of several headers of one name wins.
         named = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in reversed(response.raw_headers)
@@ -160,7 +160,7 @@ class Session:
                 said = _printable(error.message)
                 return BrokenConnection(f"{proxy} refused: {error.status} {said}")
             case aiohttp.ClientResponseError():
-                # The lines after the first show the place in what came.
+                # The lines after the first show the bytes at fault.
                 why = _printable(error.message).partition("\n")[0].rstrip(":")
                 return BrokenConnection(f"the answer is no HTTP: {why}")
             case aiohttp.ClientPayloadError():
@@ -183,5 +183,5 @@ def request_target(origin: str, url: str, headers: Mapping[str, str]) -> URL:
 
 
 def _printable(text: str) -> str:
-    """aiohttp decodes with surrogates what is no UTF-8; no log can write those."""
+    """aiohttp decodes invalid UTF-8 to surrogates, which no log can write."""
     return text.encode("utf-8", "replace").decode()

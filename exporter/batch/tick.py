@@ -12,7 +12,7 @@ TICK = 1 / TICKS_PER_SECOND
 
 def next_tick(time: float) -> float:
     """`time`, in seconds of the event loop's clock, rounded up to a tick."""
-    # A time that is a tick but for its rounding error is that tick.
+    # A time that exceeds a tick by its rounding error only is that tick.
     return math.ceil(time * TICKS_PER_SECOND - 1e-6) / TICKS_PER_SECOND
 
 

@@ -81,7 +81,7 @@ async def _serve(options: argparse.Namespace) -> int:
 def instructions(
     simulation: simulator.Simulation, scenario: str, urls: tuple[str, ...], metrics: str
 ) -> str:
-    """What whoever started the demo can open, and do. `metrics`: their path below `urls`."""
+    """The lines that tell the user which URLs to open and what to try. `metrics`: a path."""
     control = simulation.endpoint + simulator.SCENARIO_PATH
     faults = simulation.endpoint + simulator.FAULTS_PATH
     others = [name for name in simulate.SCENARIOS if name != scenario]

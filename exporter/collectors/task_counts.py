@@ -76,7 +76,7 @@ def fold(
     return Folded(
         TaskCounts(tasks, reading.task_slot_counts, known, last_progress),
         Events({**increments, _FELL: int(fell)}),
-        # A count that the service does not give may be anything.
+        # A count that the service does not give is unknown.
         is_busy=known.active != 0 or known.running != 0,
         points={name: getattr(known, name) or 0 for name in POINTS},
     )

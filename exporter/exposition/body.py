@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 AT_ONCE = 500
-"""Objects whose lines are joined at once: some 50 kB. The event loop waits for no join longer."""
+"""Objects whose lines one call joins, some 50 kB: a longer call would hold the event loop."""
 
 _LINE = 100
 """Bytes of a line, on average."""
@@ -40,16 +40,16 @@ class Format(Enum):
 
 
 Lines = tuple[bytes, ...]
-"""An object's lines in one table, by family; () where it has none there."""
+"""An object's lines in one table, one entry for each family; () if it has none."""
 
 
 @dataclass
 class Body:
     """The exposition of the state at one moment.
 
-    Its text is made while it is sent, so it takes no memory. Its gzip is made on demand and kept:
-    clients that come together share it. That takes a while for a large state, and nothing that it
-    reads changes, so a thread may do it.
+    The text is made while it is sent, and is not kept. The gzip is made on demand and kept: all
+    clients share it. For a large state that takes a while. A thread may do it, because nothing that
+    it reads changes.
     `headers`: of each table those of its families. `objects`: of each object its lines, by table.
     `series`: number of samples.
     """

@@ -45,7 +45,7 @@ class Family:
             if value is None:
                 continue
             name, own = self._parts_of(labels)
-            # Nearly all values are counts; format_value gives the same for them.
+            # Nearly all values are counts, and for those format_value would give the same text.
             number = (
                 value if type(value) is int and -_LARGE < value < _LARGE else format_value(value)
             )

@@ -121,7 +121,7 @@ class AccountPoller:
 
     @property
     def stuck_for(self) -> float:
-        """Seconds for which polls were due, none began or ended, and no request was sent."""
+        """Seconds during which polls were due, but none began or ended and no request was sent."""
         idle_since = self._scheduler.idle_since
         if idle_since is None:
             return 0.0

@@ -19,7 +19,7 @@ from exporter.batch.tick import TICKS_PER_SECOND, next_tick
 Key = tuple[str, ...]
 
 ROUNDING_ERROR = 1e-6
-"""Seconds, of times that were reckoned with."""
+"""Seconds by which a computed time may be off."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Poll:
 
 
 class PollObserver(Protocol):
-    """Is told how well the polls keep to their times."""
+    """Receives how late polls start, and how many turns they miss."""
 
     def poll_started(self, lag: float) -> None:
         """A poll started `lag` seconds after it was due."""
@@ -81,7 +81,7 @@ class Scheduler:
         self._observer = observer
         self._name = name
         self._turns: dict[Key, _Turn] = {}
-        # Turns that were replaced or removed stay in both heaps until they come up.
+        # Both heaps keep replaced and removed turns until these reach the top.
         self._queue: list[tuple[float, int, _Turn]] = []
         self._due: list[tuple[float, int, _Turn]] = []
         self._count = 0
@@ -139,7 +139,7 @@ class Scheduler:
         self._plan(_Turn(poll, due, poll.interval, is_first=at_once))
 
     def remove(self, key: Key) -> None:
-        """Do not run a poll any more; one that runs comes to its end."""
+        """Stop running a poll. A run that is under way is finished."""
         self._turns.pop(key, None)
         self._leave_first_round(key)
 
@@ -217,7 +217,7 @@ class Scheduler:
             self._set_timer()
 
     def _wake(self) -> None:
-        """Start what is due; an error ends `run`, for the event loop would only log it."""
+        """Start the due polls. An error ends `run`; otherwise the event loop would only log it."""
         try:
             self._dispatch()
         except Exception as error:  # noqa: BLE001 - `run` raises it
@@ -259,8 +259,8 @@ class Scheduler:
         poll = turn.poll
         self._active_at = now
         self._observer.poll_started(max(0.0, now - turn.due))
-        # Half an interval less than a whole one: the next place in the interval is the nearest.
-        # A first turn may start late, without that one has been left out.
+        # Half an interval later the next turn is the nearest one to a whole interval. A first turn
+        # counts from its start: it may start late, and that is no skipped turn.
         turn.earliest_next = (now if turn.is_first else turn.due) + poll.interval / 2
         task = asyncio.create_task(poll.run(poll.key))
         self._running[poll.key] = task

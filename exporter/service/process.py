@@ -159,8 +159,8 @@ async def _heartbeat(service: Service, notifier: Notifier) -> None:
         if service.problem is None:
             notifier.alive()
         if service.is_ready and not is_frozen:
-            # Jobs that are known by now are seldom replaced. To look through all that is kept of
-            # 10,000 jobs, the garbage collector would stop the event loop for a tenth of a second.
+            # With 10,000 jobs a full garbage collection stops the event loop for a tenth of a
+            # second. These objects live long, so later collections leave them out.
             gc.collect()
             gc.freeze()
             is_frozen = True

@@ -128,7 +128,7 @@ def health_of(outcomes: Mapping[str, Outcome]) -> Mapping[str, Health]:
 
 
 def owner_of(watched: WatchedJob) -> tuple[str, str]:
-    """Whose series the job's are: (label name, value)."""
+    """The label that owns the job's series, as (name, value): its group, or the job itself."""
     return ("job_id", watched.job.id) if watched.group is None else ("job_group", watched.group)
 
 

@@ -18,8 +18,8 @@ class Limits:
     `connections`: open at once. `header_timeout`: for a TLS handshake, and from a connection or
     the first byte of a request to its last header. `header_bytes`: of a request, its line
     included. `idle_timeout`: between two requests of a connection. `write_timeout`: in which a
-    client takes the next 256 KiB of its answer. `least_rate`: bytes per second that it takes on
-    average after that time; what it is sent is held for it.
+    client takes the next 256 KiB of its answer. `least_rate`: bytes per second; a client that
+    takes its answer more slowly holds memory for too long.
     """
 
     max_requests: int = 40

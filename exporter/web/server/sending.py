@@ -1,4 +1,4 @@
-"""Sending an answer in pieces, so that a client that is slow holds little memory, and not for long.
+"""Sends an answer in pieces: a slow client then holds little memory, and not for long.
 
 A body written at once would be copied for each client into the buffer of its connection.
 """
@@ -16,7 +16,10 @@ PIECE = 256 * 1024
 
 
 class InParts(web.StreamResponse):
-    """An answer whose body is `parts` joined. What is no tuple is made while it is sent."""
+    """An answer whose body is `parts` joined.
+
+    A tuple has a known length. Parts of another iterable are made while they are sent, in chunks.
+    """
 
     def __init__(self, parts: Iterable[bytes], headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
@@ -25,16 +28,16 @@ class InParts(web.StreamResponse):
             self.content_length = sum(map(len, parts))
 
     async def send(self, request: web.Request, limits: Limits) -> None:
-        """Send it.
+        """Send the answer, and cut off a client that is too slow.
 
-        A client is cut off that does not take a piece within `write_timeout`, or that has not taken
-        `least_rate` since then.
+        A client has `write_timeout` for each piece. Over the whole answer, it has `write_timeout`
+        and the time that `least_rate` gives.
         """
         if self.content_length is None:
             if request.version >= HttpVersion11:
                 self.enable_chunked_encoding()
             else:
-                self.force_close()  # its end is the end of the answer
+                self.force_close()  # HTTP/1.0 has no chunks: the closed connection ends the answer
         loop = asyncio.get_running_loop()
         latest = loop.time() + limits.write_timeout
         try:
@@ -45,7 +48,7 @@ class InParts(web.StreamResponse):
                     async with asyncio.timeout_at(until):
                         await self.write(piece)
                     latest += len(piece) / limits.least_rate
-                    await asyncio.sleep(0)  # to write does not wait where the client is fast
+                    await asyncio.sleep(0)  # write() waits for slow clients only
             async with asyncio.timeout(limits.write_timeout):
                 await self.write_eof()
         except TimeoutError:
