@@ -49,7 +49,7 @@ from exporter.batch.models import SpecialTaskExecutionInfo as Info
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tools.sample_job import nodes_read
 

@@ -21,7 +21,7 @@ from exporter.exposition.body import Exposition
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
 from exporter.service.telemetry import AccountTelemetry, Telemetry
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from exporter.state.store import Store
 
 ENDPOINT = "http://simulated"

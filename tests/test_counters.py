@@ -23,7 +23,7 @@ from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
 from exporter.polling.selection import watch, watch_named
 from exporter.state.counters import Counters
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs
 from tests.test_selection import rule
 from tools.sample_job import nodes_read

@@ -24,7 +24,7 @@ from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
 from exporter.state.counters import Counters
 from exporter.state.histogram import histogram
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from exporter.state.store import Store
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tests.process import check_metrics

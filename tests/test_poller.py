@@ -41,7 +41,7 @@ from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from tests import offline, virtual_time
 
 EPOCH = 1_800_000_000.0

@@ -90,7 +90,7 @@ def _scrape(options: argparse.Namespace) -> int:
             else:
                 sys.stdout.buffer.write(text)
                 sys.stdout.buffer.flush()
-            return all(service.store.is_up(account.name) for account in loaded.accounts)
+            return all(account.is_up for account in service.store.accounts.values())
 
     line = progress.Line(sys.stderr) if sys.stderr.isatty() else None
     logs.configure(options.log_level, options.log_format, line)

@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter.exposition.metric import Metric, Samples, info, only
-from exporter.state.account import AccountHealth, Health
+from exporter.state.account import AccountState
+from exporter.state.watched_job import Outcome
+
+Outcomes = Mapping[str, Outcome]
+"""What the polls came to, by collector."""
 
 
-def _success(collectors: Mapping[str, Health]) -> Samples:
-    return [((name,), int(health.success)) for name, health in collectors.items()]
+def _success(outcomes: Outcomes) -> Samples:
+    return [((name,), int(outcome.error is None)) for name, outcome in sorted(outcomes.items())]
 
 
-def _last_success(collectors: Mapping[str, Health]) -> Samples:
-    return [((name,), health.succeeded_at) for name, health in collectors.items()]
+def _last_success(outcomes: Outcomes) -> Samples:
+    return [((name,), outcome.succeeded_at) for name, outcome in sorted(outcomes.items())]
 
 
-JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
+def _up(account: AccountState) -> Samples:
+    return only(None if account.is_up is None else int(account.is_up))
+
+
+def _failure(account: AccountState) -> Samples:
+    return info(account.problem.cause or account.problem.reason) if account.problem else []
+
+
+JOB_METRICS: tuple[Metric[Outcomes], ...] = (
     Metric(
         "azure_batch_job_scrape_success",
         "gauge",
@@ -37,14 +49,14 @@ JOB_METRICS: tuple[Metric[Mapping[str, Health]], ...] = (
     ),
 )
 
-ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
+ACCOUNT_METRICS: tuple[Metric[AccountState], ...] = (
     Metric(
         "azure_batch_up",
         "gauge",
         "Whether the account's last poll round had no failure that concerns the whole account",
         "the exporter's own polls",
         (),
-        lambda health: only(None if health.up is None else int(health.up)),
+        _up,
     ),
     Metric(
         "azure_batch_account_failure",
@@ -52,7 +64,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "Why azure_batch_up is 0, as the log says it in full; always 1, and absent while it is 1",
         "the exporter's own polls",
         ("cause",),
-        lambda health: [] if health.cause is None else info(health.cause),
+        _failure,
     ),
     Metric(
         "azure_batch_account_scrape_success",
@@ -60,7 +72,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "Whether the last poll of the account by this collector succeeded",
         "the exporter's own polls",
         ("collector",),
-        lambda health: _success(health.collectors),
+        lambda account: _success(account.outcomes),
     ),
     Metric(
         "azure_batch_account_last_scrape_success_timestamp_seconds",
@@ -68,6 +80,6 @@ ACCOUNT_METRICS: tuple[Metric[AccountHealth], ...] = (
         "When a poll of the account by this collector last succeeded",
         "the exporter's own polls",
         ("collector",),
-        lambda health: _last_success(health.collectors),
+        lambda account: _last_success(account.outcomes),
     ),
 )

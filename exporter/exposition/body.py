@@ -6,14 +6,15 @@ Lines are rendered when a snapshot is put here. A scrape joins what is there, fa
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
-from exporter.exposition.metric import Identity, Table, merged
+from exporter.exposition.metric import Identity, Metric, Samples, Table
 from exporter.exposition.text import Family, header, identity_text
 
 _zlib: ModuleType
@@ -41,6 +42,12 @@ class Format(Enum):
 
 Lines = tuple[bytes, ...]
 """An object's lines in one table, one entry for each family; () if it has none."""
+
+Slot = tuple[str, Identity]
+"""The name of a table and an object's identity."""
+
+WAITING_AT_ONCE = 100
+"""Objects that are tried again at once, after others left: a few milliseconds."""
 
 
 @dataclass
@@ -131,7 +138,7 @@ class Exposition:
         """Begin anew, with nothing shown.
 
         `limits`: most series of each account; `on_drop(account, count)`: so many were left out. A
-        limit keeps out new objects; what is shown already stays.
+        limit keeps out new objects. What is shown already stays, unless it yields to others.
         """
         self._tables = tables
         self._places = {name: place for place, name in enumerate(tables)}
@@ -157,70 +164,107 @@ class Exposition:
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
-        self._dropped: set[tuple[str, str]] = set()
+        self._yielding: dict[str, dict[Slot, None]] = defaultdict(dict)
+        self._dropped: dict[str, dict[Slot, None]] = defaultdict(dict)
+        self._has_room: set[str] = set()
         self._bodies: dict[Format, Body] = {}
 
-    def put(
-        self, table: str, identity: Identity, snapshot: Any, *, members: Iterable[Any] | None = None
-    ) -> None:
-        """Replace what `table` shows for `identity`.
+    def metrics(self, table: str) -> tuple[Metric[Any], ...]:
+        """The rows of a table."""
+        return self._tables[table].metrics
 
-        `members`: the snapshots of a group's jobs, which are merged, instead of one snapshot.
+    def put(self, table: str, identity: Identity, snapshot: Any, *, yields: bool = False) -> bool:
+        """Replace what `table` shows for `identity`; see `put_samples`."""
+        samples = [metric.samples(snapshot) for metric in self._tables[table].metrics]
+        return self.put_samples(table, identity, samples, yields=yields)
+
+    def put_samples(
+        self, table: str, identity: Identity, samples: Iterable[Samples], *, yields: bool = False
+    ) -> bool:
+        """Replace the samples that `table` shows for `identity`, given by family.
+
+        `yields`: others come first where the account's limit is reached. False: it was left out.
         """
-        key, account = identity_text(identity), _account(identity)
-        members = None if members is None else list(members)
-        families = zip(self._tables[table].metrics, self._families[table], strict=True)
+        key, account, slot = identity_text(identity), _account(identity), (table, identity)
         texts = tuple(
             [
-                family.render(
-                    key, metric.samples(snapshot) if members is None else merged(metric, members)
-                )
-                for metric, family in families
+                family.render(key, each)
+                for family, each in zip(self._families[table], samples, strict=True)
             ]
         )
         if not any(texts):
             texts = ()
+        if yields:
+            self._yielding[account][slot] = None
+        else:
+            self._yielding[account].pop(slot, None)
         known, place = self._objects.get(key, self._nothing), self._places[table]
         before = known[place]
         if texts == before:
-            return
-        series = [text.count(b"\n") for text in texts]
-        more = sum(series) - sum([text.count(b"\n") for text in before])
-        limit = self._limits.get(account)
-        if not before and limit is not None and self._series[account] + more > limit:
-            self._drop(table, key, account, more)
-            return
-        self._dropped.discard((table, key))
-        self._objects[key] = (*known[:place], texts, *known[place + 1 :])
-        self._series[account] += more
-        self._bodies.clear()
+            return True
+        more = _count(texts) - _count(before)
+        if not before and not self._makes_room(account, more, yields=yields):
+            self._drop(account, slot, more)
+            return False
+        self._dropped[account].pop(slot, None)
+        self._replace(account, key, place, texts)
+        return True
 
     @property
     def _nothing(self) -> tuple[Lines, ...]:
         return ((),) * len(self._tables)
 
-    def _drop(self, table: str, key: str, account: str, count: int) -> None:
-        if (table, key) in self._dropped:
+    def _replace(self, account: str, key: str, place: int, texts: Lines) -> None:
+        known = self._objects.get(key, self._nothing)
+        more = _count(texts) - _count(known[place])
+        self._objects[key] = (*known[:place], texts, *known[place + 1 :])
+        if not any(self._objects[key]):
+            del self._objects[key]
+        self._series[account] += more
+        if more < 0 and self._dropped[account]:
+            self._has_room.add(account)
+        self._bodies.clear()
+
+    def _makes_room(self, account: str, more: int, *, yields: bool) -> bool:
+        """Whether so many series more are within the limit, once others have yielded."""
+        limit = self._limits.get(account)
+        if limit is None:
+            return True
+        while not yields and self._series[account] + more > limit and self._yielding[account]:
+            (table, identity), _ = self._yielding[account].popitem()
+            key, place = identity_text(identity), self._places[table]
+            shown = _count(self._objects.get(key, self._nothing)[place])
+            if shown:
+                self._drop(account, (table, identity), shown)
+                self._replace(account, key, place, ())
+        return self._series[account] + more <= limit
+
+    def _drop(self, account: str, slot: Slot, count: int) -> None:
+        if slot in self._dropped[account]:
             return
-        if not self._dropped:
+        if not self._dropped[account]:
             log.warning(
                 "max_series is reached: what is new is left out", extra={"account": account}
             )
-        self._dropped.add((table, key))
+        self._dropped[account][slot] = None
         if self._on_drop is not None:
             self._on_drop(account, count)
 
+    def waiting(self) -> list[Slot]:
+        """Some of the objects that were left out, of accounts that have room again."""
+        accounts, self._has_room = self._has_room, set()
+        return [
+            slot for account in accounts for slot in islice(self._dropped[account], WAITING_AT_ONCE)
+        ]
+
     def remove(self, table: str, identity: Identity) -> None:
         """Show nothing of `identity` in `table` any more."""
+        account, slot = _account(identity), (table, identity)
+        self._dropped[account].pop(slot, None)
+        self._yielding[account].pop(slot, None)
         key, place = identity_text(identity), self._places[table]
-        self._dropped.discard((table, key))
-        known = self._objects.get(key, self._nothing)
-        if known[place]:
-            self._series[_account(identity)] -= sum([text.count(b"\n") for text in known[place]])
-            self._objects[key] = (*known[:place], (), *known[place + 1 :])
-            if not any(self._objects[key]):
-                del self._objects[key]
-            self._bodies.clear()
+        if self._objects.get(key, self._nothing)[place]:
+            self._replace(account, key, place, ())
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""
@@ -230,8 +274,8 @@ class Exposition:
             return key == own or key.startswith(f"{own},")
 
         self._objects = {key: lines for key, lines in self._objects.items() if not is_own(key)}
-        self._dropped = {(table, key) for table, key in self._dropped if not is_own(key)}
-        del self._series[account]
+        for by_account in (self._dropped, self._yielding, self._series):
+            by_account.pop(account, None)
         self._bodies.clear()
 
     def lines(self, identity: Identity) -> bytes:
@@ -255,3 +299,8 @@ class Exposition:
 
 def _account(identity: Identity) -> str:
     return identity[0][1] if identity else ""
+
+
+def _count(texts: Lines) -> int:
+    """How many samples these lines are."""
+    return sum([text.count(b"\n") for text in texts])

@@ -73,19 +73,6 @@ class Excluded:
         return any(fnmatchcase(str(name), pattern) for pattern in self._patterns)
 
 
-def merged(metric: Metric[T], snapshots: Iterable[T]) -> Samples:
-    """One sample for each set of label values that any of the snapshots has."""
-    merge = metric.merge
-    if merge is None:
-        return []
-    found: dict[Labels, list[float]] = {}
-    for snapshot in snapshots:
-        for labels, value in metric.samples(snapshot):
-            if value is not None:
-                found.setdefault(labels, []).append(value)
-    return [(labels, merge(values)) for labels, values in sorted(found.items())]
-
-
 def only(value: float | None) -> Samples:
     """The one sample of a row without labels."""
     return [((), value)]

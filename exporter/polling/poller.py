@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +21,10 @@ from exporter.config.resolved_rule import Rule
 from exporter.config.shard import WHOLE, Shard
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import Scope, matches, select, watch
-from exporter.state.account import JOBS, POOL_NODES, is_same_job
+from exporter.polling.selection import Scope, select
+from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.store import Store
-from exporter.state.watched_job import SelectedJobs, WatchedJob
+from exporter.state.watched_job import JobState, SelectedJobs, WatchedJob
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,6 @@ class AccountPoller:
         self._now = now
         self._diagnose = diagnose
         self._requests_at = requests_at
-        self._failing_since: dict[tuple[str, ...], float] = {}
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
         self._has_dropped = False
@@ -159,33 +158,33 @@ class AccountPoller:
         known = self._store.outcome(account, JOBS).state
         if known is None:
             return
-        found = [watched.job for watched in self._store.jobs(account).values()]
+        found = [entry.watched.job for entry in self._store.jobs(account).values()]
         selected = select(self._plan.rules, found, now)[: self._plan.max_jobs]
-        self._store.select_anew(account, SelectedJobs(selected, known.dropped), now)
+        self._store.select_anew(account, SelectedJobs(selected, known.dropped))
 
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._plan.account, self._plan.discovery_interval
-        known = {job_id.lower(): w.job for job_id, w in self._store.jobs(account).items()}
+        watched = [entry.watched for entry in self._store.jobs(account).values()]
+        known = {each.job.id.lower(): each.job for each in watched}
         owns = partial(self._plan.shard.owns, account)
         scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
         with self._recorded(key, None, interval, self._plan.stale_after):
             started = self._now()
             selected = await discover(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
-            before = dict(self._store.jobs(account))
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
             self._store.select(account, selected, self._now(), asked_at)
-            self._follow_selection(before)
+            self._follow_selection(watched)
 
-    def _follow_selection(self, before: Mapping[str, WatchedJob]) -> None:
+    def _follow_selection(self, before: Iterable[WatchedJob]) -> None:
         """Poll the jobs that are selected now, and no others. `before`: those that were."""
-        for job_id, watched in before.items():
-            current = self._store.jobs(self._plan.account).get(job_id)
-            if current is None or not is_same_job(current.job, watched.job):
-                self._remove_polls(job_id)
-            elif current.job != watched.job:
-                self._note_activity(job_id)
+        for watched in before:
+            entry = self._store.jobs(self._plan.account).get(watched.job.id)
+            if entry is None or not watched.is_same_job(entry.watched.job):
+                self._remove_polls(watched.job.id)
+            elif entry.watched.job != watched.job:
+                self._note_activity(watched.job.id)
         self._add_polls()
         self._add_last_polls()
 
@@ -201,8 +200,8 @@ class AccountPoller:
 
     def _add_polls(self) -> None:
         polls, run = self._scheduler.polls(), self._poll_job
-        for job_id, watched in self._store.jobs(self._plan.account).items():
-            rule = watched.rule
+        for job_id, entry in self._store.jobs(self._plan.account).items():
+            rule = entry.watched.rule
             for collector in JOB_COLLECTORS:
                 key = (collector, job_id)
                 wanted = collector in rule.collect
@@ -221,21 +220,20 @@ class AccountPoller:
         self._scheduler.add(poll, at_once=outcome.succeeded_at is None)
 
     def _add_last_polls(self) -> None:
-        """Ask a job that left the selection once more: what it did last is not lost."""
+        """Read a job that left the selection once more: what it did last is not lost."""
         polls = self._scheduler.polls()
-        for job_id, watched in self._store.leaving(self._plan.account).items():
+        for job_id, entry in self._store.leaving(self._plan.account).items():
             key = (LAST, job_id)
             if key not in polls:
-                run = partial(self._poll_last, watched.job)
-                self._scheduler.add(Poll(key, watched.rule.interval, run))
+                run = partial(self._poll_last, entry)
+                self._scheduler.add(Poll(key, entry.watched.rule.interval, run))
 
-    async def _poll_last(self, job: Job, key: Key) -> None:
+    async def _poll_last(self, entry: JobState, key: Key) -> None:
         account, (_, job_id) = self._plan.account, key
-        watched = self._store.leaving(account).get(job_id)
-        if watched is not None and is_same_job(watched.job, job):
+        if self._store.leaving(account).get(job_id) is entry:
             is_gone = False
             try:
-                await self._read_last(watched)
+                await self._read_last(entry)
             except JobGone:
                 is_gone = True
             except PollError as error:
@@ -243,27 +241,29 @@ class AccountPoller:
             except Exception:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
                 self._observer.internal_error()
-            self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
+            if self._store.leaving(account).get(job_id) is entry:
+                self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
         self._scheduler.remove(key)
 
-    async def _read_last(self, watched: WatchedJob) -> None:
-        account, job = self._plan.account, watched.job
+    async def _read_last(self, entry: JobState) -> None:
+        account, watched = self._plan.account, entry.watched
         # Counts do not say whose they are: by now the id may be another job's.
         api = self._until(watched.rule.interval)
-        current = await api.get_job(job.id)
-        if not is_same_job(current, job):
+        current = await api.get_job(watched.job.id)
+        if not watched.is_same_job(current):
             raise JobGone(404)
-        if matches(watched.rule, current, self._now()) and self._has_room():
-            # It was only missing: pages of a listing are no snapshot.
-            self._store.take_back(account, watch(current, watched.rule))
+        # It may only have been missing: pages of a listing are no snapshot.
+        selected = select(self._plan.rules, [current], self._now())
+        if selected and self._has_room():
+            self._store.take_back(account, selected[0])
             self._add_polls()
             return
         for name in watched.rule.collect:
-            kind = JOB_COLLECTORS[name]
-            state = self._store.leaving_state(account, job.id, name)
+            kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
             if state is None or not kind.is_settled(state):
                 reading = await kind.read(api, watched, state, self._now())
-                self._store.put_last_reading(account, job, name, reading, state)
+                job, now = watched.job, self._now()
+                self._store.put_reading(account, job, name, reading, state, now)
 
     def _has_room(self) -> bool:
         return len(self._store.jobs(self._plan.account)) < self._plan.max_jobs
@@ -271,7 +271,6 @@ class AccountPoller:
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
             self._scheduler.remove((collector, job_id))
-            self._failing_since.pop((collector, job_id), None)
         self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self, key: Key) -> None:
@@ -283,11 +282,11 @@ class AccountPoller:
     async def _poll_job(self, key: Key) -> float | None:
         """Poll one collector of a job; returns the time to its next poll; None: an interval."""
         account, (collector, job_id) = self._plan.account, key
-        watched = self._store.jobs(account).get(job_id)
-        if watched is None:
+        entry = self._store.jobs(account).get(job_id)
+        if entry is None:
             return None
+        watched, outcome = entry.watched, entry.outcome(collector)
         job, rule, kind = watched.job, watched.rule, JOB_COLLECTORS[collector]
-        outcome = self._store.outcome(account, collector, job_id)
         if outcome.shown is not None and kind.is_settled(outcome.shown):
             # Discovery has just confirmed that it is still the same job.
             self._store.confirm(account, job_id, collector, self._now())
@@ -307,8 +306,8 @@ class AccountPoller:
                 is_over = (job.state or "").lower() == "completed"
                 if any(folded.events.increments.values()) or (folded.is_busy and not is_over):
                     self._note_activity(job_id)
-        if key in self._failing_since or key not in self._scheduler:  # the job may be gone
-            return None
+        if entry.outcome(collector).error is not None or key not in self._scheduler:
+            return None  # it is to be read again soon, or the job is gone
         return self._idle_wait(job_id, rule)
 
     def _note_activity(self, job_id: str) -> None:
@@ -331,8 +330,8 @@ class AccountPoller:
         return self._api.until(asyncio.get_running_loop().time() + interval)
 
     def _forget(self, job: Job) -> None:
-        current = self._store.jobs(self._plan.account).get(job.id)
-        if current is not None and is_same_job(current.job, job):
+        entry = self._store.jobs(self._plan.account).get(job.id)
+        if entry is not None and entry.watched.is_same_job(job):
             log.info("job is gone", extra=self._context(job.id))
             self._store.remove_job(self._plan.account, job.id)
             self._remove_polls(job.id)
@@ -345,7 +344,7 @@ class AccountPoller:
         collector = key[0]
         loop = asyncio.get_running_loop()
         started = loop.time()
-        before = self._store.outcome(self._plan.account, collector, job.id if job else None).error
+        before = self._store.outcome(self._plan.account, collector, job.id if job else None)
         error: PollError | None = None
         try:
             yield
@@ -360,15 +359,16 @@ class AccountPoller:
         finally:
             self._observer.poll_done(collector, loop.time() - started)
         if error is None:
-            self._failing_since.pop(key, None)
-            self._log_recovery(collector, job, before)
+            self._log_recovery(collector, job, before.error)
         elif key in self._scheduler:  # else it was removed meanwhile
             self._diagnose(error)
+            since = started if before.failing_since is None else before.failing_since
             # Half a turn of grace: a poll is never exactly on time.
-            failed = loop.time() - self._failing_since.setdefault(key, started) + interval * 1.5
+            failed = loop.time() - since + interval * 1.5
             stale = failed >= stale_after * interval
-            self._store.fail(self._plan.account, collector, job, error, stale=stale)
-            self._log_failure(collector, job, before, error)
+            account = self._plan.account
+            self._store.fail(account, collector, job, error, since=since, stale=stale)
+            self._log_failure(collector, job, before.error, error)
 
     def _context(self, job_id: str | None = None, collector: str | None = None) -> dict[str, str]:
         given = {"account": self._plan.account, "job_id": job_id, "collector": collector}

@@ -32,7 +32,8 @@ from exporter.polling.selection import watch_named
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
-from exporter.state.journal import Saved, StateFile
+from exporter.state.journal import StateFile
+from exporter.state.saved import Saved
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +201,8 @@ class Service:
             self._show_anew(config)
         for each, credential in zip(changed, credentials, strict=True):
             await self._take_over(each, credential)
+        if self._state_file is not None:
+            self._state_file.forget_unused()
         self.store.flush()
         self.telemetry.config_loaded(self.now())
 
@@ -309,7 +312,9 @@ async def open_service(
         state_file = None
         if config.state_file is not None:
             path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
-            state_file = StateFile(path, telemetry.state_file_works, shard)
+            state_file = StateFile(
+                path, collectors.JOB_COLLECTORS, telemetry.state_file_works, shard
+            )
             stack.push_async_callback(state_file.close)
         service = Service(telemetry, state_file, now, shard)
         stack.push_async_callback(service.close)

@@ -1,44 +1,46 @@
-"""How the numbers of each job came to be what they are, since the process began: for small charts.
+"""The history of each job's numbers since the process began, for small charts.
 
-A job costs little: only changes are kept, as whole numbers in one array, and when these are too
-many they are thinned out evenly. Nothing of it is saved.
+It takes little memory: only changes are kept, in one array of whole numbers for each job. When
+there are too many points, they are thinned out evenly. Nothing of it is saved.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
+
+from exporter.state.timestamps import Time, iso_time
 
 POINTS = 48
-"""Of a job, at most. From then on only half as many times are told apart."""
+"""Most points of a job. One more, and the array is thinned out to half of that."""
 
 FIRST_STEP = 5
-"""Seconds within which only the latest values are kept, at first."""
+"""Seconds: of two points within one step only the later is kept. Thinning out doubles the step."""
 
 UNKNOWN = 2**32 - 1
-"""In place of a number that was not read yet."""
+"""Stands in an array for a number that was not read yet."""
 
 _MOST = UNKNOWN - 1
 
 
-class Point(NamedTuple):
-    """What was known from `time` (Unix seconds) on.
+class Point(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was known of a job from `time` on; the same until the next point.
 
-    `failed_nodes`: those whose latest run of the preparation task failed.
+    `failed_nodes`: nodes whose latest run of the preparation task failed.
     """
 
-    time: int
-    active: int
-    running: int
-    succeeded: int
-    failed: int
-    failed_nodes: int
+    time: Time
+    active: int | None = None
+    running: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
+    failed_nodes: int | None = None
 
 
-_WIDTH = len(Point._fields)
-
-_NOTHING = Point(0, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
+_NAMES = Point.__struct_fields__[1:]
+_WIDTH = len(Point.__struct_fields__)
 
 
 class History:
@@ -55,37 +57,44 @@ class History:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = array("I", (FIRST_STEP,))
-        before = Point(*known[-_WIDTH:]) if len(known) > 1 else _NOTHING
-        capped = {name: min(value, _MOST) for name, value in values.items()}
-        after = before._replace(**capped)
+        before = known[-_WIDTH:] if len(known) > 1 else array("I", (0, *[UNKNOWN] * len(_NAMES)))
+        after = before[:]
+        for name, value in values.items():
+            after[1 + _NAMES.index(name)] = min(value, _MOST)
         if len(known) > 1 and after == before:
             return
-        after = after._replace(time=int(min(max(now, 0), _MOST)))
+        after[0] = int(min(max(now, 0), _MOST))
         step = known[0]
-        # The first is where the chart begins; it stays.
-        if len(known) > 1 + _WIDTH and before.time // step == after.time // step:
+        # The first point stays: the chart begins there.
+        if len(known) > 1 + _WIDTH and before[0] // step == after[0] // step:
             del known[-_WIDTH:]
         known.extend(after)
         if len(known) > 1 + POINTS * _WIDTH:
             self._known[key] = _thinned(known)
 
-    def points(self, account: str, job_id: str) -> list[Point]:
+    def points(self, account: str, job_id: str) -> tuple[Point, ...]:
         """What is known of a job, the earliest first."""
         known = self._known.get((account, job_id), ())
-        return [Point(*known[start : start + _WIDTH]) for start in range(1, len(known), _WIDTH)]
+        return tuple(
+            Point(
+                iso_time(known[start]) or "",
+                *[None if n == UNKNOWN else n for n in known[start + 1 : start + _WIDTH]],
+            )
+            for start in range(1, len(known), _WIDTH)
+        )
 
     def forget(self, account: str, job_id: str) -> None:
         """A job is not watched any more."""
         self._known.pop((account, job_id), None)
 
     def forget_account(self, account: str) -> None:
-        """Nor is the whole account."""
+        """An account is not watched any more."""
         for key in [key for key in self._known if key[0] == account]:
             del self._known[key]
 
 
 def _thinned(known: array[int]) -> array[int]:
-    """Of each step, made longer until that is half as much, the latest point; and the first."""
+    """The first point, and the latest of each step; the step grows until half of them are left."""
     step = known[0]
     starts = range(1 + _WIDTH, len(known), _WIDTH)
     kept: dict[int, int] = {}

@@ -1,7 +1,7 @@
 """The one mutable thing: the latest state of each (account, job, collector), and all counters.
 
 The event loop is the only writer. States are replaced, never changed, and what changes is shown at
-once; only the gauges of groups wait for the next `flush`. Nothing else keeps state about a job.
+once; only groups and accounts wait for the next `flush`. Nothing else keeps state about a job.
 """
 
 from __future__ import annotations
@@ -12,43 +12,41 @@ from typing import Any
 
 import msgspec
 
-from exporter.batch.errors import AuthenticationFailed, CredentialError, PollError
+from exporter.batch.errors import PollError
 from exporter.batch.models import Job, unix_time
 from exporter.exposition.body import Exposition
+from exporter.exposition.metric import Identity
 from exporter.state import table_names
 from exporter.state.account import (
     JOBS,
-    NOT_POLLED,
     POOL_NODES,
     REMEMBERED,
-    AccountHealth,
     AccountState,
-    Health,
-    Leaving,
-    Outcome,
-    health_of,
+    Owner,
     identity_of,
-    is_same_job,
-    is_same_place,
-    is_up_now,
-    load,
-    owner_of,
-    problem_of,
-    saved,
 )
 from exporter.state.collector import Events, Folded, JobCollector
 from exporter.state.counters import Increments, total
-from exporter.state.failures import Failures, JobFailure
+from exporter.state.failures import Failures
+from exporter.state.groups import Groups
 from exporter.state.history import History
-from exporter.state.journal import Owner, Saved, SavedJob
+from exporter.state.saved import Changes, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, Totals
-from exporter.state.watched_job import SelectedJobs, WatchedJob
+from exporter.state.watched_job import (
+    NOT_POLLED,
+    JobState,
+    Outcome,
+    SelectedJobs,
+    WatchedJob,
+)
+
+ACCOUNT_TABLES = (table_names.ACCOUNT_HEALTH, table_names.SELECTED_JOBS, table_names.POOL_NODES)
 
 
 class Store:
     """States by account, job and collector, counters, and what is shown of them.
 
-    `collectors`: those of a job's things, by name.
+    `collectors`: those of jobs, by name.
     """
 
     def __init__(
@@ -64,8 +62,7 @@ class Store:
         self._collectors = collectors
         self._job_tables = (table_names.JOB, table_names.JOB_HEALTH, *collectors)
         self._accounts: dict[str, AccountState] = {}
-        self._changed_groups: dict[tuple[str, tuple[str, str], str], None] = {}
-        """(account, owner, table) of groups in which a job has changed since the last flush."""
+        self._groups = Groups(exposition)
         self.history = History()
 
     def add_account(
@@ -74,29 +71,24 @@ class Store:
         """Add an account, with what an earlier process knew of it.
 
         Its jobs are as if they had just left the selection: those that it still has go on where
-        they were, the others are asked for what they did last. `watch`: a job under the rule that
-        names it; None where no rule does.
+        they were, the others are read once more. `watch`: a job under the rule that names it; None
+        where no rule does.
         """
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
-        for job_id, left in known.jobs.items():
-            job = msgspec.json.decode(left.job, type=Job)
-            watched = watch(job)
-            if left.left_at is not None:
-                state.left[job_id, unix_time(job.creation_time)] = None
+        for job_id, saved in known.jobs.items():
+            watched = watch(saved.job)
+            if saved.left_at is not None:
+                state.left[job_id, unix_time(saved.job.creation_time)] = None
             elif watched is None:
                 self._totals.forget(account, ("job_id", job_id), {job_id: None})
             else:
                 outcomes = {
-                    # Not shown: it is as old as the process that saved it.
-                    name: Outcome(
-                        load(self._collectors[name], left.states[name]), None, None, is_stale=True
-                    )
-                    for name in watched.rule.collect
-                    if name in left.states
+                    name: Outcome(known_state, None, None).at_rest()
+                    for name, known_state in saved.states.items()
                 }
-                state.leaving[job_id] = Leaving(watched, outcomes, left.is_new)
+                state.leaving[job_id] = JobState(watched, saved.is_new, outcomes)
 
     def remove_account(self, account: str) -> None:
         """Forget an account, and show nothing of it any more."""
@@ -104,25 +96,18 @@ class Store:
         self._totals.forget_account(account)
         self._failures.forget_account(account)
         self.history.forget_account(account)
-        self._changed_groups = {key: None for key in self._changed_groups if key[0] != account}
+        self._groups.forget(account)
         self._exposition.remove_account(account)
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew."""
+        self._groups.forget()
         for account, state in self._accounts.items():
-            for table, name in (
-                (table_names.SELECTED_JOBS, JOBS),
-                (table_names.POOL_NODES, POOL_NODES),
-            ):
-                self._show_account(account, table, self.outcome(account, name).shown)
-            if state.outcomes:
-                self._show_health(account)
-            for job_id, watched in state.jobs.items():
+            self._show_account(account, *ACCOUNT_TABLES)
+            for entry in state.jobs.values():
                 for table in self._job_tables:
-                    snapshot = self._snapshot(account, job_id, table)
-                    if snapshot is not None:
-                        self._show(account, watched, table, snapshot)
-        self.flush()
+                    self._show(account, entry, table)
+        self._groups.flush()
         self._totals.show_all()
 
     async def settled(self) -> None:
@@ -134,19 +119,21 @@ class Store:
         """What is known of each account, to look at."""
         return self._accounts
 
-    def jobs(self, account: str) -> Mapping[str, WatchedJob]:
+    def jobs(self, account: str) -> Mapping[str, JobState]:
         """The selected jobs of an account by id."""
         return self._accounts[account].jobs
+
+    def leaving(self, account: str) -> Mapping[str, JobState]:
+        """Jobs that left the selection and are still to be read once more, by id."""
+        return self._accounts[account].leaving
 
     def outcome(self, account: str, collector: str, job_id: str | None = None) -> Outcome:
         """What the polls of a collector came to, for the account itself or one of its jobs."""
         state = self._accounts[account]
-        outcomes = state.outcomes if job_id is None else state.job_outcomes.get(job_id, {})
-        return outcomes.get(collector, NOT_POLLED)
-
-    def is_up(self, account: str) -> bool | None:
-        """Whether the account works as a whole; None while its jobs were never asked for."""
-        return is_up_now(self._accounts[account])
+        if job_id is None:
+            return state.outcomes.get(collector, NOT_POLLED)
+        entry = state.jobs.get(job_id) or state.leaving.get(job_id)
+        return entry.outcome(collector) if entry else NOT_POLLED
 
     def select(
         self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
@@ -156,358 +143,325 @@ class Store:
         A job that was deleted and created again under its id is another job. `asked_at`: when the
         listing began, in Unix seconds of the service; jobs created from then on are new.
         """
-        self._take_selection(account, selected, now, asked_at)
-        self._account_outcome(account, JOBS, Outcome(selected, None, now))
+        state = self._accounts[account]
+        if is_first := state.watched_since is None:
+            state.watched_since = now if asked_at is None else asked_at
+            # Saved at once: what comes after a restart is new, even if nothing is counted by then.
+            self._totals.count(Changes(account, watched_since=state.watched_since))
+        was_shown = self.outcome(account, JOBS).shown is not None
+        state.outcomes[JOBS] = Outcome(selected, None, now)
+        self._take_selection(account, selected, is_first=is_first)
+        if not was_shown:
+            for entry in state.jobs.values():
+                self._show(account, entry, table_names.JOB)
+        self._account_polled(account, None, table_names.SELECTED_JOBS)
         self._totals.catch_up(account)
 
-    def select_anew(self, account: str, selected: SelectedJobs, now: float) -> None:
+    def select_anew(self, account: str, selected: SelectedJobs) -> None:
         """Take over what other rules select of the jobs that are known, as if just listed."""
-        known = self.outcome(account, JOBS)
-        self._take_selection(account, selected, now, None)
         state = self._accounts[account]
-        state.outcomes = {**state.outcomes, JOBS: msgspec.structs.replace(known, state=selected)}
+        known = self.outcome(account, JOBS)
+        state.outcomes[JOBS] = msgspec.structs.replace(known, state=selected)
+        self._take_selection(account, selected, is_first=False)
+        self._show_account(account, table_names.SELECTED_JOBS)
 
-    def _take_selection(
-        self, account: str, selected: SelectedJobs, now: float, asked_at: float | None
-    ) -> None:
+    def _take_selection(self, account: str, selected: SelectedJobs, *, is_first: bool) -> None:
         state = self._accounts[account]
         found = {watched.job.id: watched for watched in selected.jobs}
-        for job_id, watched in list(state.jobs.items()):
-            if job_id not in found or not is_same_place(watched, found[job_id]):
-                self._add_leaving(account, job_id)
-        first = state.watched_since is None
-        if first:
-            state.watched_since = now if asked_at is None else asked_at
-            # At once: what comes after a restart is new, be there anything to count by then or not.
-            self._totals.count(account, (), watched_since=state.watched_since)
-        stale = self.outcome(account, JOBS).shown is None
-        before, state.jobs = state.jobs, found
+        for job_id, entry in list(state.jobs.items()):
+            watched = found.get(job_id)
+            if (
+                watched is None
+                or watched.group != entry.watched.group
+                or not watched.is_same_job(entry.watched.job)
+            ):
+                self._leave(account, job_id)
+        before, state.jobs = state.jobs, {}
         for job_id, watched in found.items():
             known = before.get(job_id)
-            if known is None or not is_same_place(known, watched):
-                self._add_job(account, watched, is_first_listing=first)
-            if stale or known is None or known != watched:
-                self._show(account, watched, table_names.JOB, watched)
-        self._show_account(account, table_names.SELECTED_JOBS, selected)
+            if known is None:
+                self._enter(account, watched, is_first=is_first)
+            else:
+                state.jobs[job_id] = known
+                self._rewatch(account, known, watched)
 
-    def _add_job(self, account: str, watched: WatchedJob, *, is_first_listing: bool) -> None:
+    def _enter(self, account: str, watched: WatchedJob, *, is_first: bool = False) -> None:
         """A job is selected that was not before: decide whether all that it did is counted."""
         state, job = self._accounts[account], watched.job
-        if watched.group is not None:
-            state.members.setdefault(owner_of(watched), {})[job.id] = None
-        leaving = state.leaving.pop(job.id, None)
-        if leaving is not None and is_same_job(leaving.watched.job, job):
-            # It is back before it was asked for the last time: nothing was missed.
-            state.job_outcomes[job.id] = dict(leaving.outcomes)
-            is_new = leaving.is_new
-        else:
+        entry = state.leaving.pop(job.id, None)
+        if entry is None or not watched.is_same_job(entry.watched.job):
+            if entry is not None:  # another job of this id
+                self._totals.forget(account, ("job_id", job.id), {job.id: None})
             created = unix_time(job.creation_time)
             is_known = state.left.pop((job.id, created), 0) is None
-            since = state.watched_since or 0.0
-            is_new = created is not None and created >= since
-            is_new = is_new and not is_first_listing and not is_known
-            if leaving is not None:  # another job of this id
-                self._totals.forget(account, ("job_id", job.id), {job.id: None})
-        if is_new:
-            state.new_jobs.add(job.id)
-        else:
-            state.new_jobs.discard(job.id)
+            is_new = created is not None and created >= (state.watched_since or 0.0)
+            entry = JobState(watched, is_new and not is_first and not is_known)
+        entry.watched = watched
+        state.jobs[job.id] = entry
+        if watched.group is not None:
+            state.members[watched.owner] += 1
+            self._totals.set_living(account, watched.owner, has_jobs=True)
+        self._rest_unwanted(entry)
+        for table in self._job_tables:
+            self._show(account, entry, table)
+
+    def _rewatch(self, account: str, entry: JobState, watched: WatchedJob) -> None:
+        """A selected job is as the last listing had it, and maybe under another rule."""
+        before, entry.watched = entry.watched, watched
+        if before.rule.collect != watched.rule.collect:
+            self._rest_unwanted(entry)
+            for table in self._job_tables:
+                self._show(account, entry, table)
+        elif before != watched:
+            self._show(account, entry, table_names.JOB)
+
+    def _rest_unwanted(self, entry: JobState) -> None:
+        """What the rule does not collect is not shown, and is gone on from if it is again."""
+        for name, outcome in entry.outcomes.items():
+            if name not in entry.watched.rule.collect:
+                entry.outcomes[name] = outcome.at_rest()
 
     def take_back(self, account: str, watched: WatchedJob) -> None:
         """A job that left the selection is in it after all: it goes on where it was."""
         state = self._accounts[account]
         if watched.job.id in state.jobs:
             return
-        self._add_job(account, watched, is_first_listing=False)
-        state.jobs = dict(sorted({**state.jobs, watched.job.id: watched}.items()))
-        self._show(account, watched, table_names.JOB, watched)
-        self._show_selected(account)
+        self._enter(account, watched)
+        state.jobs = dict(sorted(state.jobs.items()))
+        self._show_account(account, table_names.SELECTED_JOBS)
 
     def remove_job(self, account: str, job_id: str) -> None:
         """The job is gone: its series go at once, before the next listing says so."""
         state = self._accounts[account]
-        if job_id not in state.jobs:
-            return
-        self._drop_job(account, job_id, is_gone=True)
-        state.jobs = {name: watched for name, watched in state.jobs.items() if name != job_id}
-        self._show_selected(account)
+        if job_id in state.jobs:
+            self._leave(account, job_id)
+            del state.leaving[job_id]
+            self._totals.count(Changes(account, jobs={job_id: None}))
+            self._show_account(account, table_names.SELECTED_JOBS)
 
-    def _show_selected(self, account: str) -> None:
-        before = self.outcome(account, JOBS).shown
-        if before is not None:
-            selected = replace(before, jobs=tuple(self._accounts[account].jobs.values()))
-            self._show_account(account, table_names.SELECTED_JOBS, selected)
+    def _leave(self, account: str, job_id: str) -> None:
+        """A job left the selection: what it does last may still be read."""
+        state = self._accounts[account]
+        entry = state.leaving[job_id] = state.jobs.pop(job_id)
+        watched = entry.watched
+        self.history.forget(account, job_id)
+        state.left[job_id, unix_time(watched.job.creation_time)] = None
+        if len(state.left) > REMEMBERED:
+            state.left.popitem(last=False)
+        for table in self._job_tables:
+            self._put(account, watched, table, None)
+        if watched.group is None:
+            self._totals.forget(account, watched.owner, {})
+            return
+        state.members[watched.owner] -= 1
+        if not state.members[watched.owner]:
+            del state.members[watched.owner]
+            self._totals.set_living(account, watched.owner, has_jobs=False)
+
+    def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
+        """A job that left was read for the last time. `is_gone`: it does not exist any more."""
+        entry = self._accounts[account].leaving.pop(job_id, None)
+        if entry is not None:
+            known = None if is_gone else SavedJob(entry.watched.job, False, left_at=now)
+            self._totals.count(Changes(account, jobs={job_id: known}))
 
     def put_pool_nodes(self, account: str, snapshot: Any, now: float) -> None:
         """Node counts were read."""
-        self._show_account(account, table_names.POOL_NODES, snapshot)
-        self._account_outcome(account, POOL_NODES, Outcome(snapshot, None, now))
+        self._accounts[account].outcomes[POOL_NODES] = Outcome(snapshot, None, now)
+        self._account_polled(account, None, table_names.POOL_NODES)
 
     def put_reading(
         self, account: str, job: Job, collector: str, reading: Any, made_from: Any, now: float
     ) -> Folded[Any] | None:
         """A poll of a job succeeded: fold what it read into the state and count what happened.
 
-        `made_from`: the state that the reading was made from. Gives what the fold came to. None:
-        the reading is void, because the job is not selected any more or is another one by now, or
-        because the state has changed since.
+        `made_from`: the state that the reading was made from. Returns what the fold came to. None:
+        the reading is void, because the job is another one or gone by now, or because the state
+        has changed since.
         """
-        if not self._is_current(account, job):
+        entry = self._entry(account, job)
+        if entry is None or entry.outcome(collector).state is not made_from:
             return None
-        state = self._accounts[account]
-        outcomes = state.job_outcomes.setdefault(job.id, {})
-        if outcomes.get(collector, NOT_POLLED).state is not made_from:
-            return None
-        watched, is_new = state.jobs[job.id], job.id in state.new_jobs
-        kind = self._collectors[collector]
-        folded: Folded[Any] = kind.fold(made_from, reading, now, is_new)
-        outcomes[collector] = Outcome(folded.state, None, now)
-        owner = owner_of(watched)
-        if watched.group is None:
-            self._exposition.put(collector, identity_of(account, owner), folded.state)
-        else:
-            self._changed_groups[account, owner, collector] = None
-        self._show_job_health(account, watched)
-        self._set_refusal(account, None)
-        self.history.add(account, job.id, folded.points, now)
-        self._count(
-            *(account, watched, collector, folded.events),
-            # What failed before the job was watched is not news.
-            is_logged=is_new or made_from is not None,
-            job=saved(job, kind, folded, is_new=is_new) if self._totals.is_saved else None,
+        folded: Folded[Any] = self._collectors[collector].fold(
+            made_from, reading, now, entry.is_new
         )
+        entry.outcomes[collector] = Outcome(folded.state, None, now)
+        if self._is_selected(account, entry):
+            self._show(account, entry, collector)
+            self._show(account, entry, table_names.JOB_HEALTH)
+            self._note_refusal(account, None)
+            self.history.add(account, job.id, folded.points, now)
+        # What failed before the job was watched is not logged.
+        is_logged = entry.is_new or made_from is not None
+        self._count(account, entry, collector, folded, is_logged=is_logged)
         return folded
-
-    def leaving(self, account: str) -> Mapping[str, WatchedJob]:
-        """Jobs that left the selection and are still to be asked for what they did last."""
-        leaving = self._accounts[account].leaving
-        return {job_id: left.watched for job_id, left in leaving.items()}
-
-    def leaving_state(self, account: str, job_id: str, collector: str) -> Any:
-        """The state of a collector of a job that left, as it was folded last; None: there is none.
-
-        A job of which nothing was ever read has nothing to go on from.
-        """
-        leaving = self._accounts[account].leaving.get(job_id)
-        return leaving.outcomes.get(collector, NOT_POLLED).state if leaving else None
-
-    def put_last_reading(
-        self, account: str, job: Job, collector: str, reading: Any, made_from: Any
-    ) -> None:
-        """What a job that left the selection did last: counted for its group and the account.
-
-        The reading is void where the state is another one than it was made from.
-        """
-        state = self._accounts[account]
-        leaving = state.leaving.get(job.id)
-        if leaving is None or not is_same_job(leaving.watched.job, job):
-            return
-        before = leaving.outcomes.get(collector, NOT_POLLED).state
-        if before is not made_from:
-            return
-        kind, is_new = self._collectors[collector], leaving.is_new
-        folded: Folded[Any] = kind.fold(before, reading, 0.0, is_new)
-        self._count(
-            *(account, leaving.watched, collector, folded.events),
-            is_logged=is_new or made_from is not None,
-            job=saved(job, kind, folded, is_new=is_new) if self._totals.is_saved else None,
-        )
-        # Should it come back, it goes on from here.
-        outcomes = {**leaving.outcomes, collector: Outcome(folded.state, None, None)}
-        state.leaving[job.id] = replace(leaving, outcomes=outcomes)
-
-    def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
-        """A job that left was asked for the last time. `is_gone`: it does not exist any more."""
-        leaving = self._accounts[account].leaving.pop(job_id, None)
-        if leaving is not None:
-            known = SavedJob(msgspec.json.encode(leaving.watched.job), False, left_at=now)
-            self._totals.save_jobs(account, {job_id: None if is_gone else known})
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
         """The last state is known to hold still, without the service having been asked."""
-        before = self.outcome(account, collector, job_id)
-        watched = self._accounts[account].jobs[job_id]
-        outcome = msgspec.structs.replace(before, succeeded_at=now)
-        self._accounts[account].job_outcomes[job_id][collector] = outcome
-        self._show_job_health(account, watched)
+        entry = self._accounts[account].jobs[job_id]
+        outcome = entry.outcome(collector)
+        entry.outcomes[collector] = msgspec.structs.replace(outcome, succeeded_at=now)
+        self._show(account, entry, table_names.JOB_HEALTH)
 
     def fail(
-        self, account: str, collector: str, job: Job | None, error: PollError, *, stale: bool
+        self,
+        account: str,
+        collector: str,
+        job: Job | None,
+        error: PollError,
+        *,
+        since: float,
+        stale: bool,
     ) -> None:
-        """A poll failed. `stale`: it failed for so long that the last values are dropped."""
-        if job is not None and not self._is_current(account, job):
+        """A poll failed. `job`: None: one of the account itself.
+
+        `since`: when the first of the failed polls began, in seconds of the event loop. `stale`:
+        it failed for so long that the last values are dropped.
+        """
+        state = self._accounts[account]
+        entry = None if job is None else self._entry(account, job)
+        outcomes = state.outcomes if entry is None else entry.outcomes
+        if job is not None and (entry is None or not self._is_selected(account, entry)):
             return
-        before = self.outcome(account, collector, job.id if job else None)
-        is_stale = before.is_stale or stale
-        outcome = msgspec.structs.replace(before, error=error, is_stale=is_stale)
-        if job is not None:
-            watched = self._accounts[account].jobs[job.id]
-            state = self._accounts[account]
-            state.job_outcomes.setdefault(job.id, {})[collector] = outcome
-            self._show_job_health(account, watched)
-            self._set_refusal(account, error)
-            if stale:
-                self._hide_job(account, watched, collector)
+        before = outcomes.get(collector, NOT_POLLED)
+        outcomes[collector] = msgspec.structs.replace(
+            before, error=error, failing_since=since, is_stale=before.is_stale or stale
+        )
+        if entry is not None:
+            self._show(account, entry, collector)
+            self._show(account, entry, table_names.JOB_HEALTH)
+            self._note_refusal(account, error)
             return
-        if stale and collector == POOL_NODES:
-            self._show_account(account, table_names.POOL_NODES, None)
-        elif stale:
-            self._show_account(account, table_names.SELECTED_JOBS, None)
-            for watched in self._accounts[account].jobs.values():
-                self._hide_job(account, watched, table_names.JOB)
-        self._account_outcome(account, collector, outcome)
+        if stale and collector == JOBS:
+            for each in state.jobs.values():
+                self._show(account, each, table_names.JOB)
+        table = table_names.SELECTED_JOBS if collector == JOBS else table_names.POOL_NODES
+        self._account_polled(account, error, table)
 
     def flush(self) -> None:
-        """Show the groups in which a job has changed, and what groups and accounts have counted."""
-        changed, self._changed_groups = self._changed_groups, {}
-        for account, owner, table in changed:
-            members = [
-                snapshot
-                for job_id in self._accounts[account].members.get(owner, {})
-                if (snapshot := self._snapshot(account, job_id, table)) is not None
-            ]
-            if members:
-                self._exposition.put(table, identity_of(account, owner), None, members=members)
-            else:
-                self._exposition.remove(table, identity_of(account, owner))
+        """Show what has changed in groups and accounts, and what was left out, if there is room."""
+        self._groups.flush()
         self._totals.flush()
+        for table, identity in self._exposition.waiting():
+            self._show_again(table, identity)
 
-    def _is_current(self, account: str, job: Job) -> bool:
-        watched = self._accounts[account].jobs.get(job.id)
-        return watched is not None and is_same_job(watched.job, job)
+    def _show_again(self, table: str, identity: Identity) -> None:
+        account = identity[0][1]
+        owner: Owner = identity[1] if len(identity) > 1 else None
+        if table in ACCOUNT_TABLES:
+            self._show_account(account, table)
+        elif table not in self._job_tables:
+            self._totals.show_again(account, owner)
+        elif owner is not None and owner[0] == "job_group":
+            self._groups.show_again((account, owner, table))
+        elif owner is not None and owner[1] in self._accounts[account].jobs:
+            self._show(account, self._accounts[account].jobs[owner[1]], table)
 
-    def _add_leaving(self, account: str, job_id: str) -> None:
-        """The job left the selection: what it does last may still be read."""
+    def _entry(self, account: str, job: Job) -> JobState | None:
+        """What is known of a job, selected or leaving; None where it is another one by now."""
         state = self._accounts[account]
-        outcomes = state.job_outcomes.get(job_id, {})
-        is_new = job_id in state.new_jobs
-        state.leaving[job_id] = Leaving(state.jobs[job_id], outcomes, is_new)
-        self._drop_job(account, job_id)
+        entry = state.jobs.get(job.id) or state.leaving.get(job.id)
+        return entry if entry is not None and entry.watched.is_same_job(job) else None
 
-    def _drop_job(self, account: str, job_id: str, *, is_gone: bool = False) -> None:
-        state = self._accounts[account]
-        watched = state.jobs[job_id]
-        state.job_outcomes.pop(job_id, None)
-        self.history.forget(account, job_id)
-        state.new_jobs.discard(job_id)
-        state.left[job_id, unix_time(watched.job.creation_time)] = None
-        if len(state.left) > REMEMBERED:
-            state.left.popitem(last=False)
+    def _is_selected(self, account: str, entry: JobState) -> bool:
+        return self._accounts[account].jobs.get(entry.watched.job.id) is entry
+
+    def _show(self, account: str, entry: JobState, table: str) -> None:
+        """Show what there is to show of a selected job in a table; a group's with `flush`."""
+        self._put(account, entry.watched, table, self._snapshot(account, entry, table))
+
+    def _snapshot(self, account: str, entry: JobState, table: str) -> Any:
+        """What there is to show of a selected job in a table, or None."""
+        if table == table_names.JOB:
+            return entry.watched if self.outcome(account, JOBS).shown is not None else None
+        wanted = entry.watched.rule.collect
+        if table == table_names.JOB_HEALTH:
+            polled = {n: o for n, o in entry.outcomes.items() if n in wanted and o.is_polled}
+            return dict(sorted(polled.items())) or None
+        return entry.outcome(table).shown
+
+    def _put(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
+        """Show a snapshot of a job in a table; None: nothing."""
+        owner = watched.owner
         if watched.group is not None:
-            state.members[owner_of(watched)].pop(job_id, None)
-        for table in self._job_tables:
-            self._hide_job(account, watched, table)
-        jobs: dict[str, SavedJob | None] = {job_id: None} if is_gone else {}
-        if watched.group is None:
-            self._totals.forget(account, owner_of(watched), jobs)
-        elif jobs:
-            self._totals.save_jobs(account, jobs)
-
-    def _show(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
-        """Show a job's snapshot; its group's with the next flush."""
-        owner = owner_of(watched)
-        if watched.group is None:
-            self._exposition.put(table, identity_of(account, owner), snapshot)
-        else:
-            self._changed_groups[account, owner, table] = None
-
-    def _hide_job(self, account: str, watched: WatchedJob, table: str) -> None:
-        """Show nothing of a job in a table any more."""
-        owner = owner_of(watched)
-        if watched.group is not None:
-            self._changed_groups[account, owner, table] = None
+            self._groups.put((account, owner, table), watched.job.id, snapshot)
             return  # what a group has counted outlives its jobs
-        self._exposition.remove(table, identity_of(account, owner))
+        identity = identity_of(account, owner)
+        if snapshot is not None:
+            self._exposition.put(table, identity, snapshot)
+            return
+        self._exposition.remove(table, identity)
         if table in self._collectors:
             self._totals.hide(account, owner, table)
 
-    def _snapshot(self, account: str, job_id: str, table: str) -> Any:
-        """What there is to show of a job in a table, or None."""
-        state = self._accounts[account]
-        if table == table_names.JOB:
-            is_shown = self.outcome(account, JOBS).shown is not None
-            return state.jobs.get(job_id) if is_shown else None
-        if table == table_names.JOB_HEALTH:
-            outcomes = state.job_outcomes.get(job_id)
-            return health_of(outcomes) if outcomes else None
-        return self.outcome(account, table, job_id).shown
+    def _show_account(self, account: str, *tables: str) -> None:
+        """Show what there is to show of the account itself in these tables."""
+        identity = identity_of(account)
+        for table in tables:
+            snapshot = self._account_snapshot(account, table)
+            if snapshot is None:
+                self._exposition.remove(table, identity)
+            else:
+                self._exposition.put(table, identity, snapshot)
 
-    def _show_account(self, account: str, table: str, snapshot: Any) -> None:
-        """Show a snapshot of the account itself; None: nothing of it."""
-        if snapshot is None:
-            self._exposition.remove(table, identity_of(account))
-        else:
-            self._exposition.put(table, identity_of(account), snapshot)
-
-    def _show_health(self, account: str) -> None:
-        """Show how the account's own polls went."""
+    def _account_snapshot(self, account: str, table: str) -> Any:
         state = self._accounts[account]
-        problem = problem_of(state)
-        cause = problem.cause or problem.reason if problem is not None else None
-        health = AccountHealth(is_up_now(state), health_of(state.outcomes), cause)
-        self._show_account(account, table_names.ACCOUNT_HEALTH, health)
+        if table == table_names.ACCOUNT_HEALTH:
+            return state if state.outcomes else None
+        if table == table_names.POOL_NODES:
+            return self.outcome(account, POOL_NODES).shown
+        selected = self.outcome(account, JOBS).shown
+        jobs = tuple([entry.watched for entry in state.jobs.values()])
+        return replace(selected, jobs=jobs) if selected is not None else None
 
-    def _show_job_health(self, account: str, watched: WatchedJob) -> None:
-        """Show how the job's polls went."""
+    def _account_polled(self, account: str, error: PollError | None, table: str) -> None:
+        self._accounts[account].note_refusal(error)
+        self._show_account(account, table, table_names.ACCOUNT_HEALTH)
+
+    def _note_refusal(self, account: str, error: PollError | None) -> None:
         state = self._accounts[account]
-        health = {
-            name: Health(outcome.error is None, outcome.succeeded_at)
-            for name, outcome in sorted(state.job_outcomes[watched.job.id].items())
-        }
-        self._show(account, watched, table_names.JOB_HEALTH, health)
+        before = state.refusal
+        state.note_refusal(error)
+        if (before is None) != (state.refusal is None):
+            self._show_account(account, table_names.ACCOUNT_HEALTH)
 
     def _count(
         self,
         account: str,
-        watched: WatchedJob,
+        entry: JobState,
         collector: str,
-        events: Events,
+        folded: Folded[Any],
         *,
         is_logged: bool,
-        job: SavedJob | None,
     ) -> None:
-        """Count what happened for the job or its group and the account.
-
-        `is_logged`: failures are. `job`: what the journal saves together with the counters.
-        """
-        job_id, owner = watched.job.id, owner_of(watched)
-        failures = self._failures.add(
+        """Count what happened for the job or its group, and for the account."""
+        watched, events = entry.watched, folded.events
+        job_id = watched.job.id
+        whose = {"account": account, "job_id": job_id, "job_group": watched.group}
+        failures = [msgspec.structs.replace(each, **whose) for each in events.failures]
+        changes = Changes(
             account,
-            [JobFailure(account, job_id, watched.group, each) for each in events.failures],
-            is_news=is_logged,
+            jobs={job_id: SavedJob(watched.job, entry.is_new)},
+            folded={(job_id, collector): folded},
+            failures=self._failures.add(account, failures, is_logged=is_logged),
         )
         counted: list[tuple[Owner, str, Increments]] = []
-        if watched.group is not None or job_id in self._accounts[account].jobs:
-            counted.append((owner, collector, events.increments))
+        if watched.group is not None or self._is_selected(account, entry):
+            counted.append((watched.owner, collector, events.increments))
+        if of_account := self._of_account(collector, events):
+            counted.append((None, ACCOUNT, of_account))
+        if events.observations:
+            observer = watched.owner if watched.group is not None else None
+            counted.append((observer, table_names.HISTOGRAMS, events.observations))
+        self._totals.count(changes, counted)
+
+    def _of_account(self, collector: str, events: Events) -> Increments:
+        """What the account counts of a job's increments."""
         rows = self._collectors[collector].account
-        of_account = total(
+        return total(
             [
                 ((rows[name].row.name, tuple([labels[i] for i in rows[name].labels])), amount)
                 for (name, labels), amount in events.increments.items()
                 if amount and name in rows
             ]
         )
-        if of_account:
-            counted.append((None, ACCOUNT, of_account))
-        if events.observations:
-            observer = owner if watched.group is not None else None
-            counted.append((observer, table_names.HISTOGRAMS, events.observations))
-        jobs = {} if job is None else {job_id: job}
-        self._totals.count(account, counted, jobs=jobs, failures=failures)
-
-    def _account_outcome(self, account: str, collector: str, outcome: Outcome) -> None:
-        state = self._accounts[account]
-        state.outcomes = {**state.outcomes, collector: outcome}
-        state.refusal = _refusal(outcome.error)
-        self._show_health(account)
-
-    def _set_refusal(self, account: str, error: PollError | None) -> None:
-        state = self._accounts[account]
-        refusal = _refusal(error)
-        if (refusal is None) != (state.refusal is None):
-            state.refusal = refusal
-            self._show_health(account)
-
-
-def _refusal(error: PollError | None) -> PollError | None:
-    return error if isinstance(error, AuthenticationFailed | CredentialError) else None

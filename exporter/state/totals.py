@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Identity, Key
-from exporter.state.account import identity_of
+from exporter.state.account import Owner, identity_of
 from exporter.state.counters import Counters, Increments
-from exporter.state.failures import JobFailure
-from exporter.state.journal import Changes, Owner, Saved, SavedJob
+from exporter.state.saved import Changes, Saved, SavedJob
 from exporter.state.table_names import ACCOUNT_COUNTERS, HISTOGRAMS, counters_of
 
 ACCOUNT = ""
@@ -21,10 +21,9 @@ Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
 
 HELD = 2
-"""Catch-ups until a new series of a group or account is shown with more than 0.
+"""Listings of the jobs for which a new series of a group or account is shown as 0.
 
-It is of many jobs, so the next poll may come at once, and no scrape would have seen the 0. From one
-listing of the jobs to the next there is time for a scrape.
+Many jobs count there. The next poll may come at once, and no scrape would have seen the 0.
 """
 
 
@@ -53,49 +52,42 @@ class Totals:
         """All that anything was counted for."""
         self._held: dict[Place, dict[Key, int]] = {}
         self._dirty: dict[Place, Counters] = {}
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether what jobs were is of use to anybody."""
-        return self._journal is not None
+        self._living: set[tuple[str, Owner]] = set()
+        """Groups that have jobs."""
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
         for (owner, collector), counters in saved.counters.items():
-            self._counters[account, owner, collector] = counters
+            place = (account, owner, collector)
+            self._counters[place] = counters
             self._collectors.add(collector)
             if _is_lasting(owner):
                 # Whether anybody saw the 0 of an earlier process is not known.
                 zeros = [key for key, value in counters.exposed.items() if not value]
-                self._held[account, owner, collector] = dict.fromkeys(zeros, HELD)
-                self._show((account, owner, collector), counters)
+                self._held[place] = dict.fromkeys(zeros, HELD)
+                self._show(place, counters)
             else:
-                self._hidden.add((account, owner, collector))
-        self.count(account, [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
+                self._hidden.add(place)
+        self.count(Changes(account), [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
 
     def count(
-        self,
-        account: str,
-        increments: Iterable[tuple[Owner, str, Increments]],
-        *,
-        jobs: Mapping[str, SavedJob | None] | None = None,
-        failures: Sequence[JobFailure] = (),
-        watched_since: float | None = None,
+        self, changes: Changes, increments: Iterable[tuple[Owner, str, Increments]] = ()
     ) -> None:
-        """Add increments by owner and collector; save them with what they were counted from."""
+        """Add increments by owner and collector; save them with the changes they come from."""
+        account = changes.account
         changed = []
         for owner, collector, amounts in increments:
             place = (account, owner, collector)
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
-            news = {k: n for k, n in amounts.items() if n or k not in before.totals}
-            if not news and not before.is_behind and self._is_shown(place):
+            grown = {k: n for k, n in amounts.items() if n or k not in before.totals}
+            if not grown and not before.is_behind and self._is_shown(place):
                 continue
             held = self._held.get(place, {})
             if _is_lasting(owner):
-                new = dict.fromkeys((key for key in news if key not in before.totals), HELD)
+                new = dict.fromkeys((key for key in grown if key not in before.totals), HELD)
                 held = self._held[place] = {**held, **new}
-            after = before.add(news, held)
+            after = before.add(grown, held)
             if after == before and self._is_shown(place):
                 continue
             self._counters[place] = after
@@ -108,14 +100,8 @@ class Totals:
             for owner, collector, counters, _ in changed:
                 self._show((account, owner, collector), counters)
 
-        if changed or jobs or watched_since is not None:
-            counters = tuple(changed)
-            changes = Changes(account, watched_since, counters, jobs or {}, failures=failures)
-            self._save(changes, show)
-
-    def save_jobs(self, account: str, jobs: Mapping[str, SavedJob | None]) -> None:
-        """Save what is known of jobs, nothing having been counted."""
-        self._save(Changes(account, jobs=jobs), lambda: None)
+        if changed or not changes.is_empty:
+            self._save(changes.with_counters(tuple(changed)), show)
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
         """An owner's counters are gone, and with them what these jobs were."""
@@ -124,13 +110,14 @@ class Totals:
             if self._counters.pop(place, None) is not None:
                 self._hidden.discard(place)
                 self._exposition.remove(_table(place), _identity(place))
-        self._save(Changes(account, jobs=jobs, forgotten=(owner,)), lambda: None)
+        self.count(Changes(account, jobs=jobs, forgotten=(owner,)))
 
     def flush(self) -> None:
         """Render the counters of groups and accounts that have changed."""
         dirty, self._dirty = self._dirty, {}
         for place, counters in dirty.items():
-            self._exposition.put(_table(place), _identity(place), counters)
+            if self._is_shown(place):
+                self._put(place, counters)
 
     def hide(self, account: str, owner: Owner, collector: str) -> None:
         """Do not show these until something is counted again."""
@@ -139,27 +126,42 @@ class Totals:
             self._hidden.add(place)
             self._exposition.remove(_table(place), _identity(place))
 
+    def set_living(self, account: str, group: Owner, *, has_jobs: bool) -> None:
+        """A group has jobs from now on, or none. One that has none yields its series to others."""
+        if has_jobs == ((account, group) in self._living):
+            return
+        (self._living.add if has_jobs else self._living.discard)((account, group))
+        self.show_again(account, group)
+
     def catch_up(self, account: str) -> None:
-        """Show in full what was new when this was called last, and is there for long enough now."""
+        """Show in full what has been shown as 0 for long enough."""
         due: list[tuple[Owner, str, Increments]] = []
         for place, held in self._held.items():
             if place[0] == account and held:
                 self._held[place] = {key: turns - 1 for key, turns in held.items() if turns > 1}
                 due.append((*place[1:], {}))
-        self.count(account, due)
+        self.count(Changes(account), due)
 
     def show_all(self) -> None:
-        """Show everything again, in an exposition that begins anew."""
-        for place in [place for place in self._counters if self._is_shown(place)]:
+        """Show everything again, in an exposition that begins anew; all of it must be saved."""
+        for place in sorted(self._counters, key=self._yields):  # living jobs first
             self._show(place, self._counters[place])
         self.flush()
+
+    def show_again(self, account: str, owner: Owner) -> None:
+        """Show an owner's counters again, once all that was counted is saved."""
+        for collector in self._collectors:
+            place = (account, owner, collector)
+            if self._is_shown(place):
+                self._save(Changes(account), partial(self._show, place, self._counters[place]))
 
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more; what is saved stays."""
         for place in [place for place in self._counters if place[0] == account]:
             del self._counters[place]
             self._hidden.discard(place)
-            self._dirty.pop(place, None)
+            self._held.pop(place, None)
+        self._living = {living for living in self._living if living[0] != account}
 
     async def settled(self) -> None:
         """Wait until all that was counted so far is saved and shown."""
@@ -170,6 +172,11 @@ class Totals:
 
     def _is_shown(self, place: Place) -> bool:
         return place in self._counters and place not in self._hidden
+
+    def _yields(self, place: Place) -> bool:
+        account, owner, _ = place
+        is_group = owner is not None and owner[0] == "job_group"
+        return is_group and (account, owner) not in self._living
 
     def _save(self, changes: Changes, done: Callable[[], None]) -> None:
         if self._journal is None:
@@ -185,20 +192,22 @@ class Totals:
             # Many jobs count there, and each time all of its series would be rendered.
             self._dirty[place] = counters
         else:
-            self._exposition.put(_table(place), _identity(place), counters)
+            self._put(place, counters)
+
+    def _put(self, place: Place, counters: Counters) -> None:
+        identity = _identity(place)
+        self._exposition.put(_table(place), identity, counters, yields=self._yields(place))
 
 
 _NONE = Counters()
 
 
 def _changed(before: Counters, after: Counters) -> frozenset[Key]:
-    """The series that are other than before, in what they are or in what is shown of them."""
-    known, shown = before.totals, before.exposed
-    exposed = after.exposed
+    """The series of which the total, or what is shown of it, has changed."""
     return frozenset(
         key
         for key, value in after.totals.items()
-        if known.get(key) != value or shown.get(key) != exposed[key]
+        if before.totals.get(key) != value or before.exposed.get(key) != after.exposed[key]
     )
 
 

@@ -13,8 +13,7 @@ from exporter.collectors import new_store
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
-from exporter.state.account import owner_of
-from exporter.state.journal import Saved
+from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
@@ -38,12 +37,12 @@ class Shown:
 
 def owners(watched: Iterable[WatchedJob]) -> set[tuple[str, str]]:
     """The jobs and groups that have series."""
-    return {owner_of(each) for each in watched}
+    return {each.owner for each in watched}
 
 
 def _places(watched: Iterable[WatchedJob]) -> set[tuple[str, str, str]]:
     """Owners and their pools: some series are there for each."""
-    return {(*owner_of(each), each.job.pool_id) for each in watched}
+    return {(*each.owner, each.job.pool_id) for each in watched}
 
 
 def _pools(watched: Iterable[WatchedJob]) -> set[str]:

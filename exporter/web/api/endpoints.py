@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from exporter.state.failures import LATEST, iso_time
+from exporter.state.failures import LATEST
+from exporter.state.timestamps import iso_time
 from exporter.web.api import job_views as jobs
 from exporter.web.api import models
 from exporter.web.api import status_views as status
@@ -112,9 +113,9 @@ async def failure_list(service: Backend, values: Mapping[str, Any]) -> models.Fa
         for each in service.failures.latest()
         if values["account"] in (None, each.account)
         and values["job_id"] in (None, each.job_id)
-        and values["kind"] in (None, each.failure.kind)
+        and values["kind"] in (None, each.kind)
     )
-    return models.FailureList(tuple(map(status.failure, islice(found, values["limit"]))))
+    return models.FailureList(tuple(islice(found, values["limit"])))
 
 
 async def _status(service: Backend, _: Mapping[str, Any]) -> models.Status:

@@ -18,9 +18,9 @@ from exporter.batch.models import unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
 from exporter.collectors.node_runs import Runs
-from exporter.state.account import AccountState, Outcome
-from exporter.state.failures import iso_time
-from exporter.state.watched_job import WatchedJob
+from exporter.state.account import AccountState
+from exporter.state.timestamps import iso_time
+from exporter.state.watched_job import JobState, Outcome, WatchedJob
 from exporter.web.api.models import HEALTHS, Counts, Health, Job, Nodes, Poll
 
 AT_ONCE = 2000
@@ -79,10 +79,9 @@ async def find(accounts: Mapping[str, AccountState], query: Query) -> Matches:
             continue
         for some in _slices(list(state.jobs.values())):
             await asyncio.sleep(0)
-            outcomes = state.job_outcomes
-            for watched in some:
-                job_id = watched.job.id
-                found = Found(name, watched, outcomes.get(job_id, _NO_OUTCOMES))
+            for entry in some:
+                job_id = entry.watched.job.id
+                found = Found(name, entry.watched, entry.outcomes)
                 for matches in wanted:
                     if not matches(found):
                         break
@@ -101,7 +100,7 @@ async def find(accounts: Mapping[str, AccountState], query: Query) -> Matches:
     return Matches(total, len(every), tuple(page))
 
 
-def _slices(jobs: Sequence[WatchedJob]) -> Iterable[Sequence[WatchedJob]]:
+def _slices(jobs: Sequence[JobState]) -> Iterable[Sequence[JobState]]:
     return (jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE))
 
 
@@ -168,14 +167,10 @@ async def healths(accounts: Mapping[str, AccountState]) -> Mapping[str, Counter[
         ranks = [0] * len(HEALTHS)
         for some in _slices(list(state.jobs.values())):
             await asyncio.sleep(0)
-            outcomes = state.job_outcomes
-            for watched in some:
-                ranks[_rank_of(watched, outcomes.get(watched.job.id, _NO_OUTCOMES))] += 1
+            for entry in some:
+                ranks[_rank_of(entry.watched, entry.outcomes)] += 1
         counts[name] = Counter(dict(zip(HEALTHS, ranks, strict=True)))
     return counts
-
-
-_NO_OUTCOMES: Mapping[str, Outcome] = {}
 
 
 def _succeeded_at(found: Found) -> float | None:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-"""ISO 8601, in UTC."""
+from exporter.state.failures import Failure
+from exporter.state.history import Point
+from exporter.state.timestamps import Time
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -92,45 +93,6 @@ class JobList(View, frozen=True, omit_defaults=False):
     limit: Count
     offset: Count
     jobs: tuple[Job, ...]
-
-
-class Point(View, frozen=True):
-    """What was known of a job from `time` on; the same until the next point.
-
-    `failed_nodes`: those on which preparation failed.
-    """
-
-    time: Time
-    active: Count | None = None
-    running: Count | None = None
-    succeeded: Count | None = None
-    failed: Count | None = None
-    failed_nodes: Count | None = None
-
-
-class Detail(View, frozen=True, omit_defaults=False):
-    """A name and a value that the service gave with a failure."""
-
-    name: str
-    value: str
-
-
-class Failure(View, frozen=True):
-    """A preparation, release or job task that failed. `time`: when it ended."""
-
-    account: str
-    job_id: str
-    kind: Literal["preparation", "release", "task"]
-    category: str
-    code: str
-    job_group: str | None = None
-    time: Time | None = None
-    pool_id: str | None = None
-    node_id: str | None = None
-    task_id: str | None = None
-    exit_code: int | None = None
-    message: str | None = None
-    details: tuple[Detail, ...] | None = None
 
 
 class FailureList(View, frozen=True, omit_defaults=False):

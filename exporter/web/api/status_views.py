@@ -6,16 +6,13 @@ import re
 from collections import Counter
 from typing import Any
 
-import msgspec
-
 import exporter
 from exporter import config
 from exporter.batch.models import enum_value
 from exporter.collectors.jobs import STATES
 from exporter.polling.load import Load
-from exporter.state.account import JOBS, POOL_NODES, AccountState, identity_of, is_up_now, owner_of
-from exporter.state.failures import JobFailure, iso_time
-from exporter.state.history import UNKNOWN, Point
+from exporter.state.account import JOBS, POOL_NODES, AccountState, identity_of
+from exporter.state.timestamps import iso_time
 from exporter.web.api import job_views as jobs
 from exporter.web.api import models
 from exporter.web.api.job_views import Found
@@ -51,7 +48,9 @@ def _account(
     state = service.store.accounts[name]
     selected = service.store.outcome(name, JOBS).shown
     states = Counter(dict.fromkeys(STATES, 0))
-    given = Counter([each.job.state for each in state.jobs.values()])  # few, of very many jobs
+    given = Counter(
+        [each.watched.job.state for each in state.jobs.values()]
+    )  # few, of very many jobs
     for written, count in given.items():
         states[enum_value(written, STATES) or "unknown"] += count
     collectors = (JOBS, POOL_NODES) if POOL_NODES in state.outcomes else (JOBS,)
@@ -73,7 +72,7 @@ def _account(
             pause_seconds=_rounded(load.pause_seconds),
         ),
         polls=jobs.polls(collectors, state.outcomes, now),
-        up=is_up_now(state),
+        up=state.is_up,
         error=_why_down(state),
     )
 
@@ -96,35 +95,24 @@ def _why_down(state: AccountState) -> str | None:
 def job(service: Backend, account: str, job_id: str) -> models.JobDetail | None:
     """All that is known of a job; None where it is not watched."""
     state = service.store.accounts.get(account)
-    watched = state.jobs.get(job_id) if state is not None else None
-    if state is None or watched is None:
+    entry = state.jobs.get(job_id) if state is not None else None
+    if entry is None:
         return None
-    now = service.now()
-    outcomes = state.job_outcomes.get(job_id, {})
-    lines = service.exposition.lines(identity_of(account, owner_of(watched)))
+    now, watched = service.now(), entry.watched
+    lines = service.exposition.lines(identity_of(account, watched.owner))
     failures = [
-        failure(each)
+        each
         for each in service.failures.latest()
         if each.account == account and each.job_id == job_id
     ]
     return models.JobDetail(
         now=iso_time(now) or "",
-        job=jobs.job(Found(account, watched, outcomes), now),
-        polls=jobs.polls(watched.rule.collect, outcomes, now),
+        job=jobs.job(Found(account, watched, entry.outcomes), now),
+        polls=jobs.polls(watched.rule.collect, entry.outcomes, now),
         series=tuple(lines.decode().splitlines()),
-        history=tuple(map(_point, service.store.history.points(account, job_id))),
+        history=service.store.history.points(account, job_id),
         failures=tuple(failures[:FAILURES_OF_A_JOB]),
     )
-
-
-def _point(point: Point) -> models.Point:
-    values = [None if value == UNKNOWN else value for value in point[1:]]
-    return models.Point(iso_time(point.time) or "", *values)
-
-
-def failure(each: JobFailure) -> models.Failure:
-    """A failure as it is shown."""
-    return msgspec.convert(each.shown, models.Failure)
 
 
 _USER_INFO = re.compile(r"//[^/@\s]*@")

@@ -1,0 +1,68 @@
+"""What is saved of an account, and what a poll changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from exporter.batch.models import Job
+from exporter.exposition.metric import Key
+from exporter.state.account import Owner
+from exporter.state.collector import Folded
+from exporter.state.counters import Counters
+from exporter.state.failures import Failure
+
+CounterChange = tuple[Owner, str, Counters, frozenset[Key]]
+"""Owner, collector, the counters, and the keys of those that changed."""
+
+
+@dataclass(frozen=True)
+class SavedJob:
+    """A job as it was known.
+
+    `states`: by collector, as they were last folded.
+    `left_at`: Unix time at which it left the selection; its states are of no use any more.
+    """
+
+    job: Job
+    is_new: bool
+    left_at: float | None = None
+    states: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What one poll changed, written together or not at all.
+
+    `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
+    `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
+    ones, for people to read.
+    """
+
+    account: str
+    watched_since: float | None = None
+    jobs: Mapping[str, SavedJob | None] = field(default_factory=dict)
+    folded: Mapping[tuple[str, str], Folded[Any]] = field(default_factory=dict)
+    counters: tuple[CounterChange, ...] = ()
+    forgotten: tuple[Owner, ...] = ()
+    failures: Sequence[Failure] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self == Changes(self.account)
+
+    def with_counters(self, counters: tuple[CounterChange, ...]) -> Changes:
+        """These changes and those of counters."""
+        return replace(self, counters=counters)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """All that is known of an account from an earlier process."""
+
+    watched_since: float | None = None
+    counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
+    jobs: Mapping[str, SavedJob] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()

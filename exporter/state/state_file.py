@@ -1,0 +1,338 @@
+"""The state file: an SQLite database with the counters, and what they were counted from.
+
+This module knows its tables: how they are made, migrated, read and written. Everything in it is
+read at once when it is opened, so that damage shows then, wherever it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from exporter.batch.models import Job
+from exporter.config.shard import Shard
+from exporter.exposition.metric import Key
+from exporter.state.account import Owner
+from exporter.state.collector import Folded, JobCollector
+from exporter.state.counters import Counters
+from exporter.state.failures import LATEST, Failure
+from exporter.state.resharding import reshard
+from exporter.state.saved import Changes, CounterChange, Saved, SavedJob
+from exporter.state.timestamps import iso_time
+
+VERSION = 4
+
+REMEMBERED = 30 * 86400.0
+"""Seconds for which a job that left is remembered, so that it is not new when it comes back."""
+
+_FAILURE_TABLE = """
+CREATE TABLE failure (
+    account TEXT, time TEXT NOT NULL, key TEXT, failure BLOB NOT NULL,
+    PRIMARY KEY (account, time, key)
+) WITHOUT ROWID;
+"""
+
+_SCHEMA = f"""
+CREATE TABLE account (name TEXT PRIMARY KEY, watched_since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE counter (
+    account TEXT, owner TEXT, collector TEXT, name TEXT, labels TEXT,
+    total REAL NOT NULL, exposed REAL,
+    PRIMARY KEY (account, owner, collector, name, labels)
+) WITHOUT ROWID;
+CREATE TABLE job (
+    account TEXT, job_id TEXT, job BLOB NOT NULL, is_new INTEGER NOT NULL, left_at REAL,
+    PRIMARY KEY (account, job_id)
+) WITHOUT ROWID;
+CREATE TABLE state (
+    account TEXT, job_id TEXT, collector TEXT, state BLOB NOT NULL,
+    PRIMARY KEY (account, job_id, collector)
+) WITHOUT ROWID;
+CREATE TABLE record (
+    account TEXT, job_id TEXT, collector TEXT, key TEXT, record BLOB NOT NULL,
+    PRIMARY KEY (account, job_id, collector, key)
+) WITHOUT ROWID;
+{_FAILURE_TABLE}
+"""
+
+Collectors = Mapping[str, JobCollector[Any, Any]]
+
+
+class Damaged(Exception):
+    """What is in the file cannot be used; the text says why."""
+
+
+_OF_THE_MACHINE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""Errors that say nothing about what is in the file: no access, a full disk, another process."""
+
+
+def open_database(
+    path: Path, collectors: Collectors, shard: Shard
+) -> tuple[sqlite3.Connection, dict[str, Saved]]:
+    """The database, made where there is none, and what it knows of each account.
+
+    Of what another shard wrote, jobs that are not this one's are forgotten. OSError or
+    sqlite3.Error where the machine does not permit it; Damaged for all that is wrong with the file.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    for file in _files(path):
+        if file.exists():
+            file.chmod(0o600)  # SQLite gives the mode of the database to the files beside it
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    try:
+        _prepare(connection)
+        reshard(connection, shard)
+        accounts = {name for (name,) in connection.execute(_ACCOUNTS)}
+        return connection, {name: load(connection, name, collectors) for name in accounts}
+    except BaseException as error:
+        connection.close()
+        code = getattr(error, "sqlite_errorcode", None)
+        if not isinstance(error, Exception) or (code and code & 0xFF in _OF_THE_MACHINE):
+            raise
+        # Whatever damage leads to, decoding included: a process that ends would end at each start.
+        raise Damaged(f"{type(error).__name__}: {error}") from error
+
+
+_ACCOUNTS = """
+SELECT name FROM account UNION SELECT account FROM counter UNION SELECT account FROM job
+UNION SELECT account FROM failure
+"""
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, and those beside it; returns its new path."""
+    aside = path.with_name(f"{path.name}.aside-{time.time():.0f}")
+    for file, new in zip(_files(path), _files(aside), strict=True):
+        if file.exists():
+            os.replace(file, new)
+    return aside
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make or migrate the tables."""
+    # sqlite3 begins a transaction with the first change; `with connection` ends it.
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0:
+        connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
+    elif version == 3:
+        _migrate_3(connection)
+    elif version != VERSION:
+        raise Damaged(f"it is of version {version}, this program's is {VERSION}")
+    (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if check != "ok":
+        raise Damaged(check)
+    # A killed process loses nothing with this; a machine that loses power, the last second.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    with connection:  # which fails at once where nothing can be written
+        connection.execute("DELETE FROM job WHERE left_at < ?", (time.time() - REMEMBERED,))
+
+
+def _migrate_3(connection: sqlite3.Connection) -> None:
+    """Version 3 had the failure inside another record, with a Unix time."""
+    rows = connection.execute("SELECT failure FROM failure").fetchall()
+    failures = []
+    for (text,) in rows:
+        given = json.loads(text)
+        inner = given.pop("failure")
+        moment = inner.pop("time", None)
+        details = [{"name": name, "value": value} for name, value in inner.pop("details", ())]
+        whole = {**given, **inner, "details": details}
+        whole["time"] = None if moment is None else iso_time(moment)
+        failures.append(msgspec.convert(whole, Failure))
+    connection.executescript(f"BEGIN;DROP TABLE failure;{_FAILURE_TABLE}COMMIT;")
+    with connection:
+        for failure in failures:
+            _write_failures(connection, failure.account, [failure])
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -> Saved:
+    """What the file knows of an account. Any exception where something cannot be read."""
+
+    def rows(columns: str, table: str) -> Iterable[tuple[Any, ...]]:
+        # Names of columns and tables are ours, here and below.
+        query = f"SELECT {columns} FROM {table} WHERE account = ?"  # noqa: S608
+        return connection.execute(query, (account,))
+
+    since = connection.execute("SELECT watched_since FROM account WHERE name=?", (account,))
+    found = since.fetchone()
+    totals: dict[tuple[Owner, str], dict[Key, float]] = {}
+    exposed: dict[tuple[Owner, str], dict[Key, float]] = {}
+    for owner, collector, name, labels, total, shown in rows(
+        "owner, collector, name, labels, total, exposed", "counter"
+    ):
+        place = (_owner(owner), _text(collector))
+        key = (_text(name), msgspec.json.decode(_text(labels), type=tuple[str, ...]))
+        totals.setdefault(place, {})[key] = _number(total)
+        if shown is not None:
+            exposed.setdefault(place, {})[key] = _number(shown)
+    records: dict[tuple[str, str], dict[tuple[str, ...], bytes]] = {}
+    for job_id, collector, text, record in rows("job_id, collector, key, record", "record"):
+        key_of = msgspec.json.decode(_text(text), type=tuple[str, ...])
+        records.setdefault((_text(job_id), _text(collector)), {})[key_of] = _bytes(record)
+    states: dict[str, dict[str, Any]] = {}
+    for job_id, name, state in rows("job_id, collector, state", "state"):
+        if name in collectors:  # a later program may have others
+            of_job = records.get((_text(job_id), name), {})
+            states.setdefault(job_id, {})[name] = collectors[name].load(_bytes(state), of_job)
+    jobs = {
+        _text(job_id): SavedJob(
+            msgspec.json.decode(_bytes(job), type=Job),
+            bool(is_new),
+            None if left_at is None else _number(left_at),
+            states.get(job_id, {}),
+        )
+        for job_id, job, is_new, left_at in rows("job_id, job, is_new, left_at", "job")
+    }
+    failures = [
+        msgspec.json.decode(_bytes(text), type=Failure) for (text,) in rows("failure", "failure")
+    ]
+    return Saved(
+        None if found is None else _number(found[0]),
+        {place: Counters.of(of, exposed.get(place, {})) for place, of in totals.items()},
+        jobs,
+        tuple(failures),
+    )
+
+
+def forget_account(connection: sqlite3.Connection, account: str) -> None:
+    """Delete all that the file knows of an account."""
+    with connection:
+        connection.execute("DELETE FROM account WHERE name = ?", (account,))
+        for table in ("counter", "job", "state", "record", "failure"):
+            connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
+
+
+def _owner(text: Any) -> Owner:
+    return msgspec.json.decode(_text(text), type=tuple[str, str] | None)
+
+
+def _number(value: Any) -> float:
+    """A number as it was written: whole ones stay whole, and are exposed without a point."""
+    if not isinstance(value, float | int):
+        raise ValueError(f"{value!r} is no number")
+    return int(value) if float(value).is_integer() else value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError(f"{value!r} is not as it was written")
+    return value
+
+
+def write(connection: sqlite3.Connection, changes: Changes, collectors: Collectors) -> None:
+    """Write what a poll changed; to be called inside a transaction."""
+    account = changes.account
+    if changes.watched_since is not None:
+        connection.execute(
+            "INSERT OR IGNORE INTO account VALUES (?, ?)", (account, changes.watched_since)
+        )
+    for owner in changes.forgotten:
+        connection.execute(
+            "DELETE FROM counter WHERE account = ? AND owner = ?", (account, json.dumps(owner))
+        )
+    for change in changes.counters:
+        _write_counters(connection, account, change)
+    for job_id, job in changes.jobs.items():
+        _write_job(connection, account, job_id, job)
+    for (job_id, collector), folded in changes.folded.items():
+        _write_state(connection, (account, job_id, collector), folded, collectors[collector])
+    if changes.failures:
+        _write_failures(connection, account, changes.failures)
+
+
+def _write_counters(connection: sqlite3.Connection, account: str, change: CounterChange) -> None:
+    owner, collector, counters, keys = change
+    rows = (
+        (
+            *(account, json.dumps(owner), collector, name, json.dumps(labels)),
+            _real(counters.totals[name, labels]),
+            _real(counters.exposed[name, labels]),
+        )
+        for name, labels in keys
+    )
+    connection.executemany("INSERT OR REPLACE INTO counter VALUES (?,?,?,?,?,?,?)", rows)
+
+
+def _real(value: float) -> float:
+    """As the column has it: SQLite takes no whole number beyond 64 bits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _write_job(
+    connection: sqlite3.Connection, account: str, job_id: str, job: SavedJob | None
+) -> None:
+    if job is None or job.left_at is not None:
+        for table in ("job", "state", "record"):
+            query = f"DELETE FROM {table} WHERE account = ? AND job_id = ?"  # noqa: S608
+            connection.execute(query, (account, job_id))
+    if job is not None:
+        row = (account, job_id, msgspec.json.encode(job.job), job.is_new, job.left_at)
+        connection.execute("INSERT OR REPLACE INTO job VALUES (?,?,?,?,?)", row)
+
+
+def _write_state(
+    connection: sqlite3.Connection,
+    key: tuple[str, str, str],
+    folded: Folded[Any],
+    collector: JobCollector[Any, Any],
+) -> None:
+    state = collector.dump(folded.state)
+    connection.execute("INSERT OR REPLACE INTO state VALUES (?,?,?,?)", (*key, state))
+    for name, record in folded.records:
+        row = (*key, msgspec.json.encode(name).decode())
+        if record is None:
+            connection.execute(
+                "DELETE FROM record WHERE account=? AND job_id=? AND collector=? AND key=?", row
+            )
+        else:
+            written = (*row, msgspec.json.encode(record))
+            connection.execute("INSERT OR REPLACE INTO record VALUES (?,?,?,?,?)", written)
+
+
+def _write_failures(
+    connection: sqlite3.Connection, account: str, failures: Iterable[Failure]
+) -> None:
+    rows = (
+        (account, each.time or "", json.dumps(each.key), msgspec.json.encode(each))
+        for each in failures
+    )
+    connection.executemany("INSERT OR REPLACE INTO failure VALUES (?,?,?,?)", rows)
+    connection.execute(
+        "DELETE FROM failure WHERE account = :a AND time < (SELECT time FROM failure"
+        " WHERE account = :a ORDER BY time DESC LIMIT 1 OFFSET :n)",
+        {"a": account, "n": LATEST - 1},
+    )
