@@ -137,8 +137,8 @@ async def test_pages_together_are_all_jobs(http: aiohttp.ClientSession) -> None:
 async def test_what_is_not_known_comes_last_in_both_orders(
     service: Service, http: aiohttp.ClientSession
 ) -> None:
-    job = service.store.jobs(ACCOUNT)["job-00007"].job
-    service.store.fail(ACCOUNT, "task_counts", job, ConnectionFailed("gone"), stale=True)
+    job = service.store.jobs(ACCOUNT)["job-00007"].watched.job
+    service.store.fail(ACCOUNT, "task_counts", job, ConnectionFailed("gone"), since=0.0, stale=True)
     for order in ("asc", "desc"):
         listed = await ids(http, sort="active", order=order, limit="1000")
         assert listed[-1] == "job-00007"
@@ -219,7 +219,7 @@ async def test_the_status_has_accounts_with_their_state_and_load(
     assert account["jobs_by_state"]["completed"] == JOBS // 4
     assert account["load"]["budget_per_second"] == 20.0
     assert account["polls"][0]["collector"] == "jobs"
-    service.store.fail(ACCOUNT, "jobs", None, ConnectionFailed("no route"), stale=False)
+    service.store.fail(ACCOUNT, "jobs", None, ConnectionFailed("no route"), since=0.0, stale=False)
     (account,) = (await ask(http, "status"))["accounts"]
     assert (account["up"], account["error"]) == (False, "jobs: no route")
 

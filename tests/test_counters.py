@@ -568,7 +568,7 @@ def test_values_that_were_dropped_as_stale_are_not_counted_again() -> None:
     a = job("a")
     account.select(a)
     account.poll(a, failed=3)
-    account.store.fail("acc", "task_counts", a, ServiceError(500), stale=True)
+    account.store.fail("acc", "task_counts", a, ServiceError(500), since=0.0, stale=True)
     assert account.values(FAILED) == {}
     account.poll(a, failed=5)
     assert account.values(FAILED)['job_id="a",result="failure"'] == 2
@@ -634,7 +634,7 @@ def test_a_group_has_no_families_of_single_jobs_and_is_as_well_as_its_worst_job(
     account.select(a, b)
     account.poll(a)
     account.poll(b)
-    account.store.fail("acc", "task_counts", b, ServiceError(500), stale=False)
+    account.store.fail("acc", "task_counts", b, ServiceError(500), since=0.0, stale=False)
     account.store.flush()
     text = account.exposition.body(Format.TEXT).plain.decode()
     for name in ("state", "priority", "created_timestamp_seconds"):

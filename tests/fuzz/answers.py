@@ -6,7 +6,6 @@ An input is one answer a line; each kind of answer gets them in turn, as poll af
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
@@ -25,8 +24,9 @@ from exporter.config.resolved_rule import WATCHED_TASKS, resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.discovery import discover
 from exporter.polling.selection import Scope, watch_named
+from exporter.state import state_file
 from exporter.state.failures import Failures
-from exporter.state.journal import _SCHEMA, Changes, Saved, _load, _write
+from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
 from exporter.web.api.job_views import SORT_KEYS, Found
 from exporter.web.api.job_views import job as shown_job
@@ -76,7 +76,7 @@ def target(data: bytes) -> None:
 def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
     """The life of an account that gets these answers of one kind."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(_SCHEMA)
+        connection.executescript(state_file._SCHEMA)
         exposition = Exposition(_TABLES)
         failures = Failures()
         store = new_store(exposition, _Journal(connection), failures)
@@ -87,10 +87,14 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
             store.flush()
             _check(exposition)
             _show(store, NOW + number)
-        json.dumps([each.shown for each in failures.latest()])
+        assert msgspec.json.encode(failures.latest())
         again = Exposition(_TABLES)
         restarted = new_store(again)
-        restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), partial(watch_named, [rule]))
+        restarted.add_account(
+            ACCOUNT,
+            state_file.load(connection, ACCOUNT, JOB_COLLECTORS),
+            partial(watch_named, [rule]),
+        )
         _check(again)
 
 
@@ -102,7 +106,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
         store.put_pool_nodes(ACCOUNT, _result(pool_nodes.read(cast("Any", api))), now)
     else:
         kind = JOB_COLLECTORS[name]
-        watched = store.jobs(ACCOUNT)[_JOB.id]
+        watched = store.jobs(ACCOUNT)[_JOB.id].watched
         state = store.outcome(ACCOUNT, name, _JOB.id).state
         reading = _result(cast("Any", kind.read(api, watched, state, now)))
         folded = store.put_reading(ACCOUNT, watched.job, name, reading, state, now)
@@ -135,8 +139,8 @@ def _check(exposition: Exposition) -> None:
 def _show(store: Store, now: float) -> None:
     """The API and the pages have something to say of each job, and can sort by all of it."""
     state = store.accounts[ACCOUNT]
-    for job_id, watched in state.jobs.items():
-        found = Found(ACCOUNT, watched, state.job_outcomes.get(job_id, {}))
+    for entry in state.jobs.values():
+        found = Found(ACCOUNT, entry.watched, entry.outcomes)
         assert msgspec.json.encode(shown_job(found, now))
         for key in SORT_KEYS.values():
             assert (value := key(found)) is None or isinstance(value, str | int | float)
@@ -159,7 +163,7 @@ class _Journal:
 
     def write(self, changes: Changes, done: Callable[[], None]) -> None:
         with self.connection:
-            _write(self.connection, changes)
+            state_file.write(self.connection, changes, JOB_COLLECTORS)
         done()
 
 
