@@ -21,7 +21,7 @@ from exporter.collectors.node_run import Run, keep, run_of
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
-from exporter.polling.selection import watch, watch_named
+from exporter.polling.selection import watch, watch_saved
 from exporter.state.counters import Counters
 from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs
@@ -454,7 +454,7 @@ class Account:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
         self.store = new_store(self.exposition)
-        self.store.add_account("acc", Saved(), partial(watch_named, (self.rule,)))
+        self.store.add_account("acc", Saved(), partial(watch_saved, (self.rule,)))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
         selected = SelectedJobs(tuple(watch(job, self.rule) for job in jobs))

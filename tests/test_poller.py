@@ -40,7 +40,7 @@ from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import watch_named
+from exporter.polling.selection import watch_saved
 from exporter.state.saved import Saved
 from tests import offline, virtual_time
 
@@ -171,7 +171,7 @@ class World:
             max_jobs=5000,
         )
         plan = replace(plan, **settings)
-        self.store.add_account("acc", Saved(), partial(watch_named, plan.rules))
+        self.store.add_account("acc", Saved(), partial(watch_saved, plan.rules))
         self.poller = AccountPoller(
             plan,
             cast(BatchClient, api),

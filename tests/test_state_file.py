@@ -7,9 +7,11 @@ import datetime as dt
 import json
 import logging
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from exporter.collectors import JOB_COLLECTORS, new_store, tables, tasks
 from exporter.collectors.task_records import record_of
 from exporter.config.problems import ConfigError
 from exporter.exposition.body import Exposition
+from exporter.polling.selection import watch_saved
 from exporter.state.collector import Folded
 from exporter.state.counters import Counters
 from exporter.state.failures import Failure
@@ -111,11 +114,11 @@ async def test_counters_of_an_owner_that_is_gone_are_forgotten(tmp_path: Path) -
 async def test_a_job_that_left_is_remembered_without_its_states(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, Health())
     await write(file, saving(SavedJob(JOB, True), read_tasks(None, "n")))
-    left = {"a": SavedJob(JOB, False, 4e9), "b": SavedJob(JOB, False, 9.0)}
+    left = {"a": SavedJob(JOB, False, left_at=4e9), "b": SavedJob(JOB, False, left_at=9.0)}
     await write(file, Changes("acc", jobs=left))
     await file.close()
     # That `b` left is a long time ago.
-    assert (await reopened(tmp_path / "s.db")).jobs == {"a": SavedJob(JOB, False, 4e9)}
+    assert (await reopened(tmp_path / "s.db")).jobs == {"a": SavedJob(JOB, False, left_at=4e9)}
 
 
 async def test_many_changes_are_written_in_order_and_whole(tmp_path: Path) -> None:
@@ -197,16 +200,21 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
     }
     with sqlite3.connect(path) as connection:
         connection.executescript(
+            "DROP TABLE job; CREATE TABLE job (account TEXT, job_id TEXT, job BLOB NOT NULL, is_new"
+            " INTEGER NOT NULL, left_at REAL, PRIMARY KEY (account, job_id)) WITHOUT ROWID;"
             "DROP TABLE failure; CREATE TABLE failure (account TEXT, time REAL NOT NULL, key TEXT,"
             " failure BLOB NOT NULL, PRIMARY KEY (account, time, key)) WITHOUT ROWID;"
         )
         row = ("acc", 1767261605.25, "k", json.dumps(old).encode())
         connection.execute("INSERT INTO failure VALUES (?,?,?,?)", row)
+        of_job = ("acc", "a", msgspec.json.encode(JOB), 1, None)
+        connection.execute("INSERT INTO job VALUES (?,?,?,?,?)", of_job)
         connection.execute("PRAGMA user_version = 3")
     connection.close()
     for _ in range(2):  # migrated, and then as it is
         saved = await reopened(path)
         assert saved.counters[GROUP, "task_counts"].totals == {KEY: 4}
+        assert saved.jobs == {"a": SavedJob(JOB, True)}
         (failure,) = saved.failures
         assert (failure.job_id, failure.job_group, failure.time) == (
             *("a", "nf"),
@@ -259,7 +267,7 @@ def test_whatever_is_damaged_the_process_starts_and_saves(
         for _ in range(2):
             file = StateFile(path, JOB_COLLECTORS, Health())
             store = new_store(Exposition(tables()), file)
-            store.add_account("acc", file.load("acc"), lambda _: None)
+            store.add_account("acc", file.load("acc"), partial(watch_saved, ()))
             await write(file, counting(1))
             await file.close()
 

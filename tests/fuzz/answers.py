@@ -23,7 +23,7 @@ from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import WATCHED_TASKS, resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.discovery import discover
-from exporter.polling.selection import Scope, watch_named
+from exporter.polling.selection import Scope, watch_saved
 from exporter.state import state_file
 from exporter.state.failures import Failures
 from exporter.state.saved import Changes, Saved
@@ -80,7 +80,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         exposition = Exposition(_TABLES)
         failures = Failures()
         store = new_store(exposition, _Journal(connection), failures)
-        store.add_account(ACCOUNT, Saved(), partial(watch_named, [rule]))
+        store.add_account(ACCOUNT, Saved(), partial(watch_saved, [rule]))
         _poll_jobs(store, (_JOB,), rule, NOW - 1)
         for number, answer in enumerate(answers):
             _poll(store, name, answer, rule, NOW + number)
@@ -93,7 +93,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         restarted.add_account(
             ACCOUNT,
             state_file.load(connection, ACCOUNT, JOB_COLLECTORS),
-            partial(watch_named, [rule]),
+            partial(watch_saved, [rule]),
         )
         _check(again)
 
