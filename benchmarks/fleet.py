@@ -23,8 +23,7 @@ from typing import Any, cast
 
 from yarl import URL
 
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Rule
 from exporter.config.shard import Shard
 from exporter.exposition.body import Format
 from exporter.polling.poller import Plan
@@ -226,11 +225,10 @@ async def measure(jobs: int, shard: Shard, interval: float, given: Mapping[str, 
     gc.collect()
     gc.freeze()  # the answers are not the program's
     before = _memory()
-    rule = JobRule.model_validate({**given, "collect": COLLECTORS})
-    defaults = Defaults.model_validate({"interval": f"{interval:.0f}s"})
+    rule = Rule.model_validate({"interval": f"{interval:.0f}s", "collect": COLLECTORS, **given})
     plan = Plan(
         account=ACCOUNT,
-        rules=(resolve(rule, defaults),),
+        rules=(rule,),
         discovery_interval=interval,
         pool_nodes=shard.index == 0,
         interval=interval,

@@ -46,7 +46,7 @@ def test_the_example_is_valid_and_names_every_key(
     loaded = loader.parse(text, "config.example.yaml", tmp_path)
     assert loaded.accounts
     named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
-    for model in (config.Config, config.Defaults, config.Account, config.Auth, config.JobRule):
+    for model in (config.Config, config.Defaults, config.Account, config.Auth, config.Rule):
         assert set(model.model_fields) <= named, model
 
 
@@ -134,6 +134,22 @@ accounts:
   - {<<: *first, name: b}
 """
     assert [a.name for a in loader.parse(text, "c.yaml", tmp_path).accounts] == ["a", "b"]
+
+
+def test_a_rule_has_of_defaults_what_it_does_not_set(tmp_path: Path) -> None:
+    text = """
+defaults: {interval: 1m, collect: [tasks], stale_after: 7}
+accounts:
+  - name: a
+    endpoint: "https://a.b"
+    jobs: [{id: x, interval: 30s, tasks: [t]}, {id_regex: y, collect: []}]
+  - {name: b, endpoint: "https://a.b"}
+"""
+    first, second = loader.parse(text, "c.yaml", tmp_path).accounts
+    rules = (*first.jobs, *second.jobs)
+    assert [rule.interval for rule in rules] == [30.0, 60.0, 60.0]
+    assert [rule.stale_after for rule in rules] == [7, 7, 7]
+    assert [rule.collect for rule in rules] == [("tasks", "watched_tasks"), (), ("tasks",)]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:

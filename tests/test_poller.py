@@ -36,8 +36,7 @@ from exporter.batch.models import (
     TaskCountsResult,
 )
 from exporter.collectors import new_store, tables
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
@@ -162,7 +161,7 @@ class World:
         self.store = new_store(self.exposition)
         plan = Plan(
             account="acc",
-            rules=(resolve(JobRule(id_regex=".*"), Defaults()),),
+            rules=(Rule(id_regex=".*"),),
             discovery_interval=60.0,
             pool_nodes=True,
             interval=30.0,
@@ -595,7 +594,7 @@ def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
         after = [when for when in times_of(world, "over") if when > seen]
         assert len(after) >= 2 and after[-1] - after[-2] == 30.0
 
-    rules = (resolve(JobRule(id_regex=".*", states=("active", "completed")), Defaults()),)
+    rules = (Rule(id_regex=".*", states=("active", "completed")),)
     play(api, story, rules=rules)
 
 
@@ -715,11 +714,8 @@ class SlowListing(Api):
 
 
 TWO_RULES = (
-    resolve(JobRule(id_regex=".*", states=("active",)), Defaults()),
-    resolve(
-        JobRule.model_validate({"id_regex": ".*", "states": ["disabled"], "interval": "20s"}),
-        Defaults(),
-    ),
+    Rule(id_regex=".*", states=("active",)),
+    Rule.model_validate({"id_regex": ".*", "states": ["disabled"], "interval": "20s"}),
 )
 
 
@@ -891,9 +887,7 @@ def test_the_first_round_is_as_fast_as_the_request_budget_permits(
         asked.append(url.name)
         return 200, bodies[url.name]
 
-    rule = resolve(
-        JobRule.model_validate({"id_regex": ".*", "interval": "5m", "collect": collect}), Defaults()
-    )
+    rule = Rule.model_validate({"id_regex": ".*", "interval": "5m", "collect": collect})
     plan = Plan("acc", (rule,), 60.0, False, 300.0, 3, 8, 5000)
 
     async def main() -> float:

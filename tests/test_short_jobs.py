@@ -17,8 +17,7 @@ from random import Random
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from yarl import URL
 
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Rule
 from exporter.exposition.body import Format
 from exporter.polling.poller import Plan
 from exporter.simulator import BatchError, Call, World, short_jobs
@@ -120,7 +119,7 @@ class Account:
             return error.status, error_body(error, call.base, "-", self._world.tick).encode()
 
 
-RULE = JobRule.model_validate(
+RULE = Rule.model_validate(
     {
         "id_regex": "nf-(?P<pipeline>[a-z]+)-.*",
         "group": "${pipeline}",
@@ -130,7 +129,7 @@ RULE = JobRule.model_validate(
 )
 PLAN = Plan(
     account="simulated",
-    rules=(resolve(RULE, Defaults()),),
+    rules=(RULE,),
     discovery_interval=DISCOVERY,
     pool_nodes=True,
     interval=INTERVAL,

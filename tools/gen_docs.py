@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 import yaml
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from exporter import collectors, config
 from exporter.cli.preflight.forecast import Report
@@ -230,7 +229,7 @@ CONFIG_MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`defaults`", config.Defaults),
     ("`accounts[]`", config.Account),
     ("`accounts[].auth`", config.Auth),
-    ("`accounts[].jobs[]`", config.JobRule),
+    ("`accounts[].jobs[]`", config.Rule),
 )
 WEB_MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The web file", web.WebConfig),
@@ -279,6 +278,9 @@ def configuration_page() -> str:
 
 
 def _keys(title: str, model: type[BaseModel]) -> list[str]:
+    fields = fields_by_key(model)
+    # Those that only this model has stand first.
+    keys = sorted(fields, key=lambda key: _is_of_defaults(model, key))
     return [
         f"## {title}",
         "",
@@ -286,17 +288,22 @@ def _keys(title: str, model: type[BaseModel]) -> list[str]:
         "",
         "| key | default | meaning |",
         "|---|---|---|",
-        *(
-            f"| `{key}` | {_default(field)} | {field.description} |"
-            for key, field in fields_by_key(model).items()
-        ),
+        *(f"| `{key}` | {_default(model, key)} | {fields[key].description} |" for key in keys),
         "",
     ]
 
 
-def _default(field: FieldInfo) -> str:
+def _is_of_defaults(model: type[BaseModel], key: str) -> bool:
+    """Whether a key of a rule has its default from `defaults`."""
+    return model is config.Rule and key in config.Defaults.model_fields
+
+
+def _default(model: type[BaseModel], key: str) -> str:
+    field = fields_by_key(model)[key]
     if field.is_required():
         return "required"
+    if _is_of_defaults(model, key):
+        return "as in `defaults`"
     extra = field.json_schema_extra
     value: Any = field.get_default()
     if isinstance(extra, dict) and "default" in extra:
@@ -308,10 +315,15 @@ def _default(field: FieldInfo) -> str:
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the configuration file."""
+    made = _cleaned(config.Config.model_json_schema(mode="validation"))
+    for key, shown in made["$defs"]["Rule"]["properties"].items():
+        if _is_of_defaults(config.Rule, key):
+            del shown["default"]
+            shown["description"] += " The default is that of `defaults`."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of azure-batch-exporter",
-        **_cleaned(config.Config.model_json_schema(mode="validation")),
+        **made,
     }
 
 

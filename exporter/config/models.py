@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from exporter.config.fields import Interval, Model, as_tuple, duration_field
-from exporter.config.rule import Defaults, JobRule
+from exporter.config.rule import Defaults, Rule
 from exporter.config.sign_in import Auth
 
 
@@ -79,8 +79,8 @@ class Account(Model):
     pool_nodes: bool = Field(
         default=True, description="Read node counts by pool and state; shard 0 does it for all."
     )
-    jobs: Annotated[tuple[JobRule, ...], BeforeValidator(as_tuple)] = Field(
-        default=(JobRule(id_regex=".*"),),
+    jobs: Annotated[tuple[Rule, ...], BeforeValidator(as_tuple)] = Field(
+        default=(Rule(id_regex=".*"),),
         description="Rules: which jobs are watched. The first that matches a job applies.",
         json_schema_extra={"default": [{"id_regex": ".*"}]},
     )
@@ -124,9 +124,22 @@ class Config(Model):
 
     @field_validator("accounts")
     @classmethod
-    def _names_differ(cls, value: tuple[Account, ...], _: ValidationInfo) -> tuple[Account, ...]:
+    def _names_differ(cls, value: tuple[Account, ...]) -> tuple[Account, ...]:
         names = [account.name for account in value]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two accounts are named {name}: the label must be unique")
         return value
+
+    @field_validator("accounts")
+    @classmethod
+    def _rules_are_complete(
+        cls, value: tuple[Account, ...], info: ValidationInfo
+    ) -> tuple[Account, ...]:
+        defaults = info.data.get("defaults", Defaults())  # not there if it has a mistake
+        return tuple(
+            account.model_copy(
+                update={"jobs": tuple(rule.filled(defaults) for rule in account.jobs)}
+            )
+            for account in value
+        )

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from exporter.config.fields import Duration, Interval, Model, as_tuple, duration_field, unique
 
 JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
+WATCHED_TASKS = "watched_tasks"
+"""The collector that a rule has when it names tasks."""
+
 JobState = Literal[
     "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
+]
+JobStates = Annotated[
+    tuple[JobState, ...],
+    BeforeValidator(as_tuple),
+    AfterValidator(unique),
+    Field(min_length=1),
 ]
 DEFAULT_STATES: tuple[JobState, ...] = (
     "active",
@@ -22,13 +39,9 @@ DEFAULT_STATES: tuple[JobState, ...] = (
     "terminating",
 )
 
-CollectorNames = Annotated[
-    tuple[JobCollectorName, ...], BeforeValidator(as_tuple), AfterValidator(unique)
-]
 
-
-class Defaults(Model):
-    """Settings of each job rule that does not set them itself."""
+class JobSettings(Model):
+    """The keys that may stand in `defaults` and in a job rule."""
 
     interval: Interval = duration_field("30s", "Time between two polls of one job.")
     idle_interval: Duration = duration_field(
@@ -42,16 +55,21 @@ class Defaults(Model):
         ge=1,
         description="Number of failed intervals after which a job's last values are dropped.",
     )
-    collect: CollectorNames = Field(
+    collect: Annotated[
+        tuple[JobCollectorName, ...], BeforeValidator(as_tuple), AfterValidator(unique)
+    ] = Field(
         default=("task_counts", "preparation_release"),
         description="What is read of each job.",
     )
     resync_interval: Duration = duration_field(
         "15m",
         "Time between two full listings of a job's nodes or tasks; between them only what changed"
-        " is read."
-        " `0s`: every listing is full.",
+        " is read. `0s`: every listing is full.",
     )
+
+
+class Defaults(JobSettings):
+    """Settings of each job rule that does not set them itself."""
 
 
 TaskId = Annotated[str, Field(min_length=1, max_length=64)]
@@ -65,8 +83,12 @@ def label_name(metadata_name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
 
 
-class JobRule(Model):
+class Rule(JobSettings):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
+
+    # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
+    # `states` None: any state, for a job that is named. `collect` has `watched_tasks` where the
+    # rule has `tasks`.
 
     id: str | None = Field(
         default=None,
@@ -78,12 +100,10 @@ class JobRule(Model):
         default=None,
         description="Regular expression (Python) for the whole id of jobs that the account lists.",
     )
-    states: Annotated[tuple[JobState, ...], BeforeValidator(as_tuple), AfterValidator(unique)] = (
-        Field(
-            default=DEFAULT_STATES,
-            min_length=1,
-            description="Job states that are watched.",
-        )
+    states: JobStates | None = Field(
+        default=None,
+        description="Job states that are watched.",
+        json_schema_extra={"default": list(DEFAULT_STATES)},
     )
     completed_for: Duration | None = Field(
         default=None, description="Watch also jobs that completed less than this ago."
@@ -107,24 +127,26 @@ class JobRule(Model):
         default=(),
         description="Names of the job's metadata that become labels of `azure_batch_job_info`.",
     )
-    collect: CollectorNames | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
     tasks: Annotated[tuple[TaskId, ...], BeforeValidator(as_tuple)] = Field(
         default=(),
         description="Ids of tasks that are watched one by one, each at the cost of one request a"
         " poll, and become the label `task_id`.",
     )
-    interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
-    idle_interval: Duration | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
-    stale_after: int | None = Field(
-        default=None, ge=1, description="As in `defaults`, for this rule."
-    )
-    resync_interval: Duration | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str] | None:
+        """`id_regex`, compiled."""
+        return re.compile(self.id_regex) if self.id_regex is not None else None
+
+    def filled(self, defaults: Defaults) -> Rule:
+        """This rule with each key of `defaults` that it does not set itself."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return Rule.model_validate(defaults.model_dump(mode="json") | given)
+
+    @field_serializer("collect")
+    def _without_watched_tasks(self, value: tuple[str, ...]) -> list[str]:
+        # The file asks for it with `tasks`.
+        return [name for name in value if name != WATCHED_TASKS]
 
     @field_validator("id_regex")
     @classmethod
@@ -141,7 +163,8 @@ class JobRule(Model):
     @classmethod
     def _are_different_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         # The service does not look at the case of an id.
-        return tuple(unique(tuple(task_id.lower() for task_id in value)) and value)
+        unique(tuple(task_id.lower() for task_id in value))
+        return value
 
     @field_validator("labels")
     @classmethod
@@ -161,20 +184,28 @@ class JobRule(Model):
         return value
 
     @model_validator(mode="after")
-    def _one_way_to_match(self) -> JobRule:
+    def _one_way_to_match(self) -> Rule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
         return self
 
     @model_validator(mode="after")
-    def _group_is_known(self) -> JobRule:
-        named = re.compile(self.id_regex).groupindex if self.id_regex is not None else {}
+    def _group_is_known(self) -> Rule:
+        named = self.pattern.groupindex if self.pattern is not None else {}
         for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
                 raise ValueError(
                     f"group: ${{{name}}} is none of the named groups of id_regex"
                     f" ({', '.join(named) or 'there are none'}), metadata.NAME or pool_id"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _depends_on_other_keys(self) -> Rule:
+        if self.id is None and self.states is None:
+            object.__setattr__(self, "states", DEFAULT_STATES)
+        if self.tasks and WATCHED_TASKS not in self.collect:
+            object.__setattr__(self, "collect", (*self.collect, WATCHED_TASKS))
         return self
 
 

@@ -17,7 +17,7 @@ from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError, UnexpectedError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.config.shard import WHOLE, Shard
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler

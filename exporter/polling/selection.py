@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from exporter import config
 from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
@@ -38,7 +38,7 @@ def names(rule: Rule, job: Job) -> bool:
     elif rule.pattern is not None and rule.pattern.fullmatch(job.id) is None:
         return False
     carried = {(item.name, item.value) for item in job.metadata or ()}
-    return rule.metadata <= carried
+    return rule.metadata.items() <= carried
 
 
 def _wants_state(rule: Rule, job: Job, now: float) -> bool:
@@ -55,7 +55,7 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     """A job under the rule that matches it, with its group and labels filled in."""
     metadata = {item.name or "": item.value or "" for item in job.metadata or ()}
     given = {config.label_name(name): metadata.get(name, "") for name in rule.metadata_labels}
-    labels = tuple(sorted({**given, **dict(rule.labels)}.items()))
+    labels = tuple(sorted({**given, **rule.labels}.items()))
     if rule.group is None:
         return WatchedJob(job, rule, None, labels)
     match = rule.pattern.fullmatch(job.id) if rule.pattern is not None else None

@@ -21,7 +21,6 @@ from exporter.batch.budget import Budget
 from exporter.batch.connect import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
-from exporter.config.resolved_rule import resolve
 from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition, Format
@@ -353,7 +352,7 @@ def info_labels(config: Config) -> tuple[str, ...]:
 def _plan(account: Account, defaults: Defaults, shard: Shard) -> Plan:
     return Plan(
         account=account.name,
-        rules=tuple(resolve(rule, defaults) for rule in account.jobs),
+        rules=account.jobs,
         discovery_interval=account.discovery_interval,
         # Nodes are the account's, not a job's: one shard reads them for all.
         pool_nodes=account.pool_nodes and shard.index == 0,

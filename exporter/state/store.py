@@ -88,7 +88,7 @@ class Store:
             elif watched is None:
                 self._totals.forget(account, ("job_id", job_id), {job_id: None})
             else:
-                outcomes = {
+                outcomes: dict[str, Outcome] = {
                     # Not shown: it is as old as the process that saved it.
                     name: Outcome(
                         load(self._collectors[name], left.states[name]), None, None, is_stale=True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.batch.models import Job
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.state.record import StateRecord
 
 
