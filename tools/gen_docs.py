@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from exporter import collectors, config
 from exporter.cli.preflight.forecast import Report
 from exporter.collectors import watched_tasks
-from exporter.config import durations
 from exporter.config.validation import fields_by_key
 from exporter.exposition import metric
 from exporter.service.telemetry import ROWS, SERIES
@@ -52,14 +51,15 @@ TASKS = ("tasks", table_names.counters_of("tasks"))
 def main(arguments: list[str]) -> int:
     """Write or check the pages."""
     stale = []
-    made = {DOCS / name: text for name, text in pages().items()}
-    for file, text in (made | gen_chart.files()).items():
-        if arguments == ["--check"]:
-            if not file.exists() or file.read_text(encoding="utf-8") != text:
-                stale.append(file)
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+    # The chart comes second: its schema is made of docs/config.schema.json.
+    for make in (pages, gen_chart.files):
+        for file, text in make().items():
+            if arguments == ["--check"]:
+                if not file.exists() or file.read_text(encoding="utf-8") != text:
+                    stale.append(file)
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
     for file in gen_chart.leftovers():
         if arguments == ["--check"]:
             stale.append(file)
@@ -71,15 +71,15 @@ def main(arguments: list[str]) -> int:
     return 1 if stale else 0
 
 
-def pages() -> dict[str, str]:
-    """Text of each generated page, by file name."""
+def pages() -> dict[Path, str]:
+    """Text of each generated page, by path."""
     return {
-        "metrics.md": metrics_page(),
-        "configuration.md": configuration_page(),
-        "reliability.md": reliability_page(),
-        "config.schema.json": json.dumps(schema(), indent=2) + "\n",
-        "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
-        "openapi.yaml": openapi_page(),
+        DOCS / "metrics.md": metrics_page(),
+        DOCS / "configuration.md": configuration_page(),
+        DOCS / "reliability.md": reliability_page(),
+        DOCS / "config.schema.json": json.dumps(schema(), indent=2) + "\n",
+        DOCS / "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
+        DOCS / "openapi.yaml": openapi_page(),
     }
 
 
@@ -288,9 +288,16 @@ def _keys(title: str, model: type[BaseModel]) -> list[str]:
         "",
         "| key | default | meaning |",
         "|---|---|---|",
-        *(f"| `{key}` | {_default(model, key)} | {fields[key].description} |" for key in keys),
+        *(
+            f"| `{key}` | {_default(model, key)} | {_one_line(fields[key].description or '')} |"
+            for key in keys
+        ),
         "",
     ]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _is_of_defaults(model: type[BaseModel], key: str) -> bool:
@@ -337,13 +344,13 @@ def report_schema() -> dict[str, Any]:
 
 
 def _cleaned(node: Any) -> Any:
-    """Without pydantic's titles, which repeat the keys, and with defaults as one writes them."""
+    """Without pydantic's titles, which repeat the keys, and with descriptions on one line."""
     if isinstance(node, list):
         return [_cleaned(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if node.get("pattern") == durations.PATTERN and isinstance(node.get("default"), float):
-        node = {**node, "default": durations.format_duration(node["default"])}
+    if isinstance(text := node.get("description"), str):
+        node = {**node, "description": _one_line(text)}
     return {
         key: _cleaned(value)
         for key, value in node.items()

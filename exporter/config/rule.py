@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    field_serializer,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_serializer, field_validator, model_validator
 
-from exporter.config.fields import Duration, Interval, Model, as_tuple, duration_field, unique
+from exporter.config.fields import (
+    Duration,
+    Interval,
+    ListOf,
+    Model,
+    UniqueListOf,
+    duration_field,
+    unique,
+)
 
 JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
 WATCHED_TASKS = "watched_tasks"
@@ -25,54 +26,30 @@ WATCHED_TASKS = "watched_tasks"
 JobState = Literal[
     "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
 ]
-JobStates = Annotated[
-    tuple[JobState, ...],
-    BeforeValidator(as_tuple),
-    AfterValidator(unique),
-    Field(min_length=1),
-]
-DEFAULT_STATES: tuple[JobState, ...] = (
-    "active",
-    "disabling",
-    "disabled",
-    "enabling",
-    "terminating",
-)
+DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 
 
 class JobSettings(Model):
     """The keys that may stand in `defaults` and in a job rule."""
 
-    interval: Interval = duration_field("30s", "Time between two polls of one job.")
-    idle_interval: Duration = duration_field(
-        "2m",
-        "Time between two polls of a job of which nothing waited, ran or changed for as long as"
-        " this, or that is completed. It counts as whole intervals. `0s`, and whatever is below"
-        " `interval`: as often as others.",
-    )
-    stale_after: int = Field(
-        default=3,
-        ge=1,
-        description="Number of failed intervals after which a job's last values are dropped.",
-    )
-    collect: Annotated[
-        tuple[JobCollectorName, ...], BeforeValidator(as_tuple), AfterValidator(unique)
-    ] = Field(
-        default=("task_counts", "preparation_release"),
-        description="What is read of each job.",
-    )
-    resync_interval: Duration = duration_field(
-        "15m",
-        "Time between two full listings of a job's nodes or tasks; between them only what changed"
-        " is read. `0s`: every listing is full.",
-    )
+    interval: Interval = duration_field("30s")
+    """Time between two polls of one job."""
+    idle_interval: Duration = duration_field("2m")
+    """Time between two polls of a job of which nothing waited, ran or changed for as long as this,
+    or that is completed. It counts as whole intervals. `0s`, and whatever is below `interval`: as
+    often as others."""
+    stale_after: int = Field(default=3, ge=1)
+    """Number of failed intervals after which a job's last values are dropped."""
+    collect: UniqueListOf[JobCollectorName] = ("task_counts", "preparation_release")
+    """What is read of each job."""
+    resync_interval: Duration = duration_field("15m")
+    """Time between two full listings of a job's nodes or tasks; between them only what changed is
+    read. `0s`: every listing is full."""
 
 
 class Defaults(JobSettings):
     """Settings of each job rule that does not set them itself."""
 
-
-TaskId = Annotated[str, Field(min_length=1, max_length=64)]
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 """In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
@@ -90,48 +67,30 @@ class Rule(JobSettings):
     # `states` None: any state, for a job that is named. `collect` has `watched_tasks` where the
     # rule has `tasks`.
 
-    id: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Exactly this job, compared without regard to case; polled even where it is"
-        " not listed, in any state unless `states` is given.",
+    id: str | None = Field(default=None, min_length=1)
+    """Exactly this job, compared without regard to case; polled even where it is not listed, in any
+    state unless `states` is given."""
+    id_regex: str | None = None
+    """Regular expression (Python) for the whole id of jobs that the account lists."""
+    states: Annotated[UniqueListOf[JobState], Field(min_length=1)] | None = Field(
+        default=None, json_schema_extra={"default": list(DEFAULT_STATES)}
     )
-    id_regex: str | None = Field(
-        default=None,
-        description="Regular expression (Python) for the whole id of jobs that the account lists.",
-    )
-    states: JobStates | None = Field(
-        default=None,
-        description="Job states that are watched.",
-        json_schema_extra={"default": list(DEFAULT_STATES)},
-    )
-    completed_for: Duration | None = Field(
-        default=None, description="Watch also jobs that completed less than this ago."
-    )
-    metadata: Mapping[str, str] = Field(
-        default={}, description="Only jobs that carry all these name-value pairs as metadata."
-    )
-    group: str | None = Field(
-        default=None,
-        min_length=1,
-        description="One set of series, with the label `job_group`, for all jobs of the group"
-        " instead of one for each job. May use `${NAME}` for a named group of `id_regex`,"
-        " `${metadata.NAME}` and `${pool_id}`.",
-    )
-    labels: Mapping[str, str] = Field(
-        default={}, description="Further labels, on `azure_batch_job_info` only."
-    )
-    metadata_labels: Annotated[
-        tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(unique)
-    ] = Field(
-        default=(),
-        description="Names of the job's metadata that become labels of `azure_batch_job_info`.",
-    )
-    tasks: Annotated[tuple[TaskId, ...], BeforeValidator(as_tuple)] = Field(
-        default=(),
-        description="Ids of tasks that are watched one by one, each at the cost of one request a"
-        " poll, and become the label `task_id`.",
-    )
+    """Job states that are watched."""
+    completed_for: Duration | None = None
+    """Watch also jobs that completed less than this ago."""
+    metadata: Mapping[str, str] = {}
+    """Only jobs that carry all these name-value pairs as metadata."""
+    group: str | None = Field(default=None, min_length=1)
+    """One set of series, with the label `job_group`, for all jobs of the group instead of one for
+    each job. May use `${NAME}` for a named group of `id_regex`, `${metadata.NAME}` and
+    `${pool_id}`."""
+    labels: Mapping[str, str] = {}
+    """Further labels, on `azure_batch_job_info` only."""
+    metadata_labels: UniqueListOf[str] = ()
+    """Names of the job's metadata that become labels of `azure_batch_job_info`."""
+    tasks: ListOf[Annotated[str, Field(min_length=1, max_length=64)]] = ()
+    """Ids of tasks that are watched one by one, each at the cost of one request a poll, and become
+    the label `task_id`."""
 
     @cached_property
     def pattern(self) -> re.Pattern[str] | None:
