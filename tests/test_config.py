@@ -39,15 +39,40 @@ def test_a_mistake_is_answered_with_line_path_and_cure(
     assert problems == expected
 
 
-def test_the_example_is_valid_and_names_every_key(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    text = (ROOT / "config.example.yaml").read_text()
-    loaded = loader.parse(text, "config.example.yaml", tmp_path)
-    assert loaded.accounts
-    named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
-    for model in (config.Config, config.Defaults, config.Account, config.Auth, config.Rule):
-        assert set(model.model_fields) <= named, model
+EXAMPLE = (ROOT / "config.example.yaml").read_text()
+
+
+def test_the_example_shows_every_key() -> None:
+    uncommented = re.sub(r"^( *)# ([a-z_]+: )", r"\1\2", EXAMPLE, flags=re.MULTILINE)
+    shown = yaml.safe_load(uncommented)
+    (account,) = shown["accounts"]
+    rules = {key for rule in account["jobs"] for key in rule}
+    for place, model, keys in (
+        ("the file itself", config.Config, shown),
+        ("defaults", config.Defaults, shown["defaults"]),
+        ("accounts[]", config.Account, account),
+        ("accounts[].auth", config.Auth, account["auth"]),
+        ("accounts[].jobs[]", config.Rule, rules),
+    ):
+        missing = ", ".join(sorted(model.model_fields.keys() - set(keys)))
+        assert not missing, f"config.example.yaml does not show {missing} in {place}: add it"
+
+
+def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
+    """All but the rules, which show what else may be written."""
+    shown = loader.parse(EXAMPLE, "config.example.yaml", tmp_path)
+    account = shown.accounts[0]
+    least = config.Account(name=account.name, endpoint=account.endpoint)
+    for place, given, default in (
+        ("the file itself", shown, config.Config(accounts=(least,))),
+        ("defaults", shown.defaults, config.Defaults()),
+        ("accounts[]", account, least),
+        ("accounts[].auth", account.auth, config.Auth()),
+    ):
+        for key, value in default:
+            if key not in ("accounts", "jobs"):
+                cure = f"config.example.yaml: the default of {key} in {place} is {value}"
+                assert getattr(given, key) == value, cure
 
 
 def test_a_schema_validator_accepts_the_example() -> None:

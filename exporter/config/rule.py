@@ -35,16 +35,19 @@ class JobSettings(Model):
     interval: Interval = duration_field("30s")
     """Time between two polls of one job."""
     idle_interval: Duration = duration_field("2m")
-    """Time between two polls of a job of which nothing waited, ran or changed for as long as this,
-    or that is completed. It counts as whole intervals. `0s`, and whatever is below `interval`: as
-    often as others."""
+    """Poll interval of idle and completed jobs, rounded up to whole intervals. A job is idle when
+    nothing has waited, run or changed for this long. `0s`, or less than `interval`: poll idle jobs
+    as often as others."""
     stale_after: int = Field(default=3, ge=1)
     """Number of failed intervals after which a job's last values are dropped."""
     collect: UniqueListOf[JobCollectorName] = ("task_counts", "preparation_release")
-    """What is read of each job."""
+    """What is read of each job. `tasks`: failures, retries and how long tasks wait and run."""
     resync_interval: Duration = duration_field("15m")
     """Time between two full listings of a job's nodes or tasks; between them only what changed is
     read. `0s`: every listing is full."""
+    command_lines: bool = False
+    """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
+    and in `/api/v1/failures`. A command line may hold secrets."""
 
 
 class Defaults(JobSettings):
