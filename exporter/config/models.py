@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from exporter.config.fields import FilePath, Interval, ListOf, Model, duration_field
 from exporter.config.rule import Defaults, Rule
@@ -27,12 +28,28 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from error
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("the endpoint is scheme and host only, without path or user")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must be https: http is allowed on a loopback address only")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
 class Account(Model):
     """One Batch account."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["renderprod"])
     """The Batch account's name; the label `account`."""
-    endpoint: str
+    endpoint: Annotated[str, AfterValidator(_origin)]
     """The account's URL, https://{account}.{region}.batch.azure.com. It must be https, except on a
     loopback address."""
     api_version: str = Field(
@@ -65,22 +82,21 @@ class Account(Model):
     )
     """Rules: which jobs are watched. The first that matches a job applies."""
 
-    @field_validator("endpoint")
-    @classmethod
-    def _is_an_origin(cls, value: str) -> str:
-        parts = urlsplit(value)
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"not a URL: {error}") from error
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
-        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("the endpoint is scheme and host only, without path or user")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must be https: http is allowed on a loopback address only")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+def _different_names(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+    names = [account.name for account in accounts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two accounts are named {name}: the label must be unique")
+    return accounts
+
+
+def _no_folder(file: Path) -> Path:
+    # A file that does not exist or cannot be written is no mistake: this may be another machine,
+    # and the service runs without it.
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it")
+    return file
 
 
 class Config(Model):
@@ -90,30 +106,12 @@ class Config(Model):
     """Settings of all job rules."""
     exclude_metrics: ListOf[str] = ()
     """Names of metrics, with `*` as wildcard, that are not wanted at all."""
-    state_file: FilePath | None = None
+    state_file: Annotated[FilePath, AfterValidator(_no_folder)] | None = None
     """File (SQLite) in which counters are kept, so that they go on where they stopped when the
     process restarts. `${shard}` in the path is the number of the shard (`--shard`): each needs its
     own."""
-    accounts: ListOf[Account] = Field(min_length=1)
+    accounts: Annotated[ListOf[Account], AfterValidator(_different_names)] = Field(min_length=1)
     """The Batch accounts to poll."""
-
-    @field_validator("state_file")
-    @classmethod
-    def _is_no_folder(cls, value: Path | None) -> Path | None:
-        # A file that does not exist or cannot be written is no mistake: this may be another
-        # machine, and the service runs without it.
-        if value is not None and value.is_dir():
-            raise ValueError(f"{value} is a folder: name a file in it")
-        return value
-
-    @field_validator("accounts")
-    @classmethod
-    def _names_differ(cls, value: tuple[Account, ...]) -> tuple[Account, ...]:
-        names = [account.name for account in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two accounts are named {name}: the label must be unique")
-        return value
 
     @field_validator("accounts")
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
 from exporter.config.fields import (
     Duration,
@@ -27,6 +27,8 @@ JobState = Literal[
     "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
 ]
 DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
+
+TaskId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class JobSettings(Model):
@@ -63,6 +65,47 @@ def label_name(metadata_name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
 
 
+_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_RESERVED_LABELS = frozenset(
+    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
+)
+
+
+def _check_label(name: str) -> None:
+    if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
+        raise ValueError(
+            f"{name!r} cannot be a label: a letter first, then letters, digits and _, and none of"
+            " the exporter's own"
+        )
+
+
+def _label_names(labels: Mapping[str, str]) -> Mapping[str, str]:
+    for name in labels:
+        _check_label(name)
+    return labels
+
+
+def _metadata_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        _check_label(label_name(name))
+    return names
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        cure = "; any text is .*" if text.startswith("*") else ""
+        raise ValueError(f"not a regular expression: {error}{cure}") from error
+    return text
+
+
+def _task_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    # The service does not look at the case of an id.
+    unique(tuple(task_id.lower() for task_id in ids))
+    return ids
+
+
 class Rule(JobSettings):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
@@ -73,7 +116,7 @@ class Rule(JobSettings):
     id: str | None = Field(default=None, min_length=1)
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
     state unless `states` is given."""
-    id_regex: str | None = None
+    id_regex: Annotated[str, AfterValidator(_regex)] | None = None
     """Regular expression (Python) for the whole id of jobs that the account lists."""
     states: Annotated[UniqueListOf[JobState], Field(min_length=1)] | None = Field(
         default=None, json_schema_extra={"default": list(DEFAULT_STATES)}
@@ -87,11 +130,11 @@ class Rule(JobSettings):
     """One set of series, with the label `job_group`, for all jobs of the group instead of one for
     each job. May use `${NAME}` for a named group of `id_regex`, `${metadata.NAME}` and
     `${pool_id}`."""
-    labels: Mapping[str, str] = {}
+    labels: Annotated[Mapping[str, str], AfterValidator(_label_names)] = {}
     """Further labels, on `azure_batch_job_info` only."""
-    metadata_labels: UniqueListOf[str] = ()
+    metadata_labels: Annotated[UniqueListOf[str], AfterValidator(_metadata_labels)] = ()
     """Names of the job's metadata that become labels of `azure_batch_job_info`."""
-    tasks: ListOf[Annotated[str, Field(min_length=1, max_length=64)]] = ()
+    tasks: Annotated[ListOf[TaskId], AfterValidator(_task_ids)] = ()
     """Ids of tasks that are watched one by one, each at the cost of one request a poll, and become
     the label `task_id`."""
 
@@ -109,41 +152,6 @@ class Rule(JobSettings):
     def _without_watched_tasks(self, value: tuple[str, ...]) -> list[str]:
         # The file asks for it with `tasks`.
         return [name for name in value if name != WATCHED_TASKS]
-
-    @field_validator("id_regex")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                re.compile(value)
-            except (re.error, OverflowError, RecursionError) as error:
-                cure = "; any text is .*" if value.startswith("*") else ""
-                raise ValueError(f"not a regular expression: {error}{cure}") from error
-        return value
-
-    @field_validator("tasks")
-    @classmethod
-    def _are_different_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # The service does not look at the case of an id.
-        unique(tuple(task_id.lower() for task_id in value))
-        return value
-
-    @field_validator("labels")
-    @classmethod
-    def _are_label_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value:
-            if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
-                raise ValueError(
-                    f"{name!r} cannot be a label: a letter first, then letters,"
-                    " digits and _, and none of the exporter's own"
-                )
-        return value
-
-    @field_validator("metadata_labels")
-    @classmethod
-    def _become_label_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        cls._are_label_names({label_name(name): "" for name in value})
-        return value
 
     @model_validator(mode="after")
     def _one_way_to_match(self) -> Rule:
@@ -169,9 +177,3 @@ class Rule(JobSettings):
         if self.tasks and WATCHED_TASKS not in self.collect:
             object.__setattr__(self, "collect", (*self.collect, WATCHED_TASKS))
         return self
-
-
-_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
-_RESERVED_LABELS = frozenset(
-    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
-)

@@ -6,7 +6,7 @@ It knows no model by name, so that each file that is configuration answers in th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from exporter.config.near_miss import did_you_mean, nearest
 from exporter.config.problems import ConfigError
-from exporter.config.yaml_document import Document
+from exporter.config.yaml_document import Document, format_path
 from exporter.config.yaml_document import Path as KeyPath
 
 M = TypeVar("M", bound=BaseModel)
@@ -54,11 +54,12 @@ def validate(model: type[M], document: Document, folder: Path | None = None) -> 
 def _explain(root: type[BaseModel], detail: ErrorDetails) -> str:
     """What is wrong, in the words of the file."""
     given, context = detail["input"], detail.get("ctx", {})
+    place, key = _place(detail["loc"]), str(detail["loc"][-1])
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key{_meant_key(root, detail['loc'])}"
+            return f"unknown key{_meant_key(_fields(root), place, key)}"
         case "string_pattern_mismatch":
-            examples = _keys(root, detail["loc"])[str(detail["loc"][-1])].examples or [""]
+            examples = _fields(root)[place, key].examples or [""]
             return f"{given!r} cannot be right: write for example {examples[0]}"
         case "string_type" if given is not None:
             return f"must be text: write it in quotes, '{given}'"
@@ -92,41 +93,33 @@ _TEXTS = {
 }
 
 
-def _meant_key(root: type[BaseModel], path: KeyPath) -> str:
+def _meant_key(fields: Mapping[tuple[str, str], FieldInfo], here: str, key: str) -> str:
     """What an unknown key was meant to be: a key of this mapping, or one of another place."""
-    key = str(path[-1])
-    if near := did_you_mean(key, _keys(root, path)):
+    if near := did_you_mean(key, (known for place, known in fields if place == here)):
         return near
     places: dict[str, str] = {}
-    for known, place in _all_keys(root):
-        places.setdefault(known, place)
-    meant = key if key in places else nearest(key, places)
-    if meant is None:
-        return ""
-    where = places[meant] or "the file itself"
-    if meant == key:
-        return f" here: it belongs in {where}"
-    return f": did you mean {meant}, in {where}?"
+    for place, known in fields:
+        places.setdefault(known, place or "the file itself")
+    if key in places:
+        return f" here: it belongs in {places[key]}"
+    meant = nearest(key, places)
+    return f": did you mean {meant}, in {places[meant]}?" if meant is not None else ""
 
 
-def _all_keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
-    """(key, place) of each key that may stand in a file."""
+def _place(path: KeyPath) -> str:
+    """The mapping in which the last part of `path` stands, as `accounts[].auth`."""
+    return re.sub(r"\[\d+\]", "[]", format_path(path[:-1]))
+
+
+def _fields(model: type[BaseModel], place: str = "") -> dict[tuple[str, str], FieldInfo]:
+    """The fields that may stand in a file, by place and key."""
+    found: dict[tuple[str, str], FieldInfo] = {}
     for key, field in fields_by_key(model).items():
-        below = _model_in(field.annotation)
-        if below is not None:
-            path = f"{place}.{key}" if place else key
+        found[place, key] = field
+        if (below := _model_in(field.annotation)) is not None:
             listed = "[]" if "tuple" in str(field.annotation) else ""
-            yield from _all_keys(below, path + listed)
-        yield key, place
-
-
-def _keys(root: type[BaseModel], path: KeyPath) -> dict[str, FieldInfo]:
-    """The keys of the mapping in which the last part of `path` stands."""
-    model: type[BaseModel] = root
-    for part in path[:-1]:
-        if isinstance(part, str):
-            model = _model_in(fields_by_key(model)[part].annotation) or model
-    return fields_by_key(model)
+            found |= _fields(below, f"{place}.{key}{listed}".removeprefix("."))
+    return found
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
