@@ -22,8 +22,7 @@ from jsonschema import Draft202012Validator
 from exporter.cli.preflight import table
 from exporter.cli.preflight.probe_account import BudgetSpent, LimitedBudget, probe
 from exporter.cli.preflight.report import foretell
-from exporter.config import Defaults, loader
-from exporter.config.resolved_rule import resolve
+from exporter.config import loader
 from exporter.simulator import (
     SCENARIOS,
     Call,
@@ -405,8 +404,7 @@ async def test_a_check_ends_though_the_account_does_not_answer(
         monkeypatch.setenv("KEY", simulation.account_key)
         text = configuration(simulation.endpoint, request_timeout="1h")
         (account,) = loader.parse(text, "config.yaml", tmp_path).accounts
-        rules = [resolve(rule, Defaults()) for rule in account.jobs]
-        found = await probe(account, rules, within=0.2)
+        found = await probe(account, account.jobs, within=0.2)
     assert asked.is_set()
     assert found.out_of_time
     assert found.operations["Job_List"].is_ok  # what is known by then is told

@@ -20,7 +20,7 @@ from exporter.batch.errors import (
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
 from exporter.polling.discovery import discover

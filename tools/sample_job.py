@@ -20,8 +20,7 @@ from exporter.batch.models import (
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Defaults, Rule
 from exporter.state import table_names
 from exporter.state.counters import Counters
 from exporter.state.watched_job import Outcome, WatchedJob
@@ -100,7 +99,7 @@ _WATCHED = Task(
 )
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
-    table_names.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
+    table_names.JOB: WatchedJob(JOB, Rule(id="job-1")),
     "task_counts": _TASK_COUNTS.state,
     table_names.counters_of("task_counts"): Counters().add(_TASK_COUNTS.events.increments),
     "preparation_release": _NODES.state,

@@ -11,7 +11,7 @@ from exporter import collectors
 from exporter.cli.preflight.forecast import Range
 from exporter.collectors import new_store
 from exporter.collectors.pool_nodes import PoolNodes
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
@@ -145,5 +145,5 @@ def own_series(account: str, nodes: PoolNodes | None, shown: Shown, now: float) 
 def describe(rule: Rule) -> str:
     """A rule by what it matches."""
     text = f"id_regex {rule.pattern.pattern}" if rule.pattern is not None else f"id {rule.id}"
-    wanted = ", ".join(f"{name}={value}" for name, value in sorted(rule.metadata))
+    wanted = ", ".join(f"{name}={value}" for name, value in sorted(rule.metadata.items()))
     return f"{text} with {wanted}" if wanted else text

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exporter.batch.models import Job
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.polling.selection import matches, watch
 from exporter.state.watched_job import WatchedJob
 

@@ -21,9 +21,8 @@ from exporter.cli.preflight.forecast import Answer
 from exporter.cli.preflight.matching import Share, shares
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.pool_nodes import PoolNodes
-from exporter.config import Account
+from exporter.config import Account, Rule
 from exporter.config.problems import ConfigError
-from exporter.config.resolved_rule import Rule
 from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.polling.selection import listing_filter, needs_listing
 

@@ -18,7 +18,6 @@ from exporter.cli.preflight.forecast import (
 from exporter.cli.preflight.matching import Share
 from exporter.cli.preflight.probe_account import MAX_PAGES, MAX_SECONDS, Findings, probe
 from exporter.config import Account, Config
-from exporter.config.resolved_rule import resolve
 from exporter.exposition.metric import Excluded
 from exporter.service.service import info_labels
 
@@ -40,7 +39,7 @@ async def foretell(config: Config, file: str) -> Report:
 
 async def _of_account(config: Config, number: int, shown: Shown) -> AccountForecast:
     account, path = config.accounts[number], f"accounts[{number}]"
-    rules = [resolve(rule, config.defaults) for rule in account.jobs]
+    rules = account.jobs
     found = await probe(account, rules)
     now = time.time()
     samples = [
