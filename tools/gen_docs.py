@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from exporter import collectors, config
-from exporter.cli.preflight.forecast import Report
+from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from exporter.cli import flags
 from exporter.cli.parsing import CommandParser, OneOf, describe
@@ -66,13 +65,12 @@ def _check(options: argparse.Namespace) -> int:
     import msgspec
 
     from exporter.cli.preflight import table
-    from exporter.cli.preflight.report import foretell
+    from exporter.cli.preflight.account_check import check_accounts
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report
-    report = asyncio.run(foretell(loaded, str(options.config_file)))
+    report = asyncio.run(check_accounts(loaded, str(options.config_file)))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        text = table.render(report, colour=table.wants_colour(sys.stdout))
-        print(text, end="")
+        print(table.render(report), end="")
     return 0 if report.ok else 1
