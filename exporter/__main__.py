@@ -8,9 +8,17 @@ from collections.abc import Sequence
 
 import exporter
 from exporter.cli import flags
-from exporter.cli.commands import COMMANDS
 from exporter.cli.os_errors import explain
 from exporter.cli.parsing import PROGRAM, RootParser
+
+COMMANDS = {
+    "run": "poll the configured accounts and serve their metrics",
+    "demo": "serve the metrics of a simulated account: nothing to configure",
+    "simulate": "serve a simulated Batch account alone",
+    "check": "validate a configuration file",
+    "scrape": "poll everything once and print the metrics",
+    "healthcheck": "ask a running exporter for its health; for containers without curl",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

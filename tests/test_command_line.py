@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from exporter import config
-from exporter.__main__ import build_parser
-from exporter.cli import flags
-from exporter.cli.commands import COMMANDS
+from exporter.__main__ import COMMANDS, build_parser
+from exporter.cli import flags, simulate
 from exporter.config import durations, near_miss
 from exporter.config.shard import WHOLE
 from exporter.service.service import open_service
+from exporter.simulator import SUMMARIES
 from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
 
@@ -50,7 +50,7 @@ def test_a_near_miss_is_named(
     assert len(errors.splitlines()) < 24  # one screen
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_reads_like_a_manual_page(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,6 +76,10 @@ def test_each_scenario_has_a_line_of_its_own(
     text = capsys.readouterr().out
     for name in ("steady", "prep-storm", "outage"):
         assert f"\n  {name}  " in text
+
+
+def test_the_scenarios_of_the_help_are_those_of_the_simulator() -> None:
+    assert list(simulate.SCENARIOS.items()) == list(SUMMARIES.items())
 
 
 @pytest.mark.parametrize(
@@ -119,4 +123,4 @@ async def test_the_metrics_can_have_any_path_that_the_exporter_has_not(
 def test_defaults_of_flags_are_those_of_what_they_set() -> None:
     options = build_parser().parse(["run"])
     assert options.shard == WHOLE
-    assert options.max_requests == Limits().max_requests
+    assert options.web_max_requests == Limits().max_requests

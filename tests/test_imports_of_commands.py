@@ -29,7 +29,7 @@ HEAVY = frozenset(
     {"aiohttp", "asyncio", "azure", "msgspec", "prometheus_client", "pydantic", "yaml"}
 )
 
-LIGHT = ["commands", "flags", "os_errors", "parsing"]
+LIGHT = ["flags", "os_errors", "parsing"]
 
 
 def command(file: Path, *arguments: str) -> tuple[str | Path, ...]:
@@ -77,6 +77,8 @@ def config_file(batch: FakeBatch, tmp_path: Path) -> Path:
         (["check", "--help"], ["cli.check"]),
         (["scrape", "--help"], ["cli.scrape"]),
         (["healthcheck", "--help"], ["cli.healthcheck"]),
+        (["demo", "--help"], ["cli.demo", "cli.simulate"]),
+        (["simulate", "--help"], ["cli.simulate"]),
     ],
     ids=" ".join,
 )

@@ -1,19 +1,14 @@
-"""The parser of the command line: help like a manual page, and near misses named."""
+"""The parser of the command line. It suggests the flag or command that a misspelled one is near."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from exporter.cli.commands import Command
-
 PROGRAM = "azure-batch-exporter"
-
-EXIT_STATUS = {"0": "success", "1": "something failed at run time", "2": "usage or configuration"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,9 +23,27 @@ class Parser(argparse.ArgumentParser):
         """The long flags there are."""
         return [name for each in self._actions for name in each.option_strings if name[:2] == "--"]
 
+    def add_flag(self, name: str, help_: str, **given: Any) -> None:
+        """Add a flag, with its default in the help. `--a.b-c` is the option `a_b_c`."""
+        dest = name.removeprefix("--").replace(".", "_").replace("-", "_")
+        shown = "" if given.get("default") is None else " (default: %(default)s)"
+        self.add_argument(name, dest=dest, help=help_ + shown, **given)
+
+    def add_choice(
+        self, name: str, help_: str, choices: Sequence[str], default: str | None = None
+    ) -> None:
+        """Add a flag that has one of a few values. The default is the first, unless it is given."""
+        metavar = "|".join(choices)
+        self.add_flag(
+            name, help_, type=one_of(choices), default=default or choices[0], metavar=metavar
+        )
+
 
 class CommandParser(Parser):
-    """The parser of a command. It imports the command's `module` when it parses or is asked."""
+    """The parser of a command. It imports the command's `module` when it parses or is asked.
+
+    The module has `HELP`, `add_flags(parser)` and `run(options)`, which returns the exit status.
+    """
 
     def __init__(self, *, module: str, **given: Any) -> None:
         super().__init__(**given)
@@ -51,29 +64,31 @@ class CommandParser(Parser):
     def _define(self) -> None:
         if not self._is_defined:
             self._is_defined = True
-            import_module(self._module).define(self)
+            module = import_module(self._module)
+            self.description, title, rest = module.HELP.partition("examples:\n")
+            self.epilog = title + rest
+            self.set_defaults(command=module.run, command_parser=self)
+            module.add_flags(self)
 
 
 class RootParser(Parser):
-    """The program's own. It names the flag or command that a misspelled one is close to.
+    """The program's own parser. `commands`: name and summary of each.
 
-    `commands`: the parser of each. Only mistakes need the flags of more than one command.
+    Only mistakes need the flags of more than one command.
     """
 
-    def __init__(self, commands: Iterable[Command], **given: Any) -> None:
+    def __init__(self, commands: Mapping[str, str], **given: Any) -> None:
         super().__init__(**given)
         added = self.add_subparsers(
             title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
         )
         self.commands = {
-            command.name: added.add_parser(
-                command.name, help=command.summary, module=command.module
-            )
-            for command in commands
+            name: added.add_parser(name, help=summary, module=f"exporter.cli.{name}")
+            for name, summary in commands.items()
         }
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """What the arguments say; status 2 and a near miss where they say nothing that can be."""
+        """The options. Exits with status 2 and a suggestion where the arguments are wrong."""
         given = list(sys.argv[1:] if arguments is None else arguments)
         first = given[0] if given else ""
         if first and not first.startswith("-") and first not in self.commands:
@@ -101,38 +116,27 @@ class RootParser(Parser):
         return [name for name, parser in self.commands.items() if flag in parser.flags]
 
 
-class OneOf:
+def one_of(choices: Iterable[str]) -> Callable[[str], str]:
     """The type of a flag that has one of a few values."""
 
-    def __init__(self, choices: Iterable[str]) -> None:
-        self.choices = tuple(choices)
+    def check(text: str) -> str:
+        if text in choices:
+            return text
+        near = _did_you_mean(text, choices)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}{near}")
 
-    def __call__(self, text: str) -> str:
-        """The value; argparse prints what is wrong with it."""
-        if text not in self.choices:
-            near = _did_you_mean(text, self.choices)
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(self.choices)}{near}")
-        return text
+    return check
 
 
-def describe(
-    parser: argparse.ArgumentParser,
-    command: Callable[[argparse.Namespace], int],
-    description: str,
-    *,
-    examples: Mapping[str, str],
-    status: Mapping[str, str] = EXIT_STATUS,
-    **sections: Mapping[str, str],
-) -> None:
-    """Give a command's parser what the command does, and a help that reads like a manual page.
+def whole_number(least: int) -> Callable[[str], int]:
+    """The type of a flag that has a whole number, `least` or more."""
 
-    `examples`: what each command line does. `sections`: further ones, each of terms and what they
-    mean; `status`: of the process.
-    """
-    shown = {"examples": examples, **sections, "exit status": status}
-    parser.description = _paragraphs(description)
-    parser.epilog = "\n".join(_section(title, terms) for title, terms in shown.items())
-    parser.set_defaults(command=command, command_parser=parser)
+    def check(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text}: write a whole number, {least} or more")
+        return int(text)
+
+    return check
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -140,25 +144,3 @@ def _did_you_mean(word: str, known: Iterable[str]) -> str:
     from exporter.config.near_miss import did_you_mean
 
     return did_you_mean(word, known)
-
-
-def _paragraphs(text: str) -> str:
-    parts = textwrap.dedent(text).strip().split("\n\n")
-    return "\n\n".join(textwrap.fill(" ".join(part.split()), 79) for part in parts)
-
-
-def _section(title: str, terms: Mapping[str, str]) -> str:
-    """A title, and each term with its meaning: beside it where all terms are short."""
-    width = max(map(len, terms))
-    lines = [f"{title}:"]
-    for term, meaning in terms.items():
-        if width <= 24:
-            wrapped = textwrap.wrap(meaning, 75 - width) or [""]
-            lines.append(f"  {term.ljust(width)}  {wrapped[0]}")
-            lines += [" " * (width + 4) + line for line in wrapped[1:]]
-        else:
-            lines += [
-                f"  {term}",
-                *textwrap.wrap(meaning, 73, initial_indent=" " * 6, subsequent_indent=" " * 6),
-            ]
-    return "\n".join(lines) + "\n"

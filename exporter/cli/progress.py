@@ -1,16 +1,16 @@
-"""One line on a terminal that says how far a round of polls is."""
+"""One line on a terminal that shows how far a round of polls is."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TextIO
 
-from exporter.service.service import Progress, Service
+from exporter.service.service import Service
 
 INTERVAL = 0.1
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 _CLEAR = "\r\x1b[K"
 
@@ -40,24 +40,20 @@ class Line:
         self._terminal.flush()
 
 
-def describe(progress: Progress) -> str:
-    """Accounts, jobs, polls and pages in one line."""
-    return (
-        f"accounts {progress.accounts_done} of {progress.accounts}, jobs {progress.jobs:,},"
-        f" polls {progress.polls_done:,} of {progress.polls:,}, pages {progress.pages:,}"
-    )
-
-
 @asynccontextmanager
-async def shown(service: Service, line: Line | None) -> AsyncIterator[None]:
-    """Show the progress while the context lasts; nothing is left of it."""
-    if line is None:
-        yield
-        return
+async def shown(service: Service, line: Line) -> AsyncIterator[None]:
+    """Show the progress while the context lasts, and clear the line at its end."""
+
+    def show() -> None:
+        done = service.progress
+        line.show(
+            f"accounts {done.accounts_done} of {done.accounts}, jobs {done.jobs:,},"
+            f" polls {done.polls_done:,} of {done.polls:,}, pages {done.pages:,}"
+        )
 
     async def watch() -> None:
         while True:
-            line.show(describe(service.progress))
+            show()
             await asyncio.sleep(INTERVAL)
 
     task = asyncio.create_task(watch())
@@ -65,7 +61,5 @@ async def shown(service: Service, line: Line | None) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        line.show(describe(service.progress))
+        show()
         line.show("")
