@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 
 from exporter import collectors
 from exporter.batch import auth
@@ -35,7 +34,7 @@ from exporter.config.problems import ConfigError
 from exporter.config.resolved_rule import Rule, resolve
 from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.exposition.metric import Excluded
-from exporter.polling.selection import listing_filter, matches, needs_listing, select
+from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
 from exporter.service.service import info_labels
 from exporter.service.telemetry import Telemetry
 from exporter.state.watched_job import WatchedJob
@@ -69,17 +68,6 @@ COLLECTOR_OPERATIONS: Mapping[str, tuple[str, str]] = {
 }
 """By collector of jobs: its operation, and the key of the configuration that asks for it."""
 
-ASK_FOR_NO_JOB: Mapping[str, Callable[[BatchClient], Awaitable[object]]] = {
-    "Job_Get": lambda client: client.get_job(NO_JOB),
-    "Job_GetTaskCounts": lambda client: client.get_task_counts(NO_JOB),
-    "Job_ListPreparationAndReleaseTaskStatus": lambda client: anext(
-        client.list_preparation_and_release_task_status(NO_JOB)
-    ),
-    "Task_List": lambda client: anext(client.list_tasks(NO_JOB)),
-    "Task_Get": lambda client: client.get_task(NO_JOB, NO_JOB),
-}
-"""How each operation is tried where no job was polled with it."""
-
 
 class Stopped(Exception):
     """Further requests are pointless: they would all fail, or all that are allowed are sent."""
@@ -103,28 +91,36 @@ class AccountCheck:
     """Asks one account, `accounts[number]` of the configuration, and reports what it answers."""
 
     def __init__(self, config: Config, number: int) -> None:
+        account = config.accounts[number]
         self._config = config
-        self._account = config.accounts[number]
+        self._account = account
         self._path = f"accounts[{number}]"
-        self._rules = [resolve(rule, config.defaults) for rule in self._account.jobs]
-        self._budget = LimitedBudget(self._account.requests_per_second)
-        self._signed_in = Answer("sign_in", (f"auth.method {self._account.auth.method}",), "", None)
-        self._operations = _needed_operations(self._account, self._rules)
+        self._rules = [resolve(rule, config.defaults) for rule in account.jobs]
+        self._operations = _needed_operations(account, self._rules)
+        self._budget = LimitedBudget(account.requests_per_second)
+        self._now = time.time()
         self._jobs: tuple[WatchedJob, ...] = ()
         self._nodes: PoolNodes | None = None
         self._polls: list[SampledPoll] = []
         self._listing_requests = 0
         self._node_requests = 0
-        self._is_listing_whole = True
-        self._is_version_accepted: bool | None = None
-        self._clock_offset: float | None = None
+        self._report = AccountReport(
+            name=account.name,
+            endpoint=account.endpoint,
+            method=account.auth.method,
+            api_version=account.api_version,
+            max_series=account.max_series,
+            max_requests_per_minute=account.requests_per_second * 60,
+            sign_in=Answer("sign_in", (f"auth.method {account.auth.method}",), ""),
+            operations=tuple(self._operations.values()),
+        )
 
     async def run(self, within: float = MAX_SECONDS) -> AccountReport:
         """Ask for everything in turn, for `within` seconds at most.
 
         ConfigError where a secret cannot be read.
         """
-        account, is_complete = self._account, True
+        account = self._account
         try:
             credential = auth.build(account)
         except ValueError as error:
@@ -140,28 +136,29 @@ class AccountCheck:
                     await self._poll_sample()
                     await self._ask_for_no_job()
             except TimeoutError:
-                is_complete = False
+                self._report.is_complete = False
             except Stopped:
                 pass
-        report = self._report(is_complete=is_complete)
-        return replace(report, problems=tuple(find_problems(self._path, report)))
+        self._estimate()
+        self._report.problems = tuple(find_problems(self._path, self._report))
+        return self._report
 
     async def _sign_in(self, credential: Auth) -> None:
         try:
             await credential.headers("GET", self._account.endpoint, {})
         except PollError as error:
-            self._refuse(self._signed_in, error)
+            self._refuse(self._report.sign_in, error)
             raise Stopped from error
 
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
         if needs_listing(self._rules):
             async with self._asking("Job_List") as client:
-                async for page in client.list_jobs(listing_filter(self._rules, time.time())):
+                async for page in client.list_jobs(listing_filter(self._rules, self._now)):
                     jobs += page
                     self._listing_requests = self._budget.started
-                    if self._budget.started >= MAX_PAGES:
-                        self._is_listing_whole = False
+                    if self._listing_requests >= MAX_PAGES:
+                        self._report.is_listing_whole = False
                         break
         listed = {job.id.lower() for job in jobs}
         named = [rule.id for rule in self._rules if rule.id and rule.id.lower() not in listed]
@@ -169,7 +166,7 @@ class AccountCheck:
         for job_id in named[:MAX_NAMED]:
             async with self._asking("Job_Get") as client:
                 jobs.append(await client.get_job(job_id))
-        self._jobs = select(self._rules, jobs, time.time())
+        self._jobs = select(self._rules, jobs, self._now)
 
     async def _read_pool_nodes(self) -> None:
         if self._account.pool_nodes:
@@ -186,92 +183,72 @@ class AccountCheck:
                 for collector in rule.collect:
                     await self._poll(watched[int(number * step)], collector)
 
-    async def _poll(self, watched: WatchedJob, collector: str) -> None:
-        before = self._budget.started
-        operation, _ = COLLECTOR_OPERATIONS[collector]
-        async with self._asking(operation) as client:
-            reading = await JOB_COLLECTORS[collector].read(client, watched, None, time.time())
-            requests = self._budget.started - before
-            self._polls.append(SampledPoll(watched, collector, reading, requests))
-
     async def _ask_for_no_job(self) -> None:
         """Try the operations that no job was there for."""
-        for operation, ask in ASK_FOR_NO_JOB.items():
-            if operation in self._operations and self._operations[operation].is_ok is None:
-                async with self._asking(operation) as client:
-                    await ask(client)
+        for rule in self._rules:
+            for collector in rule.collect:
+                if self._operations[COLLECTOR_OPERATIONS[collector][0]].is_ok is None:
+                    await self._poll(watch(Job(id=NO_JOB), rule), collector)
+        if self._operations["Job_Get"].is_ok is None:
+            async with self._asking("Job_Get") as client:
+                await client.get_job(NO_JOB)
+
+    async def _poll(self, watched: WatchedJob, collector: str) -> None:
+        before = self._budget.started
+        async with self._asking(COLLECTOR_OPERATIONS[collector][0]) as client:
+            reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
+            requests = self._budget.started - before
+            self._polls.append(SampledPoll(watched, collector, reading, requests))
 
     @asynccontextmanager
     async def _asking(self, operation: str) -> AsyncIterator[BatchClient]:
         """Note what the operation is answered. Stopped where no other one can succeed either."""
-        answer = self._operations[operation]
+        answer, refusal = self._operations[operation], None
         try:
             yield self._client.until(asyncio.get_running_loop().time() + PATIENCE)
         except (JobGone, TaskGone):
-            self._accept(answer)  # the job does not exist, but the request is allowed
+            pass  # the job does not exist, but the request is allowed
         except PollError as error:
+            refusal = error
             self._refuse(answer, error)
-            if isinstance(error, ServiceError):
-                self._note_answer(is_version_accepted=answer.cause != "api_version")
-            if error.account_wide or answer.cause in ("endpoint", "api_version"):
-                raise Stopped from error
-        else:
-            self._accept(answer)
-
-    def _accept(self, answer: Answer) -> None:
-        self._note_answer(is_version_accepted=True)
-        for each in (answer, self._signed_in):
-            if each.is_ok is None:
-                each.is_ok = True
+        if refusal is None or isinstance(refusal, ServiceError):
+            self._report.is_version_accepted = answer.cause != "api_version"
+            if self._report.clock_offset is None:  # later answers are measured by the first
+                self._report.clock_offset = round(self._client.clock_offset, 1)
+        if refusal is None:
+            answer.is_ok = answer.is_ok is not False
+            self._report.sign_in.is_ok = True
+        elif refusal.account_wide or answer.cause in ("endpoint", "api_version"):
+            raise Stopped from refusal
 
     def _refuse(self, answer: Answer, error: PollError) -> None:
         answer.is_ok = False
         answer.error = str(error).removeprefix(f"{answer.name}: ")
         answer.cause, answer.cure = diagnose(error, ConfiguredAccount.of(self._account))
 
-    def _note_answer(self, *, is_version_accepted: bool) -> None:
-        """The service answered. Its first answer tells the time."""
-        self._is_version_accepted = is_version_accepted
-        if self._clock_offset is None:
-            self._clock_offset = round(self._client.clock_offset, 1)
-
-    def _report(self, *, is_complete: bool) -> AccountReport:
-        account, config, jobs = self._account, self._config, self._jobs
+    def _estimate(self) -> None:
+        """Put what the rules select, and about what it costs, into the report."""
+        account, config, report = self._account, self._config, self._report
         tables = collectors.tables(info_labels(config), Excluded(config.exclude_metrics))
-        sample = Sample(account.name, tables, self._polls, self._nodes, time.time())
-        rules = tuple(self._rule_report(number, sample) for number in range(len(self._rules)))
+        sample = Sample(account.name, tables, self._polls, self._nodes, self._now)
+        rules = [self._rule_report(number, sample) for number in range(len(self._rules))]
         of_account = (
             self._listing_requests * 60 / account.discovery_interval
             + self._node_requests * 60 / config.defaults.interval
         )
-        return AccountReport(
-            name=account.name,
-            endpoint=account.endpoint,
-            method=account.auth.method,
-            api_version=account.api_version,
-            sign_in=self._signed_in,
-            operations=tuple(self._operations.values()),
-            clock_offset=self._clock_offset,
-            is_version_accepted=self._is_version_accepted,
-            rules=rules,
-            jobs=min(len(jobs), account.max_jobs),
-            dropped=max(0, len(jobs) - account.max_jobs),
-            is_listing_whole=self._is_listing_whole,
-            is_complete=is_complete,
-            series=sample.series_of_account(jobs) + sum(rule.series for rule in rules),
-            max_series=account.max_series,
-            requests_per_minute=Range(
-                of_account + sum(rule.requests_per_minute.idle for rule in rules),
-                of_account + sum(rule.requests_per_minute.busy for rule in rules),
-            ),
-            max_requests_per_minute=account.requests_per_second * 60,
-            requests_made=self._budget.started,
-            problems=(),
+        report.rules = tuple(rules)
+        report.jobs = min(len(self._jobs), account.max_jobs)
+        report.dropped = len(self._jobs) - report.jobs
+        report.series = sample.series_of_account(self._jobs) + sum(rule.series for rule in rules)
+        report.requests_per_minute = Range(
+            of_account + sum(rule.requests_per_minute.idle for rule in rules),
+            of_account + sum(rule.requests_per_minute.busy for rule in rules),
         )
+        report.requests_made = self._budget.started
 
     def _rule_report(self, number: int, sample: Sample) -> RuleReport:
-        rule, now = self._rules[number], time.time()
-        matching = [watched for watched in self._jobs if matches(rule, watched.job, now)]
+        rule = self._rules[number]
+        matching = [watched for watched in self._jobs if matches(rule, watched.job, self._now)]
         own = [watched for watched in matching if watched.rule is rule]
         takers = Counter(
             self._rules.index(watched.rule) for watched in matching if watched.rule is not rule
@@ -302,7 +279,7 @@ def _needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Ans
     answers = {}
     for name, key in needed.items():
         resource = "pools" if key == "pool_nodes" else "jobs"
-        answers[name] = Answer(name, (key,), permission.format(resource), None)
+        answers[name] = Answer(name, (key,), permission.format(resource))
     return answers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 VERSION = 1
@@ -42,7 +42,7 @@ class Answer:
     name: str
     needed_for: tuple[str, ...]
     permission: str
-    is_ok: bool | None
+    is_ok: bool | None = None
     error: str = ""
     cause: str = ""
     cure: str = ""
@@ -78,14 +78,14 @@ class RuleReport:
     sampled: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class AccountReport:
     """One account.
 
-    `clock_offset`: seconds by which the service's clock is ahead of this machine's; None where no
-    answer has a date. `is_version_accepted`: None where no answer tells. `is_listing_whole`: False
-    where only the first pages of the job list were read. `is_complete`: False where the check ended
-    before the account had answered everything. `dropped`: number of jobs past `max_jobs`.
+    `clock_offset`: seconds by which the service's clock is ahead of this machine's; None where
+    nothing answered. `is_version_accepted`: None where no answer tells. `dropped`: number of jobs
+    past `max_jobs`. `is_listing_whole`: False where only the first pages of the job list were read.
+    `is_complete`: False where the check ended before everything was answered.
     `series`, `requests_per_minute`: of the account itself and all its jobs.
     """
 
@@ -93,21 +93,21 @@ class AccountReport:
     endpoint: str
     method: str
     api_version: str
+    max_series: int
+    max_requests_per_minute: float
     sign_in: Answer
     operations: tuple[Answer, ...]
-    clock_offset: float | None
-    is_version_accepted: bool | None
-    rules: tuple[RuleReport, ...]
-    jobs: int
-    dropped: int
-    is_listing_whole: bool
-    is_complete: bool
-    series: int
-    max_series: int
-    requests_per_minute: Range
-    max_requests_per_minute: float
-    requests_made: int
-    problems: tuple[Problem, ...]
+    clock_offset: float | None = None
+    is_version_accepted: bool | None = None
+    rules: tuple[RuleReport, ...] = ()
+    jobs: int = 0
+    dropped: int = 0
+    is_listing_whole: bool = True
+    is_complete: bool = True
+    series: int = 0
+    requests_per_minute: Range = Range()
+    requests_made: int = 0
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,4 +117,4 @@ class Report:
     file: str
     ok: bool
     accounts: tuple[AccountReport, ...]
-    version: int = field(default=VERSION)
+    version: int = VERSION
