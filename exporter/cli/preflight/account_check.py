@@ -213,7 +213,7 @@ class AccountCheck:
             self._refuse(answer, error)
         if refusal is None or isinstance(refusal, ServiceError):
             self._report.is_version_accepted = answer.cause != "api_version"
-            if self._report.clock_offset is None:  # later answers are measured by the first
+            if self._report.clock_offset is None:
                 self._report.clock_offset = round(self._client.clock_offset, 1)
         if refusal is None:
             answer.is_ok = answer.is_ok is not False
