@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.cli import flags
 from exporter.cli.parsing import Parser
 from exporter.service import logs
 
+if TYPE_CHECKING:
+    from exporter.config import Config
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two log lines about the progress."""
+
 OF_A_PROCESS = ("process_*", "python_*")
 """Left out: this process ends before they are read, and node_exporter has its own."""
 
 HELP = f"""\
-Polls every account once, prints the metrics and ends. On a terminal it shows
-its progress, on standard error.
+Polls every account once, prints the metrics and ends. A large account takes a
+while: the progress is logged every 10 seconds.
 
 With --output it writes the metrics to a file instead, and replaces the whole
 file or nothing: node_exporter's textfile collector can read the file while a
@@ -59,34 +68,41 @@ def run(options: argparse.Namespace) -> int:
     """Poll once, and print or write the metrics."""
     import asyncio
 
-    from exporter.cli import atomic_file, progress
-    from exporter.config import Config
-    from exporter.exposition.body import Format
+    from exporter.cli import atomic_file
     from exporter.service.families import load_config
-    from exporter.service.service import Service, open_service
 
-    def exposition(service: Service) -> bytes:
-        format_ = Format.OPENMETRICS if options.format == "openmetrics" else Format.TEXT
-        state = service.exposition.body(format_)
-        return state.plain + service.telemetry.text(format_, state.series)
-
-    async def scrape(loaded: Config) -> bool:
-        left_out = (*loaded.exclude_metrics, *OF_A_PROCESS)
-        wanted = loaded.model_copy(update={"exclude_metrics": left_out})
-        async with open_service(wanted, revision=flags.revision(), shard=options.shard) as service:
-            async with progress.shown(service, line) if line else nullcontext():
-                await service.run_once()
-                await service.settle()
-            text = exposition(service)
-            if options.output is not None:
-                atomic_file.write(options.output, text)
-            else:
-                sys.stdout.buffer.write(text)
-                sys.stdout.buffer.flush()
-            return all(service.store.is_up(account.name) for account in loaded.accounts)
-
-    line = progress.Line(sys.stderr) if sys.stderr.isatty() else None
-    logs.configure(options.log_level, options.log_format, line)
+    logs.configure(options.log_level, options.log_format)
     if options.output is not None:
         atomic_file.check_place(options.output)
-    return 0 if asyncio.run(scrape(load_config(options.config_file))) else 1
+    text, is_up = asyncio.run(_scrape(load_config(options.config_file), options))
+    if options.output is not None:
+        atomic_file.write(options.output, text)
+    else:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    return 0 if is_up else 1
+
+
+async def _scrape(config: Config, options: argparse.Namespace) -> tuple[bytes, bool]:
+    """The metrics, and whether every account was polled."""
+    import asyncio
+
+    from exporter.exposition.body import Format
+    from exporter.service.service import Service, open_service
+
+    async def log_progress(service: Service) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            log.info("still polling", extra=vars(service.progress))
+
+    excluded = (*config.exclude_metrics, *OF_A_PROCESS)
+    config = config.model_copy(update={"exclude_metrics": excluded})
+    async with open_service(config, revision=flags.revision(), shard=options.shard) as service:
+        progress = asyncio.create_task(log_progress(service))
+        await service.run_once()
+        progress.cancel()
+        await service.settle()
+        format_ = Format.OPENMETRICS if options.format == "openmetrics" else Format.TEXT
+        state = service.exposition.body(format_)
+        text = state.plain + service.telemetry.text(format_, state.series)
+        return text, all(service.store.is_up(account.name) for account in config.accounts)
