@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from exporter import config
-from exporter.__main__ import COMMANDS, build_parser
 from exporter.cli import flags, simulate
+from exporter.cli.parsing import COMMANDS, parse
 from exporter.config import durations, near_miss
 from exporter.config.shard import WHOLE
 from exporter.service.service import open_service
@@ -43,7 +43,7 @@ def test_a_near_miss_is_named(
     arguments: list[str], answer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        build_parser().parse(arguments)
+        parse(arguments)
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert answer in errors
@@ -56,7 +56,7 @@ def test_the_help_of_a_command_reads_like_a_manual_page(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
-        build_parser().parse([command, "--help"])
+        parse([command, "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: azure-batch-exporter {command}" in text
@@ -72,7 +72,7 @@ def test_each_scenario_has_a_line_of_its_own(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        build_parser().parse([command, "--help"])
+        parse([command, "--help"])
     text = capsys.readouterr().out
     for name in ("steady", "prep-storm", "outage"):
         assert f"\n  {name}  " in text
@@ -121,6 +121,6 @@ async def test_the_metrics_can_have_any_path_that_the_exporter_has_not(
 
 
 def test_defaults_of_flags_are_those_of_what_they_set() -> None:
-    options = build_parser().parse(["run"])
+    options = parse(["run"])
     assert options.shard == WHOLE
     assert options.web_max_requests == Limits().max_requests

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags, simulate
-from exporter.cli.parsing import Parser
+from exporter.cli.parsing import Parser, revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -70,11 +70,10 @@ async def _serve(options: argparse.Namespace) -> int:
         print("Press Ctrl-C to stop.", flush=True)
 
     host, port = options.simulator_listen_address
-    async with simulate.simulated_account(
-        options.scenario, host=host or "127.0.0.1", port=port
-    ) as simulation:
+    account = simulate.simulated_account(options.scenario, host or "127.0.0.1", port)
+    async with account as simulation:
         loaded = demo_config(simulation)
-        async with open_service(loaded, revision=flags.revision()) as service:
+        async with open_service(loaded, revision=revision()) as service:
             await process.run(service, flags.listener(options), lambda: loaded, stop, announce)
     return 0
 

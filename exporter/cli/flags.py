@@ -22,9 +22,6 @@ DEFAULT_MAX_REQUESTS = 40
 RESERVED_PATHS = ("/-/", "/api/", "/static/", "/job", "/config")
 """Paths of the exporter, which the metrics cannot have; with "/" at the end: all below."""
 
-REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
-"""Set in the image: the commit that it was built from."""
-
 DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
 """Where the files of the project can be read: the page links there."""
 
@@ -119,11 +116,6 @@ def listener(options: argparse.Namespace) -> Listener:
         enable_lifecycle=options.web_enable_lifecycle,
         docs_url=_docs_url(),
     )
-
-
-def revision() -> str:
-    """The commit that this was built from, or ""."""
-    return os.environ.get(REVISION_VARIABLE, "")
 
 
 def _docs_url() -> str:

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
+
+import exporter
 
 PROGRAM = "azure-batch-exporter"
+
+REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
+"""Set in the image: the commit that it was built from."""
+
+COMMANDS = {
+    "run": "poll the configured accounts and serve their metrics",
+    "demo": "serve the metrics of a simulated account: nothing to configure",
+    "simulate": "serve a simulated Batch account alone",
+    "check": "validate a configuration file",
+    "scrape": "poll everything once and print the metrics",
+    "healthcheck": "ask a running exporter for its health; for containers without curl",
+}
 
 
 class Parser(argparse.ArgumentParser):
     """Never abbreviates a flag: a later version may have another one that begins alike."""
 
-    def __init__(self, **given: Any) -> None:
-        given.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(**given, allow_abbrev=False)
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     @property
     def flags(self) -> list[str]:
@@ -39,84 +59,77 @@ class Parser(argparse.ArgumentParser):
         )
 
 
-class CommandParser(Parser):
-    """The parser of a command. It imports the command's `module` when it parses or is asked.
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command, with `run`, which runs it.
 
-    The module has `HELP`, `add_flags(parser)` and `run(options)`, which returns the exit status.
+    Exits with status 2 and a suggestion where the arguments are wrong.
     """
-
-    def __init__(self, *, module: str, **given: Any) -> None:
-        super().__init__(**given)
-        self._module = module
-        self._is_defined = False
-
-    @property
-    def flags(self) -> list[str]:
-        """The long flags there are."""
-        self._define()
-        return super().flags
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """What argparse calls once it knows the command."""
-        self._define()
-        return super().parse_known_args(args, namespace)
-
-    def _define(self) -> None:
-        if not self._is_defined:
-            self._is_defined = True
-            module = import_module(self._module)
-            self.description, title, rest = module.HELP.partition("examples:\n")
-            self.epilog = title + rest
-            self.set_defaults(command=module.run, command_parser=self)
-            module.add_flags(self)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    first = given[0] if given else ""
+    if first not in COMMANDS:
+        _exit_without_command(given, first)
+    parser = _command_parser(first)
+    options, unknown = parser.parse_known_args(given[1:])
+    if unknown:
+        named = [f"{each}{_meant(parser, each.partition('=')[0])}" for each in unknown]
+        parser.error(f"unrecognized arguments: {', '.join(named)}")
+    return options
 
 
-class RootParser(Parser):
-    """The program's own parser. `commands`: name and summary of each.
-
-    Only mistakes need the flags of more than one command.
-    """
-
-    def __init__(self, commands: Mapping[str, str], **given: Any) -> None:
-        super().__init__(**given)
-        added = self.add_subparsers(
-            title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
-        )
-        self.commands = {
-            name: added.add_parser(name, help=summary, module=f"exporter.cli.{name}")
-            for name, summary in commands.items()
-        }
-
-    def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-        """The options. Exits with status 2 and a suggestion where the arguments are wrong."""
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        first = given[0] if given else ""
-        if first and not first.startswith("-") and first not in self.commands:
-            known = ", ".join(self.commands)
-            self.error(f"{first} is none of {known}{_did_you_mean(first, self.commands)}")
-        flag = first.partition("=")[0]
-        if flag.startswith("--") and flag not in self.flags and (owners := self._owners(flag)):
-            self.error(f"{flag} belongs behind a command: {PROGRAM} {owners[0]} {first}")
-        parsed, unknown = self.parse_known_args(given)
-        if unknown:
-            parser: Parser = parsed.command_parser
-            named = [f"{each}{self._meant(parser, each)}" for each in unknown]
-            parser.error(f"unrecognized arguments: {', '.join(named)}")
-        return parsed
-
-    def _meant(self, parser: Parser, argument: str) -> str:
-        flag = argument.partition("=")[0]
-        if near := _did_you_mean(flag, parser.flags):
-            return near
-        owners = self._owners(flag)
-        return f" (a flag of {' and '.join(owners)})" if owners else ""
-
-    def _owners(self, flag: str) -> list[str]:
-        """The commands that have a flag. Imports the modules of all."""
-        return [name for name, parser in self.commands.items() if flag in parser.flags]
+def _command_parser(name: str) -> Parser:
+    """Imports the module of a command, which has `HELP`, `add_flags(parser)` and `run(options)`."""
+    module = import_module(f"exporter.cli.{name}")
+    description, title, rest = module.HELP.partition("examples:\n")
+    parser = Parser(f"{PROGRAM} {name}", description, title + rest)
+    parser.set_defaults(run=module.run)
+    module.add_flags(parser)
+    return parser
 
 
-def one_of(choices: Iterable[str]) -> Callable[[str], str]:
+def _exit_without_command(given: list[str], first: str) -> NoReturn:
+    """Print help, version, or what is wrong."""
+    commands = "".join(f"  {name:11}  {summary}\n" for name, summary in COMMANDS.items())
+    end = f"{PROGRAM} COMMAND --help says more of each. Begin with {PROGRAM} demo."
+    parser = Parser(
+        PROGRAM, "Prometheus exporter for Azure Batch.", f"commands:\n{commands}\n{end}"
+    )
+    source = f"revision {revision() or 'unknown'}, Python {sys.version.partition(' ')[0]}"
+    version = f"{PROGRAM} {exporter.__version__} ({source})"
+    parser.add_argument("--version", action="version", version=version, help="print the version")
+    parser.add_argument(
+        "command",
+        nargs=argparse.PARSER,
+        metavar="COMMAND",
+        help="one of these, and its flags",
+    )
+    if first and not first.startswith("-"):
+        near = _did_you_mean(first, COMMANDS)
+        parser.error(f"{first} is none of {', '.join(COMMANDS)}{near}")
+    flag = first.partition("=")[0]
+    if flag not in parser.flags and (owners := _owners(flag)):
+        parser.error(f"{flag} belongs behind a command: {PROGRAM} {owners[0]} {first}")
+    parser.parse_args(given)
+    parser.error("COMMAND must come first")
+
+
+def _meant(parser: Parser, flag: str) -> str:
+    if near := _did_you_mean(flag, parser.flags):
+        return near
+    owners = _owners(flag)
+    return f" (a flag of {' and '.join(owners)})" if owners else ""
+
+
+def _owners(flag: str) -> list[str]:
+    """The commands that have a flag. Imports the modules of all."""
+    return [name for name in COMMANDS if flag in _command_parser(name).flags]
+
+
+def revision() -> str:
+    """The commit that this was built from, or ""."""
+    return os.environ.get(REVISION_VARIABLE, "")
+
+
+def one_of(choices: Collection[str]) -> Callable[[str], str]:
     """The type of a flag that has one of a few values."""
 
     def check(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser
+from exporter.cli.parsing import Parser, revision
 from exporter.service import logs
 
 HELP = f"""\
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
     async def serve(loaded: Config) -> None:
         stop = process.stop_on_signals()
-        async with open_service(loaded, revision=flags.revision(), shard=options.shard) as service:
+        async with open_service(loaded, revision=revision(), shard=options.shard) as service:
             await process.run(service, flags.listener(options), load, stop)
 
     logs.configure(options.log_level, options.log_format)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser
+from exporter.cli.parsing import Parser, revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ async def _scrape(config: Config, options: argparse.Namespace) -> tuple[bytes, b
 
     excluded = (*config.exclude_metrics, *OF_A_PROCESS)
     config = config.model_copy(update={"exclude_metrics": excluded})
-    async with open_service(config, revision=flags.revision(), shard=options.shard) as service:
+    async with open_service(config, revision=revision(), shard=options.shard) as service:
         progress = asyncio.create_task(log_progress(service))
         await service.run_once()
         progress.cancel()

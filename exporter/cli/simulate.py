@@ -120,12 +120,12 @@ async def _serve(options: argparse.Namespace) -> int:
     host, port = options.listen_address
     async with simulated_account(
         options.scenario,
+        host or _ANYWHERE,
+        port,
         seed=options.seed,
         jobs=options.jobs,
         nodes=options.nodes,
         speed=options.speed,
-        host=host or _ANYWHERE,
-        port=port,
     ) as simulation:
         print(f"endpoint: {simulation.endpoint}")
         print(f"account: {simulation.account_name}")
@@ -137,13 +137,13 @@ async def _serve(options: argparse.Namespace) -> int:
 @asynccontextmanager
 async def simulated_account(
     scenario: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
     *,
     seed: int = 1,
     jobs: int = 12,
     nodes: int = 8,
     speed: float = 1.0,
-    host: str = "127.0.0.1",
-    port: int = 0,
 ) -> AsyncIterator[Simulation]:
     """Serve a simulated account that starts now. OSError where the port is not free.
 
@@ -156,15 +156,10 @@ async def simulated_account(
     simulator.begin_faults(faults, scenario)
     life = simulator.SCENARIOS[simulator.world_of(scenario)]
     world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)
+    clock = simulator.Clock(start, speed=speed)
+    scenario_routes = simulator.scenario_routes(world, faults, scenario)
+    routes = (*scenario_routes, *simulator.fault_routes(faults))
     async with simulator.serve(
-        world,
-        simulator.Clock(start, speed=speed),
-        interceptors=(faults,),
-        routes=(
-            *simulator.scenario_routes(world, faults, scenario),
-            *simulator.fault_routes(faults),
-        ),
-        host=host,
-        port=port,
+        world, clock, interceptors=(faults,), routes=routes, host=host, port=port
     ) as simulation:
         yield simulation
