@@ -191,7 +191,7 @@ def test_the_exporter_takes_the_configuration_and_the_arguments_that_are_rendere
 ) -> None:
     arguments = [each.replace("$(POD_INDEX)", "0") for each in container(switch)["args"]]
     options = parse(arguments)
-    assert options.listen_addresses == [(None, container(switch)["ports"][0]["containerPort"])]
+    assert options.web_listen_address == [(None, container(switch)["ports"][0]["containerPort"])]
     file = f"--config.file={tmp_path}/config.yaml"
     for each in of_kind(switch, "ConfigMap"):
         if "config.yaml" in each["data"]:
