@@ -25,8 +25,6 @@ examples:
   azure-batch-exporter check --config.file=F --online --format=json
       for a program: docs/check.md has the shape
 
-{flags.FILES}
-
 {flags.ENVIRONMENT}
 
 exit status:

@@ -28,10 +28,6 @@ DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
 PROJECT_URL = "https://github.com/azure-batch-exporter/azure-batch-exporter/blob/main"
 """The default of DOCS_VARIABLE."""
 
-FILES = """\
-files:
-  config.yaml  the configuration: docs/configuration.md, config.example.yaml"""
-
 ENVIRONMENT = """\
 environment:
   AZURE_*                what azure-identity reads, such as AZURE_TENANT_ID and
@@ -48,9 +44,8 @@ exit status:
 
 def add_config(parser: Parser, *, required: bool) -> None:
     """--config.file."""
-    parser.add_flag(
-        "--config.file", "configuration file (YAML)", type=Path, required=required, metavar="F"
-    )
+    help_ = "configuration file (YAML): docs/configuration.md, config.example.yaml"
+    parser.add_flag("--config.file", help_, type=Path, required=required, metavar="F")
 
 
 def add_shard(parser: Parser) -> None:
@@ -88,7 +83,7 @@ def add_web_flags(parser: Parser) -> None:
     )
     parser.add_flag(
         "--web.config.file",
-        "web configuration file (YAML): TLS, basic auth, headers",
+        "web configuration file (YAML): TLS, basic auth, headers: docs/web-config.md",
         type=Path,
         metavar="F",
     )

@@ -20,9 +20,6 @@ examples:
   azure-batch-exporter run --config.file=config.yaml --shard=0/4
       polls a quarter of the jobs; three more processes poll the others
 
-{flags.FILES}
-  web.yaml     --web.config.file: deploy/web-config.example.yaml
-
 {flags.ENVIRONMENT}
   {flags.DOCS_VARIABLE}
                          where docs/ can be read: the page links there

@@ -42,8 +42,6 @@ examples:
       --output=/var/lib/node_exporter/textfile/azure_batch.prom
       for node_exporter
 
-{flags.FILES}
-
 {flags.ENVIRONMENT}
 
 exit status:
