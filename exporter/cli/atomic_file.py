@@ -26,7 +26,7 @@ def check_place(path: Path) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace the file, on the disk as well. OSError where it cannot be written."""
+    """Replace the file. OSError where it cannot be written."""
     # In the same folder, because a move is atomic only within a file system. With another ending,
     # because node_exporter reads every file that ends in .prom.
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,8 +42,3 @@ def write(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             scratch.unlink()
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # otherwise a crash may bring the old file back
-    finally:
-        os.close(folder)

@@ -97,7 +97,7 @@ def add_web_flags(parser: Parser) -> None:
 
 
 def listener(options: argparse.Namespace) -> Listener:
-    """What --web.* say."""
+    """The listener that the --web.* flags describe."""
     from exporter.service.process import Listener
     from exporter.web.server.limits import Limits
     from exporter.web.server.web_config_file import Settings, WebConfigFile

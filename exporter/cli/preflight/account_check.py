@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from exporter import collectors
@@ -31,7 +31,7 @@ from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config import Account, Config
 from exporter.config.problems import ConfigError
-from exporter.config.resolved_rule import Rule, resolve
+from exporter.config.resolved_rule import WATCHED_TASKS, Rule, resolve
 from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.exposition.metric import Excluded
 from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
@@ -57,16 +57,13 @@ PATIENCE = 2.0
 NO_JOB = "azure-batch-exporter-check"
 """A job that does not exist: an answer of 404 shows that the request is allowed."""
 
-COLLECTOR_OPERATIONS: Mapping[str, tuple[str, str]] = {
-    "task_counts": ("Job_GetTaskCounts", "collect: task_counts"),
-    "preparation_release": (
-        "Job_ListPreparationAndReleaseTaskStatus",
-        "collect: preparation_release",
-    ),
-    "tasks": ("Task_List", "collect: tasks"),
-    "watched_tasks": ("Task_Get", "jobs[].tasks"),
+OPERATIONS = {
+    "task_counts": "Job_GetTaskCounts",
+    "preparation_release": "Job_ListPreparationAndReleaseTaskStatus",
+    "tasks": "Task_List",
+    WATCHED_TASKS: "Task_Get",
 }
-"""By collector of jobs: its operation, and the key of the configuration that asks for it."""
+"""The operation of each collector of jobs."""
 
 
 class Stopped(Exception):
@@ -180,25 +177,27 @@ class AccountCheck:
             watched = [each for each in self._jobs if each.rule is rule]
             step = max(1, len(watched) / SAMPLE)  # spread over all ids
             for number in range(min(SAMPLE, len(watched))):
-                for collector in rule.collect:
-                    await self._poll(watched[int(number * step)], collector)
+                await self._poll(watched[int(number * step)])
+
+    async def _poll(self, watched: WatchedJob) -> None:
+        for collector in watched.rule.collect:
+            before = self._budget.started
+            async with self._asking(OPERATIONS[collector]) as client:
+                reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
+                requests = self._budget.started - before
+                self._polls.append(SampledPoll(watched, collector, reading, requests))
 
     async def _ask_for_no_job(self) -> None:
         """Try the operations that no job was there for."""
         for rule in self._rules:
             for collector in rule.collect:
-                if self._operations[COLLECTOR_OPERATIONS[collector][0]].is_ok is None:
-                    await self._poll(watch(Job(id=NO_JOB), rule), collector)
+                operation, watched = OPERATIONS[collector], watch(Job(id=NO_JOB), rule)
+                if self._operations[operation].is_ok is None:
+                    async with self._asking(operation) as client:
+                        await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
         if self._operations["Job_Get"].is_ok is None:
             async with self._asking("Job_Get") as client:
                 await client.get_job(NO_JOB)
-
-    async def _poll(self, watched: WatchedJob, collector: str) -> None:
-        before = self._budget.started
-        async with self._asking(COLLECTOR_OPERATIONS[collector][0]) as client:
-            reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
-            requests = self._budget.started - before
-            self._polls.append(SampledPoll(watched, collector, reading, requests))
 
     @asynccontextmanager
     async def _asking(self, operation: str) -> AsyncIterator[BatchClient]:
@@ -272,7 +271,9 @@ def _needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Ans
     collected = {name for rule in rules for name in rule.collect}
     needed = {"Job_List": "jobs[].id_regex"} if needs_listing(rules) else {}
     needed["Job_Get"] = "jobs"  # of a job that leaves the selection, once more
-    needed |= dict(each for name, each in COLLECTOR_OPERATIONS.items() if name in collected)
+    for name, operation in OPERATIONS.items():
+        if name in collected:
+            needed[operation] = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
     if account.pool_nodes:
         needed["Account_ListPoolNodeCounts"] = "pool_nodes"
     permission = "Microsoft.Batch/batchAccounts/{}/read"
