@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from exporter import collectors, config
-from exporter.cli.preflight.forecast import Report
+from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
 from exporter.config.validation import fields_by_key
 from exporter.exposition import metric
