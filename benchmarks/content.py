@@ -15,10 +15,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from exporter import collectors
 from exporter.batch.models import Counts
-from exporter.collectors.node_run import RESULTS, STATES
-from exporter.collectors.node_runs import Runs
+from exporter.collectors.node_runs import Outcome, Runs
 from exporter.exposition.body import Exposition, Format
-from exporter.exposition.metric import Identity, Key
+from exporter.exposition.metric import Identity
 from exporter.service.telemetry import Telemetry
 from exporter.state import table_names
 from exporter.state.account import Health
@@ -102,14 +101,14 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
 
 
 def _grown(runs: Runs, step: int, pool_id: str) -> Runs:
-    tally: dict[Key, int] = {
-        (what, (pool_id, value)): step
-        for what, values in (("state", STATES), ("result", RESULTS))
-        for value in values
+    (pool,) = runs.pools.values()
+    outcomes = {
+        Outcome("running", None, None, None): step,
+        Outcome("completed", "success", None, None): step,
+        Outcome("completed", "failure", None, None): step,
     }
-    return msgspec.structs.replace(
-        runs, tally=tally, running=((pool_id, "node-1", 1_790_000_000.5 + step),)
-    )
+    grown = msgspec.structs.replace(pool, outcomes=outcomes, oldest_running=1_790_000_000.5 + step)
+    return Runs({pool_id: grown})
 
 
 def scraped(

@@ -165,11 +165,10 @@ def grown(records: int) -> float:
 
 def folded(records: int) -> object:
     """What the collector keeps of them."""
-    pages = preparation_release.no_pages(None)
+    listing = preparation_release.Listing()
     for page in pages_of(records):
-        for of_kind in pages:
-            of_kind.add(page.value)
-    reading = preparation_release.Reading("pool-1", pages)
+        listing.add(page.value)
+    reading = preparation_release.Reading("pool-1", listing)
     return preparation_release.fold(None, reading, 0.0, False).state
 
 

@@ -1,331 +1,414 @@
 """Job preparation and release on the nodes of a job (Job_ListPreparationAndReleaseTaskStatus).
 
 The list has an entry for every node that ever ran one of the tasks, so it may be long. After one
-full listing only what changed is read; a full listing now and then corrects what that missed.
+full listing the collector reads only changes; a full listing now and then finds what those missed.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from exporter.batch import odata
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
-from exporter.batch.models import NodeTaskStatus
-from exporter.collectors import incremental
+from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import NodeTaskStatus, unix_time
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_pages import NodePages
-from exporter.collectors.node_run import RESULTS, STATES, Kept, Run, keep, run_of
-from exporter.collectors.node_runs import ByNode, Runs
-from exporter.collectors.special_tasks import (
-    OPERATION,
-    PREPARATION,
-    PREPARED,
-    RELEASE,
-    RELEASED,
-    Kind,
+from exporter.collectors.node_runs import (
+    RESULTS,
+    STATES,
+    Change,
+    ListedRuns,
+    NodeRun,
+    PoolRuns,
+    Runs,
 )
-from exporter.exposition.metric import Key, Labels, Merge, Metric, Samples
+from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
-from exporter.state.counters import total
+from exporter.state.counters import Increments, counter, total
+from exporter.state.failures import Failure, latest
+from exporter.state.histogram import histogram
 from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
+if TYPE_CHECKING:
+    from exporter.batch.client import BatchClient
 
-class Api(incremental.Api, Protocol):
-    """What this collector needs of the client."""
+OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 
-    def list_preparation_and_release_task_status(
-        self, job_id: str, filter_: str | None = None
-    ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
+DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds: from scripts that only make a directory to downloads that block a node for an hour."""
 
 
-class PreparationRelease(StateRecord, frozen=True, gc=False):
-    """Both kinds of task on all nodes.
+class Saved(StateRecord, frozen=True, gc=False):
+    """The state of a job without its runs.
 
-    `configured`: False where the job has neither task; that never changes in a job's life.
-    `pools`: every pool that was met, the job's own first of all.
-    `read_at`, `listed_at`: when the last reading and the last full one began, by the service's
-    clock.
+    `configured`: False if the job has neither task; that never changes in a job's life.
+    `pools`: every pool that the job or one of its nodes was seen in.
+    `read_at`, `listed_at`: when the last reading and the last full listing began, in Unix seconds
+    of the service.
     """
 
     configured: bool
     pools: tuple[str, ...] = ()
-    preparation: Runs = Runs()
-    release: Runs = Runs()
     read_at: float = 0.0
     listed_at: float = 0.0
 
 
+class PreparationRelease(Saved, frozen=True, gc=False):
+    """The runs of both tasks on all nodes of a job."""
+
+    preparation: Runs = Runs()
+    release: Runs = Runs()
+
+
+Changes = Mapping[str, list[Change]]
+"""By pool."""
+
+
+class NodeTask:
+    """One of the two tasks: its rows. `member`: its name in the answer."""
+
+    def __init__(self, name: Literal["preparation", "release"], member: str) -> None:
+        self.name = name
+        self.member = member
+        source = f"{OPERATION} {member}"
+        prefix = f"azure_batch_job_{name}"
+        self.completed = counter(
+            f"{prefix}_tasks_completed_total",
+            f"Runs of the job {name} task on nodes that completed, each once, by result",
+            f"{source}.state, .result",
+            ("pool_id", "result"),
+        )
+        self.failed = counter(
+            f"{prefix}_tasks_failed_total",
+            f"Runs of the job {name} task on nodes that failed, by category",
+            f"{source}.failureInfo.category",
+            ("pool_id", "category"),
+        )
+        self.codes = counter(
+            f"{prefix}_task_failure_codes_total",
+            f"Runs of the job {name} task on nodes that failed, by category and code",
+            f"{source}.failureInfo",
+            ("pool_id", "category", "code"),
+        )
+        self.retries = counter(
+            f"{prefix}_task_retries_total",
+            f"Retries of the job {name} task on nodes",
+            f"growth of {source}.retryCount",
+            ("pool_id",),
+        )
+        rows = (self.completed, self.failed, self.codes, self.retries)
+        self.is_retried = name == "preparation"
+        self.counters = rows if self.is_retried else rows[:-1]
+        self.account_failed = counter(
+            f"azure_batch_account_{name}_tasks_failed_total",
+            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
+            f"{source}.failureInfo.category",
+            ("category",),
+        )
+        self.durations = histogram(
+            f"azure_batch_{name}_task_duration_seconds",
+            f"How long runs of {name} tasks on nodes took, of the jobs of a group or of all jobs"
+            " without one",
+            f"{source}.endTime - .startTime",
+            ("pool_id",),
+            DURATIONS,
+        )
+        self.gauges = (
+            Metric(
+                f"{prefix}_tasks",
+                "gauge",
+                f"Nodes by state of their latest run of the job {name} task, removed nodes"
+                " included",
+                f"{source}.state",
+                ("pool_id", "state"),
+                self._nodes_by("state", zeros=STATES),
+            ),
+            Metric(
+                f"{prefix}_completed_tasks",
+                "gauge",
+                f"Nodes by result of their latest completed run of the job {name} task",
+                f"{source}.result",
+                ("pool_id", "result"),
+                self._nodes_by("result", zeros=RESULTS),
+            ),
+            Metric(
+                f"{prefix}_failed_tasks",
+                "gauge",
+                f"Nodes whose latest run of the job {name} task failed, by category and code",
+                f"{source}.failureInfo",
+                ("pool_id", "category", "code"),
+                self._nodes_by("category", "code"),
+            ),
+            Metric(
+                f"{prefix}_oldest_running_start_timestamp_seconds",
+                "gauge",
+                f"When the longest running job {name} task started",
+                f"{source}.startTime",
+                ("pool_id",),
+                self._oldest_running,
+                merge=min,
+            ),
+        )
+
+    def runs(self, state: PreparationRelease) -> Runs:
+        """The runs of this task."""
+        return state.preparation if self.name == "preparation" else state.release
+
+    def increments(self, changes: Changes) -> Iterator[tuple[Key, float]]:
+        """What the changes add to the counters. The counters of a pool begin with 0."""
+        for pool_id, of_pool in changes.items():
+            yield from ((key, 0) for key in _zeros(self, pool_id))
+            completed = [change.run for change in of_pool if change.completes]
+            outcomes = Counter((run.result or "", run.category, run.code) for run in completed)
+            for (result, category, code), number in outcomes.items():
+                yield (self.completed.name, (pool_id, result)), number
+                if category is not None and code is not None:
+                    yield (self.failed.name, (pool_id, category)), number
+                    yield (self.codes.name, (pool_id, category, code)), number
+            if self.is_retried:
+                yield (self.retries.name, (pool_id,)), sum(change.retries for change in of_pool)
+
+    def observations(self, changes: Changes) -> Increments:
+        """What the changes add to the histogram."""
+        durations: dict[Labels, list[float]] = {
+            (pool_id,): [
+                change.end - change.run.start
+                for change in of_pool
+                if change.completes and change.end and change.run.start is not None
+            ]
+            for pool_id, of_pool in changes.items()
+        }
+        return self.durations.observed(durations)
+
+    def _nodes_by(
+        self, *labels: str, zeros: tuple[str, ...] = ()
+    ) -> Callable[[PreparationRelease], Samples]:
+        def samples(state: PreparationRelease) -> Samples:
+            numbers: Counter[Labels] = Counter()
+            numbers.update({(pool_id, value): 0 for pool_id in state.pools for value in zeros})
+            for pool_id, pool in self.runs(state).pools.items():
+                for outcome, number in pool.outcomes.items():
+                    values = [getattr(outcome, label) for label in labels]
+                    if None not in values:
+                        numbers[pool_id, *values] += number
+            return sorted(numbers.items())
+
+        return samples
+
+    def _oldest_running(self, state: PreparationRelease) -> Samples:
+        pools = self.runs(state).pools.items()
+        return sorted(((pool_id,), pool.oldest_running) for pool_id, pool in pools)
+
+
+PREPARATION = NodeTask("preparation", "jobPreparationTaskExecutionInfo")
+RELEASE = NodeTask("release", "jobReleaseTaskExecutionInfo")
+TASKS = (PREPARATION, RELEASE)
+
+
+@lru_cache(maxsize=1000)
+def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
+    """The jobs on a pool share these keys, which saves memory."""
+    zeros: list[Key] = [(task.completed.name, (pool_id, result)) for result in RESULTS]
+    zeros += [(task.failed.name, (pool_id, category)) for category in (*CATEGORIES, UNKNOWN)]
+    if task.is_retried:
+        zeros.append((task.retries.name, (pool_id,)))
+    return tuple(zeros)
+
+
+class Listing:
+    """The runs that a listing shows, by task and pool, in half the memory of the answer."""
+
+    def __init__(self) -> None:
+        self.runs = {task: defaultdict[str, ListedRuns](ListedRuns) for task in TASKS}
+
+    def add(self, page: Iterable[NodeTaskStatus]) -> None:
+        """Add the records of a page."""
+        for record in page:
+            pool_id, node_id = record.pool_id or "", record.node_id or ""
+            for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
+                if info is None:
+                    continue
+                run, end = NodeRun.of(info), unix_time(info.end_time)
+                listed = self.runs[task][pool_id]
+                listed.node_ids.append(node_id)
+                listed.runs.append(run)
+                listed.ends.append(end or 0.0)
+                if run.result == "failure":
+                    listed.failures[node_id, run.start] = Failure.of(
+                        task.name,
+                        info.failure_info,
+                        ended=end or run.start,
+                        pool_id=pool_id,
+                        node_id=node_id,
+                        exit_code=info.exit_code,
+                    )
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of the nodes, or None where the job has neither task.
+    """What a poll read.
 
-    `pool_id`: the pool that the job runs on now, "" where it has none.
-    `pages`: those of the listing, by kind of task.
+    `pool_id`: the pool that the job runs on now, "" if there is none.
+    `listing`: None if the job has neither task.
     `started`: when the reading began, in Unix seconds of the service.
-    `since`: changes from then on were asked for; None: all nodes were.
+    `since`: the listing asked for changes since then; None: it asked for all nodes.
     """
 
     pool_id: str
-    pages: tuple[NodePages, ...] | None
+    listing: Listing | None
     started: float = 0.0
     since: float | None = None
 
 
-def no_pages(state: PreparationRelease | None) -> tuple[NodePages, ...]:
-    """Takes in what is read after a state, by kind of task."""
-    known = state or PreparationRelease(configured=True)
-    since = missed_before(known)
-    return (
-        NodePages(PREPARED, known.preparation, since),
-        NodePages(RELEASED, known.release, since),
-    )
-
-
 async def read(
-    api: Api, watched: WatchedJob, state: PreparationRelease | None, now: float
+    client: BatchClient, watched: WatchedJob, state: PreparationRelease | None, now: float
 ) -> Reading:
-    """Ask for what changed on the nodes of one job, or for all of them."""
+    """List the nodes of one job that changed, or all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
 
-    async def listing(since: float | None) -> tuple[NodePages, ...] | None:
+    async def list_nodes(since: float | None) -> Listing | None:
         filter_ = None if since is None else changes_since(since)
-        pages = no_pages(state)
+        listing = Listing()
         try:
-            async for page in api.list_preparation_and_release_task_status(job.id, filter_):
-                for of_kind in pages:
-                    of_kind.add(page)
+            async for page in client.list_preparation_and_release_task_status(job.id, filter_):
+                listing.add(page)
         except TaskNotConfigured:
             return None
-        return pages
+        return listing
 
-    pages, window = await read_changes(api, OPERATION, state, resync_interval, now, listing)
-    if pages is None and state is not None and state.configured:
-        # That never changes; to believe it would be to ask no more.
+    listing, started, since = await read_changes(
+        client, OPERATION, state, resync_interval, now, list_nodes
+    )
+    if listing is None and state is not None and state.configured:
+        # The answer must be wrong. If the exporter believed it, it would never ask again.
         raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-    return Reading(job.pool_id, pages, *window)
+    return Reading(job.pool_id, listing, started, since)
 
 
 def changes_since(since: float) -> str:
-    """The $filter for nodes on which something started or ended since, or runs now."""
+    """The $filter for nodes on which a run started or ended since then, or is running."""
     moment = odata.literal(dt.datetime.fromtimestamp(since, dt.UTC))
     return odata.any_of(
-        term
-        for member in (PREPARATION, RELEASE)
-        for term in (
-            f"{member}/startTime ge {moment}",
-            f"{member}/endTime ge {moment}",
-            f"{member}/state eq 'running'",
-        )
+        f"{task.member}/{term}"
+        for task in TASKS
+        for term in (f"startTime ge {moment}", f"endTime ge {moment}", "state eq 'running'")
     )
 
 
 def fold(
     state: PreparationRelease | None, reading: Reading, _now: float, is_new: bool
 ) -> Folded[PreparationRelease]:
-    """The nodes after a reading, and the runs that were seen to complete.
+    """The nodes after a reading, and the events since the reading before.
 
-    The job's own pool is there from the start, with zeros. Of a job that is older than our watch,
-    what its first listing holds is where counting begins.
+    The job's own pool has zeros from the start. If the job is older than the exporter's watch, its
+    first listing counts nothing.
     """
-    if reading.pages is None:
+    if reading.listing is None:
         return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
     full = reading.since is None
-    counts = state is not None or is_new
-    pools = {*before.pools, *filter(None, [reading.pool_id])}
-    pools.update(*(pages.seen.runs for pages in reading.pages))
-    counted: list[tuple[Key, float]] = []
-    observed: list[tuple[Key, float]] = []
-    for pages in reading.pages:
-        counted += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
-        observed += pages.kind.durations.observed({(pool_id,): () for pool_id in pools}).items()
-        if counts:
-            counted += pages.increments.items()
-            observed += pages.observations.items()
-    merged = [pages.known.merged(pages.seen, full=full) for pages in reading.pages]
-    return Folded(
-        PreparationRelease(
-            configured=True,
-            pools=tuple(sorted(pools)),
-            preparation=merged[0],
-            release=merged[1],
-            read_at=reading.started,
-            listed_at=reading.started if full else before.listed_at,
-        ),
-        Events(
-            total(counted),
-            total(observed),
-            [failure for pages in reading.pages for failure in pages.failures],
-            sum(pages.corrections for pages in reading.pages) if state and full else 0,
-        ),
-        is_busy=bool(merged[0].running or merged[1].running),
-        points={"failed_nodes": merged[0].count("result", "failure")},
-        records=_records(reading.pages, merged),
+    listed = reading.listing.runs
+    merged = [task.runs(before).merged(listed[task], full=full) for task in TASKS]
+    (preparation, _), (release, _) = merged
+    pools = {*before.pools, *filter(None, [reading.pool_id]), *preparation.pools, *release.pools}
+    after = PreparationRelease(
+        configured=True,
+        pools=tuple(sorted(pools)),
+        read_at=reading.started,
+        listed_at=reading.started if full else before.listed_at,
+        preparation=preparation,
+        release=release,
     )
+    increments: dict[Key, float] = {}
+    observations: dict[Key, float] = {}
+    for task, (_, changes) in zip(TASKS, merged, strict=True):
+        counted = changes if state is not None or is_new else {}
+        by_pool = {pool_id: counted.get(pool_id, []) for pool_id in after.pools}
+        increments |= total(task.increments(by_pool))
+        observations |= task.observations(by_pool)
+    every = [change for _, changes in merged for of_pool in changes.values() for change in of_pool]
+    is_resync = state is not None and full
+    return Folded(
+        after,
+        Events(
+            increments,
+            observations,
+            latest(change.failure for change in every if change.failure),
+            sum(_is_missed(change, before) for change in every) if is_resync else 0,
+        ),
+        is_busy=any(runs.count("state", "running") for runs in (preparation, release)),
+        points={"failed_nodes": preparation.count("result", "failure")},
+        records=_changed_records(before, after),
+    )
+
+
+def _is_missed(change: Change, before: PreparationRelease) -> bool:
+    """Whether reading by changes should have found this change, and did not."""
+    newest = max(change.run.start or 0.0, change.end)
+    return change.run.state != "running" and newest < missed_before(before)
 
 
 MISSING = "missing"
-"""Stands behind the node in the key of the record of one that is missing."""
+"""The last part of the key of a record, if the node is missing; see `PoolRuns`."""
 
 
-def _records(
-    pages: Iterable[NodePages], merged: Iterable[Runs]
-) -> Iterator[tuple[tuple[str, ...], Run | None]]:
-    """What changes of the records. A node that is missing may also come back after a restart."""
-    for of_kind, after in zip(pages, merged, strict=True):
-        key, before = of_kind.kind.record_key, of_kind.known
-        for pool_id, node_id, _ in _only_in(before.missing, after.missing):
-            yield (*key(pool_id, node_id), MISSING), None
-        for pool_id, node_id, run in before.changed_by(of_kind.seen, after):
-            yield key(pool_id, node_id), run
-        for pool_id, node_id, kept in _only_in(after.missing, before.missing):
-            yield key(pool_id, node_id), None
-            yield (*key(pool_id, node_id), MISSING), run_of(kept)
-
-
-def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, Kept]]:
-    for pool_id, nodes in some.items():
-        for node_id, run in nodes.items():
-            if node_id not in others.get(pool_id, {}):
-                yield pool_id, node_id, run
-
-
-SamplesOf = Callable[[PreparationRelease], Samples]
-
-
-def _rows(kind: Kind) -> tuple[Metric[PreparationRelease], ...]:
-    """The gauges of one kind of task; both kinds have the same."""
-    runs_of: Callable[[PreparationRelease], Runs] = attrgetter(kind.name)
-
-    def row(
-        name: str,
-        help_: str,
-        field: str,
-        labels: tuple[str, ...],
-        samples: SamplesOf,
-        merge: Merge = sum,
-    ) -> Metric[PreparationRelease]:
-        source = f"{OPERATION} {kind.member}.{field}"
-        name = f"azure_batch_job_{kind.name}_{name}"
-        return Metric(name, "gauge", help_, source, ("pool_id", *labels), samples, merge)
-
-    def tallied(what: str, known: tuple[str, ...] = ()) -> SamplesOf:
-        def samples(state: PreparationRelease) -> Samples:
-            numbers: dict[Labels, int] = {
-                (pool_id, value): 0 for pool_id in state.pools for value in known
-            }
-            for (of, labels), number in runs_of(state).tally.items():
-                if of == what:
-                    numbers[labels] = number
-            return sorted(numbers.items())
-
-        return samples
-
-    def oldest_running(state: PreparationRelease) -> Samples:
-        oldest: dict[Labels, float] = {}
-        for pool_id, _, start in runs_of(state).running:
-            if start is not None and start <= oldest.get((pool_id,), start):
-                oldest[pool_id,] = start
-        return sorted(oldest.items())
-
-    return (
-        row(
-            "tasks",
-            f"Nodes by state of their latest run of the job {kind.name} task, removed nodes"
-            " included",
-            "state",
-            ("state",),
-            tallied("state", STATES),
-        ),
-        row(
-            "completed_tasks",
-            f"Nodes by result of their latest completed run of the job {kind.name} task",
-            "result",
-            ("result",),
-            tallied("result", RESULTS),
-        ),
-        row(
-            "failed_tasks",
-            f"Nodes whose latest run of the job {kind.name} task failed, by category and code",
-            "failureInfo",
-            ("category", "code"),
-            tallied("failure"),
-        ),
-        row(
-            "oldest_running_start_timestamp_seconds",
-            f"When the longest running job {kind.name} task started",
-            "startTime",
-            (),
-            oldest_running,
-            merge=min,
-        ),
-    )
-
-
-METRICS: tuple[Metric[PreparationRelease], ...] = (
-    *_rows(PREPARED),
-    *_rows(RELEASED),
-)
-
-
-class _Saved(msgspec.Struct):
-    """The state without the runs."""
-
-    configured: bool
-    pools: tuple[str, ...]
-    read_at: float
-    listed_at: float
+def _changed_records(
+    before: PreparationRelease, after: PreparationRelease
+) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
+    """The records that differ. A node that is missing may come back after a restart."""
+    for task in TASKS:
+        for pool_id, pool in task.runs(after).pools.items():
+            known = task.runs(before).pools.get(pool_id, PoolRuns())
+            if pool is known:
+                continue
+            for suffix, old, new in (
+                ((), known.latest, pool.latest),
+                ((MISSING,), known.missing, pool.missing),
+            ):
+                for node_id in old.keys() - new.keys():
+                    yield (task.name, pool_id, node_id, *suffix), None
+                for node_id, run in new.items():
+                    if old.get(node_id) is not run:
+                        yield (task.name, pool_id, node_id, *suffix), run
 
 
 def dump(state: PreparationRelease) -> bytes:
     """The state without the runs, which are its records."""
-    saved = _Saved(state.configured, state.pools, state.read_at, state.listed_at)
+    saved = Saved(state.configured, state.pools, state.read_at, state.listed_at)
     return msgspec.json.encode(saved)
 
 
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationRelease:
     """The state that was dumped."""
-    known = msgspec.json.decode(saved, type=_Saved)
-
-    def runs(kind: Kind) -> Runs:
-        found: dict[str, dict[str, Kept]] = {}
-        missing: dict[str, dict[str, Kept]] = {}
-        for (name, pool_id, node_id, *is_missing), record in records.items():
-            if name == kind.name:
-                place = missing if is_missing else found
-                run = keep(msgspec.json.decode(record, type=Run))
-                place.setdefault(pool_id, {})[node_id] = run
-        return Runs.of(found, missing)
-
-    return PreparationRelease(
-        known.configured,
-        known.pools,
-        runs(PREPARED),
-        runs(RELEASED),
-        known.read_at,
-        known.listed_at,
-    )
+    known = msgspec.json.decode(saved, type=Saved)
+    nodes: dict[tuple[str, str], tuple[dict[str, NodeRun], dict[str, NodeRun]]] = {}
+    for (name, pool_id, node_id, *is_missing), record in records.items():
+        found, missing = nodes.setdefault((name, pool_id), ({}, {}))
+        (missing if is_missing else found)[node_id] = msgspec.json.decode(record, type=NodeRun)
+    pools: dict[str, dict[str, PoolRuns]] = {task.name: {} for task in TASKS}
+    for (name, pool_id), (found, missing) in nodes.items():
+        pools[name][pool_id] = PoolRuns.of(found, missing)
+    return PreparationRelease(*msgspec.structs.astuple(known), *map(Runs, pools.values()))
 
 
 COLLECTOR = JobCollector(
     "preparation_release",
     read,
     fold,
-    METRICS,
+    (*PREPARATION.gauges, *RELEASE.gauges),
     dump=dump,
     load=load,
-    counters=(*PREPARED.counters, *RELEASED.counters),
-    account={
-        kind.failed.name: AccountRow(kind.account_failed, (1,)) for kind in (PREPARED, RELEASED)
-    },
-    histograms=(PREPARED.durations, RELEASED.durations),
+    counters=(*PREPARATION.counters, *RELEASE.counters),
+    account={task.failed.name: AccountRow(task.account_failed, (1,)) for task in TASKS},
+    histograms=(PREPARATION.durations, RELEASE.durations),
     is_settled=lambda state: not state.configured,
     lists=True,
 )
