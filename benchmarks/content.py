@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from exporter import collectors
 from exporter.batch.models import Counts
-from exporter.collectors.node_runs import Outcome, Runs
+from exporter.collectors.node_runs import PoolRuns
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
 from exporter.service.telemetry import Telemetry
@@ -80,8 +80,7 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
         "preparation_release": msgspec.structs.replace(
             nodes,
             pools=(pool_id,),
-            preparation=_grown(nodes.preparation, step, pool_id),
-            release=_grown(nodes.release, step, pool_id),
+            runs={(task, pool_id): _grown(runs, step) for (task, _), runs in nodes.runs.items()},
         ),
         table_names.JOB_HEALTH: {
             name: Health(step % 2 == 0, 1_790_000_000.654321 + step)
@@ -100,15 +99,13 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
     return shown
 
 
-def _grown(runs: Runs, step: int, pool_id: str) -> Runs:
-    (pool,) = runs.pools.values()
+def _grown(runs: PoolRuns, step: int) -> PoolRuns:
     outcomes = {
-        Outcome("running", None, None, None): step,
-        Outcome("completed", "success", None, None): step,
-        Outcome("completed", "failure", None, None): step,
+        ("running", None, None, None): step,
+        ("completed", "success", None, None): step,
+        ("completed", "failure", None, None): step,
     }
-    grown = msgspec.structs.replace(pool, outcomes=outcomes, oldest_running=1_790_000_000.5 + step)
-    return Runs({pool_id: grown})
+    return msgspec.structs.replace(runs, outcomes=outcomes, oldest_running=1_790_000_000.5 + step)
 
 
 def scraped(

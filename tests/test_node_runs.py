@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -180,3 +181,51 @@ def test_each_run_is_counted_once_in_whatever_listings_it_stands(
     expected = model.counters()
     expected.subtract(began)
     assert +counted == +expected
+
+
+def info(state: str, **members: Any) -> NodeTaskStatus:
+    """A node that is always the same one."""
+    entry = {"poolId": "p", "nodeId": "a", PREPARATION.member: {"state": state, **members}}
+    return msgspec.convert(entry, NodeTaskStatus)
+
+
+STARTED = {"startTime": time(1)}
+SUCCESS = {"result": "success", "endTime": time(9)}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        # Without a start; one page is older.
+        ([info("completed", **SUCCESS), info("running"), info("completed", **SUCCESS)], 1),
+        # The result comes after the state.
+        (
+            [info("completed", startTime=time(1)), info("completed", startTime=time(1), **SUCCESS)],
+            1,
+        ),
+        # Another run, of which no start is known.
+        ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 2),
+    ],
+)
+@pytest.mark.parametrize("is_one_listing", [False, True])
+def test_a_run_of_which_the_service_says_little_is_counted_once(
+    records: list[NodeTaskStatus], expected: int, is_one_listing: bool
+) -> None:
+    state: PreparationRelease | None = None
+    completed = 0.0
+    for shown in [records] if is_one_listing else [[record] for record in records]:
+        folded = preparation_release.fold(state, nodes_read("p", shown), 0.0, True)
+        state = folded.state
+        completed += folded.events.increments[PREPARATION.completed.name, ("p", "success")]
+    assert completed == expected
+
+
+def test_a_page_with_fewer_retries_is_older_also_at_the_same_start() -> None:
+    state: PreparationRelease | None = None
+    retries = 0.0
+    for count in (1, 2, 1, 2):
+        shown = [info("running", **STARTED, retryCount=count)]
+        folded = preparation_release.fold(state, nodes_read("p", shown), 0.0, True)
+        state = folded.state
+        retries += folded.events.increments[PREPARATION.retries.name, ("p",)]
+    assert retries == 2

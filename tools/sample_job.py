@@ -18,6 +18,7 @@ from exporter.batch.models import (
     TaskStatistics,
 )
 from exporter.collectors import preparation_release, task_counts, tasks
+from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, JobRule
@@ -52,8 +53,8 @@ def nodes_read(
     since: float | None = None,
 ) -> preparation_release.Reading:
     """The reading of these nodes, on one page."""
-    listing = preparation_release.Listing()
-    listing.add(nodes)
+    listing = preparation_release.Listing(ListedRuns)
+    preparation_release.add_page(listing, nodes)
     return preparation_release.Reading(pool_id, listing, started, since)
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,8 +22,14 @@ from exporter.state.record import StateRecord
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
 
-_EMPTY: Mapping[Any, Any] = MappingProxyType({})
-"""Shared: an empty dict for each of thousands of jobs would add up."""
+
+LABELS = ("state", "result", "category", "code")
+"""The fields of a run that are label values."""
+
+Outcome = tuple[str | None, str | None, str | None, str | None]
+"""Their values in one run."""
+
+_outcome_of: Callable[[NodeRun], Outcome] = attrgetter(*LABELS)
 
 
 class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -60,9 +64,9 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return (self.state == "completed", self.result is not None, self.retries)
 
     def completes(self, before: NodeRun | None) -> bool:
-        """Whether this run has a result that the version before did not have."""
-        is_known = before is not None and before.start == self.start and before.result is not None
-        return self.result is not None and not is_known
+        """Whether this run has a result, and did not have one in the version before."""
+        had_result = before is not None and before.start == self.start and before.result is not None
+        return self.result is not None and not had_result
 
     def retries_since(self, before: NodeRun | None) -> int:
         """The retries since the version before.
@@ -92,30 +96,19 @@ class ListedRuns:
     failures: dict[tuple[str, float | None], Failure] = field(default_factory=dict)
 
 
-class Change(msgspec.Struct, frozen=True, gc=False):
-    """A node's run in a newer version than was known. `end`: Unix time, 0.0 if unknown.
+@dataclass(slots=True)
+class PoolEvents:
+    """What happened to the runs of one task in one pool between two readings.
 
-    `completes`, `retries`: whether it completed, and its retries, since the version before.
-    `failure`: if it completed and failed.
+    `completed`: number of runs. `durations`: seconds.
+    `corrections`: changes that reading by changes should have found, and did not.
     """
 
-    run: NodeRun
-    end: float
-    completes: bool
-    retries: int
-    failure: Failure | None
-
-
-class Outcome(NamedTuple):
-    """The label values of a run."""
-
-    state: str | None
-    result: str | None
-    category: str | None
-    code: str | None
-
-
-_outcome_of = attrgetter(*Outcome._fields)
+    completed: Counter[Outcome] = field(default_factory=Counter)
+    durations: list[float] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    retries: int = 0
+    corrections: int = 0
 
 
 class PoolRuns(StateRecord, frozen=True, gc=False):
@@ -126,66 +119,76 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
     `outcomes`: number of nodes. `oldest_running`: the earliest start of a run that is running.
     """
 
-    latest: Mapping[str, NodeRun] = _EMPTY
-    missing: Mapping[str, NodeRun] = _EMPTY
-    outcomes: Mapping[Outcome, int] = _EMPTY
+    latest: Mapping[str, NodeRun] = {}
+    missing: Mapping[str, NodeRun] = {}
+    outcomes: Mapping[Outcome, int] = {}
     oldest_running: float | None = None
 
     @classmethod
     def of(cls, latest: Mapping[str, NodeRun], missing: Mapping[str, NodeRun]) -> PoolRuns:
         """The runs with their totals. One pass over all of them is simplest to get right."""
         runs = latest.values()
-        numbers = Counter(map(_outcome_of, runs))
-        outcomes = {Outcome(*values): number for values, number in numbers.items()}
+        outcomes = dict(Counter(map(_outcome_of, runs)))
         starts = (run.start for run in runs if run.state == "running" and run.start is not None)
-        return cls(latest, missing or _EMPTY, outcomes, min(starts, default=None))
+        return cls(latest, missing, outcomes, min(starts, default=None))
 
-    def merged(self, listed: ListedRuns, *, full: bool) -> tuple[PoolRuns, list[Change]]:
-        """The runs after a listing, and what changed. `full`: the listing asked for all nodes."""
+    def merged(
+        self, listed: ListedRuns, *, full: bool, missed_before: float
+    ) -> tuple[PoolRuns, PoolEvents]:
+        """The runs after a listing, and what happened.
+
+        `full`: the listing asked for all nodes. `missed_before`: older changes are corrections.
+        """
         found: dict[str, NodeRun] = {}
-        changes: list[Change] = []
+        events = PoolEvents()
+        is_changed = False
         for node_id, run, end in zip(listed.node_ids, listed.runs, listed.ends, strict=True):
             before = found.get(node_id) or self.latest.get(node_id) or self.missing.get(node_id)
             if before is not None and (run == before or run.is_older_than(before)):
                 found[node_id] = before
                 continue
             found[node_id] = run
-            completes, retries = run.completes(before), run.retries_since(before)
-            failure = listed.failures.get((node_id, run.start)) if completes else None
-            changes.append(Change(run, end, completes, retries, failure))
+            is_changed = True
+            events.retries += run.retries_since(before)
+            events.corrections += (
+                run.state != "running" and max(run.start or 0, end) < missed_before
+            )
+            if run.completes(before):
+                events.completed[_outcome_of(run)] += 1
+                if end and run.start is not None:
+                    events.durations.append(end - run.start)
+                if run.result == "failure":
+                    events.failures.append(listed.failures[node_id, run.start])
         known = self.latest.keys()
-        if not changes and (found.keys() == known if full else found.keys() <= known):
-            return self, []
+        if not is_changed and (found.keys() == known if full else found.keys() <= known):
+            return self, events
         latest = found
+        gone: tuple[Mapping[str, NodeRun], ...] = (self.missing, self.latest)
         if not full:
             latest = dict(self.latest)  # {**a, **b} takes more memory
             latest.update(found)
-        ever = {**self.missing, **self.latest} if full else self.missing
-        missing = {node_id: run for node_id, run in ever.items() if node_id not in found}
-        return PoolRuns.of(latest, missing), changes
+            gone = (self.missing,)
+        missing = {id_: run for runs in gone for id_, run in runs.items() if id_ not in found}
+        return PoolRuns.of(latest, missing), events
 
 
-class Runs(StateRecord, frozen=True, gc=False):
-    """All runs of one task, by pool."""
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The runs of one task, by pool."""
 
-    pools: Mapping[str, PoolRuns] = _EMPTY
+    pools: Mapping[str, PoolRuns]
+
+    def nodes_by(self, *labels: str) -> Counter[tuple[str, ...]]:
+        """The number of nodes by pool and labels. Runs without a value of one do not count."""
+        positions = [LABELS.index(label) for label in labels]
+        numbers: Counter[tuple[str, ...]] = Counter()
+        for pool_id, pool in self.pools.items():
+            for outcome, number in pool.outcomes.items():
+                values = [value for each in positions if (value := outcome[each]) is not None]
+                if len(values) == len(labels):
+                    numbers[pool_id, *values] += number
+        return numbers
 
     def count(self, label: str, value: str) -> int:
         """The number of nodes whose latest run has this value of a label, e.g. of `state`."""
-        return sum(
-            number
-            for pool in self.pools.values()
-            for outcome, number in pool.outcomes.items()
-            if getattr(outcome, label) == value
-        )
-
-    def merged(
-        self, listed: Mapping[str, ListedRuns], *, full: bool
-    ) -> tuple[Runs, Mapping[str, list[Change]]]:
-        """The runs after a listing, and what changed, both by pool."""
-        pools = dict(self.pools)
-        changes: dict[str, list[Change]] = {}
-        for pool_id in {*pools, *listed} if full else listed:
-            before, of_pool = pools.get(pool_id, PoolRuns()), listed.get(pool_id, ListedRuns())
-            pools[pool_id], changes[pool_id] = before.merged(of_pool, full=full)
-        return Runs(pools), changes
+        return sum(n for (_, found), n in self.nodes_by(label).items() if found == value)

@@ -7,10 +7,11 @@ full listing the collector reads only changes; a full listing now and then finds
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -23,15 +24,15 @@ from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_runs import (
     RESULTS,
     STATES,
-    Change,
     ListedRuns,
     NodeRun,
+    PoolEvents,
     PoolRuns,
     Runs,
 )
 from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
-from exporter.state.counters import Increments, counter, total
+from exporter.state.counters import counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
 from exporter.state.record import StateRecord
@@ -62,14 +63,23 @@ class Saved(StateRecord, frozen=True, gc=False):
 
 
 class PreparationRelease(Saved, frozen=True, gc=False):
-    """The runs of both tasks on all nodes of a job."""
+    """Both tasks on all nodes of a job. `runs`: by name of the task and pool."""
 
-    preparation: Runs = Runs()
-    release: Runs = Runs()
+    runs: Mapping[tuple[str, str], PoolRuns] = {}
 
+    @property
+    def preparation(self) -> Runs:
+        """The runs of the job preparation task."""
+        return self.of_task("preparation")
 
-Changes = Mapping[str, list[Change]]
-"""By pool."""
+    @property
+    def release(self) -> Runs:
+        """The runs of the job release task."""
+        return self.of_task("release")
+
+    def of_task(self, name: str) -> Runs:
+        """The runs of one of the tasks."""
+        return Runs({pool_id: pool for (of, pool_id), pool in self.runs.items() if of == name})
 
 
 class NodeTask:
@@ -158,53 +168,28 @@ class NodeTask:
             ),
         )
 
-    def runs(self, state: PreparationRelease) -> Runs:
-        """The runs of this task."""
-        return state.preparation if self.name == "preparation" else state.release
-
-    def increments(self, changes: Changes) -> Iterator[tuple[Key, float]]:
-        """What the changes add to the counters. The counters of a pool begin with 0."""
-        for pool_id, of_pool in changes.items():
-            yield from ((key, 0) for key in _zeros(self, pool_id))
-            completed = [change.run for change in of_pool if change.completes]
-            outcomes = Counter((run.result or "", run.category, run.code) for run in completed)
-            for (result, category, code), number in outcomes.items():
-                yield (self.completed.name, (pool_id, result)), number
-                if category is not None and code is not None:
-                    yield (self.failed.name, (pool_id, category)), number
-                    yield (self.codes.name, (pool_id, category, code)), number
-            if self.is_retried:
-                yield (self.retries.name, (pool_id,)), sum(change.retries for change in of_pool)
-
-    def observations(self, changes: Changes) -> Increments:
-        """What the changes add to the histogram."""
-        durations: dict[Labels, list[float]] = {
-            (pool_id,): [
-                change.end - change.run.start
-                for change in of_pool
-                if change.completes and change.end and change.run.start is not None
-            ]
-            for pool_id, of_pool in changes.items()
-        }
-        return self.durations.observed(durations)
+    def increments(self, pool_id: str, events: PoolEvents) -> Iterator[tuple[Key, float]]:
+        """What the events in a pool add to its counters, which begin with 0."""
+        yield from ((key, 0) for key in _zeros(self, pool_id))
+        for (_, result, category, code), number in events.completed.items():
+            yield (self.completed.name, (pool_id, result or "")), number
+            if category is not None and code is not None:
+                yield (self.failed.name, (pool_id, category)), number
+                yield (self.codes.name, (pool_id, category, code)), number
+        if self.is_retried:
+            yield (self.retries.name, (pool_id,)), events.retries
 
     def _nodes_by(
         self, *labels: str, zeros: tuple[str, ...] = ()
     ) -> Callable[[PreparationRelease], Samples]:
         def samples(state: PreparationRelease) -> Samples:
-            numbers: Counter[Labels] = Counter()
-            numbers.update({(pool_id, value): 0 for pool_id in state.pools for value in zeros})
-            for pool_id, pool in self.runs(state).pools.items():
-                for outcome, number in pool.outcomes.items():
-                    values = [getattr(outcome, label) for label in labels]
-                    if None not in values:
-                        numbers[pool_id, *values] += number
-            return sorted(numbers.items())
+            numbers: dict[Labels, int] = dict.fromkeys(product(state.pools, zeros), 0)
+            return sorted((numbers | state.of_task(self.name).nodes_by(*labels)).items())
 
         return samples
 
     def _oldest_running(self, state: PreparationRelease) -> Samples:
-        pools = self.runs(state).pools.items()
+        pools = state.of_task(self.name).pools.items()
         return sorted(((pool_id,), pool.oldest_running) for pool_id, pool in pools)
 
 
@@ -223,33 +208,31 @@ def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
     return tuple(zeros)
 
 
-class Listing:
-    """The runs that a listing shows, by task and pool, in half the memory of the answer."""
+Listing = defaultdict[tuple[str, str], ListedRuns]
+"""What a listing shows, by name of the task and pool, in half the memory of the answer."""
 
-    def __init__(self) -> None:
-        self.runs = {task: defaultdict[str, ListedRuns](ListedRuns) for task in TASKS}
 
-    def add(self, page: Iterable[NodeTaskStatus]) -> None:
-        """Add the records of a page."""
-        for record in page:
-            pool_id, node_id = record.pool_id or "", record.node_id or ""
-            for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
-                if info is None:
-                    continue
-                run, end = NodeRun.of(info), unix_time(info.end_time)
-                listed = self.runs[task][pool_id]
-                listed.node_ids.append(node_id)
-                listed.runs.append(run)
-                listed.ends.append(end or 0.0)
-                if run.result == "failure":
-                    listed.failures[node_id, run.start] = Failure.of(
-                        task.name,
-                        info.failure_info,
-                        ended=end or run.start,
-                        pool_id=pool_id,
-                        node_id=node_id,
-                        exit_code=info.exit_code,
-                    )
+def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
+    """Add the records of a page."""
+    for record in page:
+        pool_id, node_id = record.pool_id or "", record.node_id or ""
+        for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
+            if info is None:
+                continue
+            run, end = NodeRun.of(info), unix_time(info.end_time)
+            listed = listing[task.name, pool_id]
+            listed.node_ids.append(node_id)
+            listed.runs.append(run)
+            listed.ends.append(end or 0.0)
+            if run.result == "failure":
+                listed.failures[node_id, run.start] = Failure.of(
+                    task.name,
+                    info.failure_info,
+                    ended=end or run.start,
+                    pool_id=pool_id,
+                    node_id=node_id,
+                    exit_code=info.exit_code,
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +259,10 @@ async def read(
 
     async def list_nodes(since: float | None) -> Listing | None:
         filter_ = None if since is None else changes_since(since)
-        listing = Listing()
+        listing = Listing(ListedRuns)
         try:
             async for page in client.list_preparation_and_release_task_status(job.id, filter_):
-                listing.add(page)
+                add_page(listing, page)
         except TaskNotConfigured:
             return None
         return listing
@@ -311,49 +294,43 @@ def fold(
     The job's own pool has zeros from the start. If the job is older than the exporter's watch, its
     first listing counts nothing.
     """
-    if reading.listing is None:
+    listing, full = reading.listing, reading.since is None
+    if listing is None:
         return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
-    full = reading.since is None
-    listed = reading.listing.runs
-    merged = [task.runs(before).merged(listed[task], full=full) for task in TASKS]
-    (preparation, _), (release, _) = merged
-    pools = {*before.pools, *filter(None, [reading.pool_id]), *preparation.pools, *release.pools}
+    missed = missed_before(before) if state is not None and full else 0.0
+    runs = dict(before.runs)
+    events: dict[tuple[str, str], PoolEvents] = {}
+    for key in {*runs, *listing} if full else listing:
+        known, listed = runs.get(key, PoolRuns()), listing.get(key, ListedRuns())
+        runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
+    pools = {*before.pools, *filter(None, [reading.pool_id]), *(pool_id for _, pool_id in runs)}
+    increments: dict[Key, float] = {}
+    observations: dict[Key, float] = {}
+    counted = events if state is not None or is_new else {}
+    for task, pool_id in product(TASKS, pools):
+        of_pool = counted.get((task.name, pool_id), PoolEvents())
+        increments |= total(task.increments(pool_id, of_pool))
+        observations |= task.durations.observed({(pool_id,): of_pool.durations})
     after = PreparationRelease(
         configured=True,
         pools=tuple(sorted(pools)),
         read_at=reading.started,
         listed_at=reading.started if full else before.listed_at,
-        preparation=preparation,
-        release=release,
+        runs=runs,
     )
-    increments: dict[Key, float] = {}
-    observations: dict[Key, float] = {}
-    for task, (_, changes) in zip(TASKS, merged, strict=True):
-        counted = changes if state is not None or is_new else {}
-        by_pool = {pool_id: counted.get(pool_id, []) for pool_id in after.pools}
-        increments |= total(task.increments(by_pool))
-        observations |= task.observations(by_pool)
-    every = [change for _, changes in merged for of_pool in changes.values() for change in of_pool]
-    is_resync = state is not None and full
     return Folded(
         after,
         Events(
             increments,
             observations,
-            latest(change.failure for change in every if change.failure),
-            sum(_is_missed(change, before) for change in every) if is_resync else 0,
+            latest(failure for of_pool in events.values() for failure in of_pool.failures),
+            sum(of_pool.corrections for of_pool in events.values()),
         ),
-        is_busy=any(runs.count("state", "running") for runs in (preparation, release)),
-        points={"failed_nodes": preparation.count("result", "failure")},
+        is_busy=any(each.count("state", "running") for each in (after.preparation, after.release)),
+        points={"failed_nodes": after.preparation.count("result", "failure")},
         records=_changed_records(before, after),
     )
-
-
-def _is_missed(change: Change, before: PreparationRelease) -> bool:
-    """Whether reading by changes should have found this change, and did not."""
-    newest = max(change.run.start or 0.0, change.end)
-    return change.run.state != "running" and newest < missed_before(before)
 
 
 MISSING = "missing"
@@ -364,20 +341,19 @@ def _changed_records(
     before: PreparationRelease, after: PreparationRelease
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
     """The records that differ. A node that is missing may come back after a restart."""
-    for task in TASKS:
-        for pool_id, pool in task.runs(after).pools.items():
-            known = task.runs(before).pools.get(pool_id, PoolRuns())
-            if pool is known:
-                continue
-            for suffix, old, new in (
-                ((), known.latest, pool.latest),
-                ((MISSING,), known.missing, pool.missing),
-            ):
-                for node_id in old.keys() - new.keys():
-                    yield (task.name, pool_id, node_id, *suffix), None
-                for node_id, run in new.items():
-                    if old.get(node_id) is not run:
-                        yield (task.name, pool_id, node_id, *suffix), run
+    for key, pool in after.runs.items():
+        known = before.runs.get(key, PoolRuns())
+        if pool is known:
+            continue
+        for suffix, old, new in (
+            ((), known.latest, pool.latest),
+            ((MISSING,), known.missing, pool.missing),
+        ):
+            for node_id in old.keys() - new.keys():
+                yield (*key, node_id, *suffix), None
+            for node_id, run in new.items():
+                if old.get(node_id) is not run:
+                    yield (*key, node_id, *suffix), run
 
 
 def dump(state: PreparationRelease) -> bytes:
@@ -393,10 +369,8 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
     for (name, pool_id, node_id, *is_missing), record in records.items():
         found, missing = nodes.setdefault((name, pool_id), ({}, {}))
         (missing if is_missing else found)[node_id] = msgspec.json.decode(record, type=NodeRun)
-    pools: dict[str, dict[str, PoolRuns]] = {task.name: {} for task in TASKS}
-    for (name, pool_id), (found, missing) in nodes.items():
-        pools[name][pool_id] = PoolRuns.of(found, missing)
-    return PreparationRelease(*msgspec.structs.astuple(known), *map(Runs, pools.values()))
+    runs = {key: PoolRuns.of(found, missing) for key, (found, missing) in nodes.items()}
+    return PreparationRelease(known.configured, known.pools, known.read_at, known.listed_at, runs)
 
 
 COLLECTOR = JobCollector(
