@@ -232,7 +232,7 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     }
     assert nodes.read(record("b", 0, 5)) == {}  # pages are no snapshot
     assert nodes.state is not None
-    assert list(nodes.state.preparation.pools["p"].latest) == ["b"]
+    assert list(nodes.state.runs["preparation", "p"].latest) == ["b"]
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
     assert nodes.state.preparation.count("result", "failure") == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
@@ -277,7 +277,7 @@ def test_a_record_that_is_older_than_what_is_known_changes_nothing() -> None:
     assert nodes.read(record("a", 10)) == {}  # a page from before it completed
     assert nodes.read(record("a", 10, 15)) == {}
     assert nodes.state is not None
-    assert nodes.state.preparation.pools["p"].latest["a"].start == EPOCH + 10
+    assert nodes.state.runs["preparation", "p"].latest["a"].start == EPOCH + 10
 
 
 def test_retries_are_the_growth_of_their_count_and_begin_anew_with_a_run() -> None:
@@ -336,7 +336,7 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     for records, changes in readings:
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
-    (runs,) = [*nodes.state.preparation.pools.values(), PoolRuns()][:1]
+    runs = nodes.state.runs.get(("preparation", "p"), PoolRuns())
     latest = runs.latest.values()
     states = Counter(run.state for run in latest)
     results = Counter(run.result for run in latest)

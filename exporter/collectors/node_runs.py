@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -21,7 +21,6 @@ from exporter.state.record import StateRecord
 
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
-
 
 LABELS = ("state", "result", "category", "code")
 """The fields of a run that are label values."""
@@ -150,9 +149,8 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
             found[node_id] = run
             is_changed = True
             events.retries += run.retries_since(before)
-            events.corrections += (
-                run.state != "running" and max(run.start or 0, end) < missed_before
-            )
+            if run.state != "running" and max(run.start or 0.0, end) < missed_before:
+                events.corrections += 1
             if run.completes(before):
                 events.completed[_outcome_of(run)] += 1
                 if end and run.start is not None:
@@ -162,33 +160,25 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
         known = self.latest.keys()
         if not is_changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
-        latest = found
-        gone: tuple[Mapping[str, NodeRun], ...] = (self.missing, self.latest)
-        if not full:
-            latest = dict(self.latest)  # {**a, **b} takes more memory
-            latest.update(found)
-            gone = (self.missing,)
-        missing = {id_: run for runs in gone for id_, run in runs.items() if id_ not in found}
+        gone = {**self.latest, **self.missing} if full else self.missing
+        latest = found if full else dict(self.latest)
+        latest.update(found)
+        missing = {node_id: run for node_id, run in gone.items() if node_id not in found}
         return PoolRuns.of(latest, missing), events
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The runs of one task, by pool."""
+    """The runs of one task in all pools."""
 
-    pools: Mapping[str, PoolRuns]
-
-    def nodes_by(self, *labels: str) -> Counter[tuple[str, ...]]:
-        """The number of nodes by pool and labels. Runs without a value of one do not count."""
-        positions = [LABELS.index(label) for label in labels]
-        numbers: Counter[tuple[str, ...]] = Counter()
-        for pool_id, pool in self.pools.items():
-            for outcome, number in pool.outcomes.items():
-                values = [value for each in positions if (value := outcome[each]) is not None]
-                if len(values) == len(labels):
-                    numbers[pool_id, *values] += number
-        return numbers
+    pools: Sequence[PoolRuns]
 
     def count(self, label: str, value: str) -> int:
         """The number of nodes whose latest run has this value of a label, e.g. of `state`."""
-        return sum(n for (_, found), n in self.nodes_by(label).items() if found == value)
+        position = LABELS.index(label)
+        return sum(
+            number
+            for pool in self.pools
+            for outcome, number in pool.outcomes.items()
+            if outcome[position] == value
+        )

@@ -22,6 +22,7 @@ from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import NodeTaskStatus, unix_time
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.node_runs import (
+    LABELS,
     RESULTS,
     STATES,
     ListedRuns,
@@ -70,16 +71,12 @@ class PreparationRelease(Saved, frozen=True, gc=False):
     @property
     def preparation(self) -> Runs:
         """The runs of the job preparation task."""
-        return self.of_task("preparation")
+        return Runs([pool for (task, _), pool in self.runs.items() if task == "preparation"])
 
     @property
     def release(self) -> Runs:
         """The runs of the job release task."""
-        return self.of_task("release")
-
-    def of_task(self, name: str) -> Runs:
-        """The runs of one of the tasks."""
-        return Runs({pool_id: pool for (of, pool_id), pool in self.runs.items() if of == name})
+        return Runs([pool for (task, _), pool in self.runs.items() if task == "release"])
 
 
 class NodeTask:
@@ -182,15 +179,26 @@ class NodeTask:
     def _nodes_by(
         self, *labels: str, zeros: tuple[str, ...] = ()
     ) -> Callable[[PreparationRelease], Samples]:
+        positions = [LABELS.index(label) for label in labels]
+
         def samples(state: PreparationRelease) -> Samples:
             numbers: dict[Labels, int] = dict.fromkeys(product(state.pools, zeros), 0)
-            return sorted((numbers | state.of_task(self.name).nodes_by(*labels)).items())
+            for (task, pool_id), pool in state.runs.items():
+                for outcome, number in pool.outcomes.items():
+                    values = [value for each in positions if (value := outcome[each]) is not None]
+                    if task == self.name and len(values) == len(labels):
+                        key = (pool_id, *values)
+                        numbers[key] = numbers.get(key, 0) + number
+            return sorted(numbers.items())
 
         return samples
 
     def _oldest_running(self, state: PreparationRelease) -> Samples:
-        pools = state.of_task(self.name).pools.items()
-        return sorted(((pool_id,), pool.oldest_running) for pool_id, pool in pools)
+        return sorted(
+            ((pool_id,), pool.oldest_running)
+            for (task, pool_id), pool in state.runs.items()
+            if task == self.name
+        )
 
 
 PREPARATION = NodeTask("preparation", "jobPreparationTaskExecutionInfo")
@@ -327,7 +335,7 @@ def fold(
             latest(failure for of_pool in events.values() for failure in of_pool.failures),
             sum(of_pool.corrections for of_pool in events.values()),
         ),
-        is_busy=any(each.count("state", "running") for each in (after.preparation, after.release)),
+        is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
         points={"failed_nodes": after.preparation.count("result", "failure")},
         records=_changed_records(before, after),
     )
