@@ -229,3 +229,25 @@ def test_a_page_with_fewer_retries_is_older_also_at_the_same_start() -> None:
         state = folded.state
         retries += folded.events.increments[PREPARATION.retries.name, ("p",)]
     assert retries == 2
+
+
+def test_a_state_file_has_one_array_per_run() -> None:
+    saved = b'{"configured":true,"pools":["p"],"read_at":9.5,"listed_at":2.0}'
+    records = {
+        ("preparation", "p", "a"): b'[1.5,"completed","failure","usererror","DiskFull",2]',
+        ("preparation", "p", "b", "missing"): b'[1.5,"completed","success",null,null,0]',
+        ("release", "p", "a"): b'[2.5,"running",null,null,null,0]',
+    }
+    state = preparation_release.load(saved, records)
+    assert preparation_release.dump(state) == saved
+    assert state.preparation.count("result", "failure") == 1
+    assert state.preparation.count("state", "completed") == 1  # the other one is missing
+    assert state.release.count("state", "running") == 1
+    assert state.runs["release", "p"].oldest_running == 2.5
+    runs = {
+        (task, pool_id, node_id, *suffix): msgspec.json.encode(run)
+        for (task, pool_id), pool in state.runs.items()
+        for suffix, nodes in (((), pool.latest), (("missing",), pool.missing))
+        for node_id, run in nodes.items()
+    }
+    assert runs == records

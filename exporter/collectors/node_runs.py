@@ -53,7 +53,7 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return cls(start, state, result, category(failure), code(failure), retries)
 
     def is_older_than(self, known: NodeRun) -> bool:
-        """Whether the service showed this version of the node before the known one."""
+        """Whether this is an earlier version of the node's record than the known one."""
         if self.start == known.start:
             return self._progress < known._progress
         return self.start is not None and known.start is not None and self.start < known.start
@@ -63,15 +63,15 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return (self.state == "completed", self.result is not None, self.retries)
 
     def completes(self, before: NodeRun | None) -> bool:
-        """Whether this run has a result, and did not have one in the version before."""
+        """Whether this run has a result, and the version before did not have it."""
         had_result = before is not None and before.start == self.start and before.result is not None
         return self.result is not None and not had_result
 
     def retries_since(self, before: NodeRun | None) -> int:
         """The retries since the version before.
 
-        A retry raises the count and moves the start. The run is another one, and its count began
-        at 0, if the run before was completed, or if the start moved and the count did not rise.
+        A retry raises the count and moves the start. A new run begins at 0. This is a new run if
+        the one before was completed, or if the start moved and the count did not rise.
         """
         if before is None:
             return self.retries
@@ -85,8 +85,8 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class ListedRuns:
     """The runs of one task that a listing shows in one pool, in the order of the answer.
 
-    The first three have one entry per run: an object per run would take a third more memory.
-    `ends`: Unix times, 0.0 if unknown. `failures`: by node and start of the run.
+    `node_ids`, `runs` and `ends` have one entry per run: an object per run would take a third more
+    memory. `ends`: Unix times, 0.0 if unknown. `failures`: by node and start of the run.
     """
 
     node_ids: list[str] = field(default_factory=list)
@@ -99,8 +99,8 @@ class ListedRuns:
 class PoolEvents:
     """What happened to the runs of one task in one pool between two readings.
 
-    `completed`: number of runs. `durations`: seconds.
-    `corrections`: changes that reading by changes should have found, and did not.
+    `completed`: number of runs. `durations`: in seconds, of completed runs.
+    `corrections`: changes that an earlier listing of changes should have shown.
     """
 
     completed: Counter[Outcome] = field(default_factory=Counter)
@@ -136,7 +136,8 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
     ) -> tuple[PoolRuns, PoolEvents]:
         """The runs after a listing, and what happened.
 
-        `full`: the listing asked for all nodes. `missed_before`: older changes are corrections.
+        `full`: the listing asked for all nodes. `missed_before`: a change that ended before this
+        Unix time is a correction.
         """
         found: dict[str, NodeRun] = {}
         events = PoolEvents()

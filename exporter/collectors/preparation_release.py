@@ -80,7 +80,7 @@ class PreparationRelease(Saved, frozen=True, gc=False):
 
 
 class NodeTask:
-    """One of the two tasks: its rows. `member`: its name in the answer."""
+    """The metrics of one of the two tasks. `member`: the task's name in the answer."""
 
     def __init__(self, name: Literal["preparation", "release"], member: str) -> None:
         self.name = name
@@ -208,7 +208,7 @@ TASKS = (PREPARATION, RELEASE)
 
 @lru_cache(maxsize=1000)
 def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
-    """The jobs on a pool share these keys, which saves memory."""
+    """The counters that begin with 0. The jobs on a pool share the keys, which saves memory."""
     zeros: list[Key] = [(task.completed.name, (pool_id, result)) for result in RESULTS]
     zeros += [(task.failed.name, (pool_id, category)) for category in (*CATEGORIES, UNKNOWN)]
     if task.is_retried:
@@ -217,7 +217,7 @@ def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
 
 
 Listing = defaultdict[tuple[str, str], ListedRuns]
-"""What a listing shows, by name of the task and pool, in half the memory of the answer."""
+"""The listed runs, by name of the task and pool. They take half the memory of the answer."""
 
 
 def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
@@ -299,8 +299,8 @@ def fold(
 ) -> Folded[PreparationRelease]:
     """The nodes after a reading, and the events since the reading before.
 
-    The job's own pool has zeros from the start. If the job is older than the exporter's watch, its
-    first listing counts nothing.
+    The job's own pool has zeros from the start. The first listing counts only if the job is new:
+    the runs of an older job may have ended before the exporter watched it.
     """
     listing, full = reading.listing, reading.since is None
     if listing is None:
@@ -309,14 +309,16 @@ def fold(
     missed = missed_before(before) if state is not None and full else 0.0
     runs = dict(before.runs)
     events: dict[tuple[str, str], PoolEvents] = {}
-    for key in {*runs, *listing} if full else listing:
+    for key in {**runs, **listing} if full else listing:
         known, listed = runs.get(key, PoolRuns()), listing.get(key, ListedRuns())
         runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
-    pools = {*before.pools, *filter(None, [reading.pool_id]), *(pool_id for _, pool_id in runs)}
+    pools = {*before.pools, *(pool_id for _, pool_id in runs)}
+    if reading.pool_id:
+        pools.add(reading.pool_id)
     increments: dict[Key, float] = {}
     observations: dict[Key, float] = {}
     counted = events if state is not None or is_new else {}
-    for task, pool_id in product(TASKS, pools):
+    for task, pool_id in product(TASKS, sorted(pools)):
         of_pool = counted.get((task.name, pool_id), PoolEvents())
         increments |= total(task.increments(pool_id, of_pool))
         observations |= task.durations.observed({(pool_id,): of_pool.durations})
@@ -342,13 +344,13 @@ def fold(
 
 
 MISSING = "missing"
-"""The last part of the key of a record, if the node is missing; see `PoolRuns`."""
+"""The last part of a record's key if the node is missing; see `PoolRuns`."""
 
 
 def _changed_records(
     before: PreparationRelease, after: PreparationRelease
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
-    """The records that differ. A node that is missing may come back after a restart."""
+    """The records that differ. Missing nodes are saved too: they may come back after a restart."""
     for key, pool in after.runs.items():
         known = before.runs.get(key, PoolRuns())
         if pool is known:
