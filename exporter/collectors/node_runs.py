@@ -99,10 +99,11 @@ class ListedRuns:
 class PoolEvents:
     """What happened to the runs of one task in one pool between two readings.
 
-    `completed`: number of runs. `durations`: in seconds, of completed runs.
+    `changed`: ids of nodes. `completed`: number of runs. `durations`: seconds, of completed runs.
     `corrections`: changes that an earlier listing of changes should have shown.
     """
 
+    changed: list[str] = field(default_factory=list)
     completed: Counter[Outcome] = field(default_factory=Counter)
     durations: list[float] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -141,14 +142,13 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
         """
         found: dict[str, NodeRun] = {}
         events = PoolEvents()
-        is_changed = False
         for node_id, run, end in zip(listed.node_ids, listed.runs, listed.ends, strict=True):
             before = found.get(node_id) or self.latest.get(node_id) or self.missing.get(node_id)
             if before is not None and (run == before or run.is_older_than(before)):
                 found[node_id] = before
                 continue
             found[node_id] = run
-            is_changed = True
+            events.changed.append(node_id)
             events.retries += run.retries_since(before)
             if run.state != "running" and max(run.start or 0.0, end) < missed_before:
                 events.corrections += 1
@@ -159,7 +159,7 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
                 if run.result == "failure":
                     events.failures.append(listed.failures[node_id, run.start])
         known = self.latest.keys()
-        if not is_changed and (found.keys() == known if full else found.keys() <= known):
+        if not events.changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
         gone = {**self.latest, **self.missing} if full else self.missing
         latest = found if full else dict(self.latest)

@@ -339,7 +339,7 @@ def fold(
         ),
         is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
         points={"failed_nodes": after.preparation.count("result", "failure")},
-        records=_changed_records(before, after),
+        records=_changed_records(before, after, events),
     )
 
 
@@ -348,22 +348,21 @@ MISSING = "missing"
 
 
 def _changed_records(
-    before: PreparationRelease, after: PreparationRelease
+    before: PreparationRelease,
+    after: PreparationRelease,
+    events: Mapping[tuple[str, str], PoolEvents],
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
     """The records that differ. Missing nodes are saved too: they may come back after a restart."""
-    for key, pool in after.runs.items():
-        known = before.runs.get(key, PoolRuns())
-        if pool is known:
-            continue
-        for suffix, old, new in (
-            ((), known.latest, pool.latest),
-            ((MISSING,), known.missing, pool.missing),
-        ):
-            for node_id in old.keys() - new.keys():
-                yield (*key, node_id, *suffix), None
-            for node_id, run in new.items():
-                if old.get(node_id) is not run:
-                    yield (*key, node_id, *suffix), run
+    for key, of_pool in events.items():
+        known, pool = before.runs.get(key, PoolRuns()), after.runs[key]
+        back = known.missing.keys() - pool.missing.keys()
+        for node_id in (*of_pool.changed, *back):
+            yield (*key, node_id), pool.latest[node_id]
+        for node_id in back:
+            yield (*key, node_id, MISSING), None
+        for node_id in pool.missing.keys() - known.missing.keys():
+            yield (*key, node_id), None
+            yield (*key, node_id, MISSING), pool.missing[node_id]
 
 
 def dump(state: PreparationRelease) -> bytes:
