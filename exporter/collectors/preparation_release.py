@@ -48,6 +48,10 @@ DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 
 """Seconds: from scripts that only make a directory to downloads that block a node for an hour."""
 
 
+TaskPool = tuple[str, str]
+"""The name of a task and the id of a pool."""
+
+
 class Saved(StateRecord, frozen=True, gc=False):
     """The state of a job without its runs.
 
@@ -64,9 +68,9 @@ class Saved(StateRecord, frozen=True, gc=False):
 
 
 class PreparationRelease(Saved, frozen=True, gc=False):
-    """Both tasks on all nodes of a job. `runs`: by name of the task and pool."""
+    """Both tasks on all nodes of a job."""
 
-    runs: Mapping[tuple[str, str], PoolRuns] = {}
+    runs: Mapping[TaskPool, PoolRuns] = {}
 
     @property
     def preparation(self) -> Runs:
@@ -216,8 +220,8 @@ def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
     return tuple(zeros)
 
 
-Listing = defaultdict[tuple[str, str], ListedRuns]
-"""The listed runs, by name of the task and pool. They take half the memory of the answer."""
+Listing = defaultdict[TaskPool, ListedRuns]
+"""The listed runs. They take half the memory of the answer."""
 
 
 def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
@@ -308,7 +312,7 @@ def fold(
     before = state or PreparationRelease(configured=True)
     missed = missed_before(before) if state is not None and full else 0.0
     runs = dict(before.runs)
-    events: dict[tuple[str, str], PoolEvents] = {}
+    events: dict[TaskPool, PoolEvents] = {}
     for key in {**runs, **listing} if full else listing:
         known, listed = runs.get(key, PoolRuns()), listing.get(key, ListedRuns())
         runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
@@ -350,7 +354,7 @@ MISSING = "missing"
 def _changed_records(
     before: PreparationRelease,
     after: PreparationRelease,
-    events: Mapping[tuple[str, str], PoolEvents],
+    events: Mapping[TaskPool, PoolEvents],
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
     """The records that differ. Missing nodes are saved too: they may come back after a restart."""
     for key, of_pool in events.items():
@@ -374,7 +378,7 @@ def dump(state: PreparationRelease) -> bytes:
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationRelease:
     """The state that was dumped."""
     known = msgspec.json.decode(saved, type=Saved)
-    nodes: dict[tuple[str, str], tuple[dict[str, NodeRun], dict[str, NodeRun]]] = {}
+    nodes: dict[TaskPool, tuple[dict[str, NodeRun], dict[str, NodeRun]]] = {}
     for (name, pool_id, node_id, *is_missing), record in records.items():
         found, missing = nodes.setdefault((name, pool_id), ({}, {}))
         (missing if is_missing else found)[node_id] = msgspec.json.decode(record, type=NodeRun)
