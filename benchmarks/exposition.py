@@ -226,7 +226,7 @@ def as_jobs(series: int) -> object:
         store.put_reading("account", job, "task_counts", result, before, 1.0)
         nodes = (NodeTaskStatus("pool-1", f"node-{number}", running, running),)
         before = store.outcome("account", "preparation_release", job.id).state
-        reading = nodes_read(before, "pool-1", nodes, 1.0)
+        reading = nodes_read("pool-1", nodes, 1.0)
         store.put_reading("account", job, "preparation_release", reading, before, 1.0)
     store.flush()
     telemetry = own_metrics()

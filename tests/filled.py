@@ -84,7 +84,7 @@ def fill(store: Store, count: int, now: float) -> None:
         store.put_reading(ACCOUNT, job, "task_counts", result, None, now)
         run = good if number % 50 else bad
         nodes = (NodeTaskStatus(job.pool_id, f"node-{number}", run, None),)
-        reading = nodes_read(None, job.pool_id, nodes, now)
+        reading = nodes_read(job.pool_id, nodes, now)
         store.put_reading(ACCOUNT, job, "preparation_release", reading, None, now)
         if number % 100 == 0:
             error = ServiceError(500, "InternalError", "Something went wrong.")

@@ -139,7 +139,7 @@ def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_
     state = None
     counters = Counters()
     for page in pages:
-        reading = nodes_read(state, "pool-1", page)
+        reading = nodes_read("pool-1", page)
         folded = preparation_release.fold(state, reading, 0.0, False)
         state, counters = folded.state, counters.add(folded.events.observations)
     observed = {

@@ -18,6 +18,7 @@ from exporter.batch.models import (
     TaskStatistics,
 )
 from exporter.collectors import preparation_release, task_counts, tasks
+from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, Rule
@@ -44,22 +45,20 @@ _TASK_COUNTS = task_counts.fold(
 
 
 def nodes_read(
-    state: preparation_release.PreparationRelease | None,
     pool_id: str,
     nodes: Sequence[NodeTaskStatus],
     started: float = 0.0,
     since: float | None = None,
 ) -> preparation_release.Reading:
-    """What a reading of these nodes is, on one page."""
-    pages = preparation_release.no_pages(state)
-    for of_kind in pages:
-        of_kind.add(nodes)
-    return preparation_release.Reading(pool_id, pages, started, since)
+    """The reading of these nodes, on one page."""
+    listing = preparation_release.Listing(ListedRuns)
+    preparation_release.add_page(listing, nodes)
+    return preparation_release.Reading(pool_id, listing, started, since)
 
 
 _NODES = preparation_release.fold(
     None,
-    nodes_read(None, "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
+    nodes_read("pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
     0.0,
     True,
 )
