@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from exporter.batch.redaction import redact
+
 MAX_TEXT = 1000
 """Characters of an error answer's text that are kept."""
 
 
 class PollError(Exception):
-    """A poll could not be finished.
+    """A poll could not be finished. Secrets in its text are masked.
 
     `account_wide`: the cause is not the job's, so that every poll of the account meets it.
     `is_transient`: the same request may well succeed a little later.
@@ -39,6 +41,10 @@ class PollError(Exception):
     is_transient: bool = False
     cause: str = ""
     cure: str = ""
+
+    def __init__(self, text: str = "") -> None:
+        # Whoever wrote it, a log line is not the place for megabytes.
+        super().__init__(redact(text[: 4 * MAX_TEXT])[:MAX_TEXT])
 
 
 class CredentialError(PollError):
@@ -109,8 +115,7 @@ class ServiceError(PollError):
     ) -> None:
         details = "; ".join(f"{key}: {value}" for key, value in values[:10])
         text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
-        # Whoever answered, a log line is not the place for megabytes.
-        super().__init__((f"{text} ({details})" if details else text)[:MAX_TEXT])
+        super().__init__(f"{text} ({details})" if details else text)
         self.status = status
         self.code = code
         self.message = message

@@ -16,11 +16,18 @@ from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
+
+from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
 
 T = TypeVar("T")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 """How many there are of something, an int32 of the API. What else is said to be one is nonsense."""
+
+
+MAX_TEXT = 10_000
+"""Characters of a text that are read."""
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
@@ -31,6 +38,16 @@ class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc
     """
 
 
+class Redacted(Record, frozen=True):
+    """A record whose texts may hold a secret: each is masked, and cut, as it is decoded."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str) and (masked := redact(value[:MAX_TEXT])) != value:
+                force_setattr(self, name, masked)
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list answer."""
 
@@ -38,14 +55,22 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 
-class NameValuePair(Record, frozen=True):
-    """A name and its value, both free text."""
+class NameValuePair(Redacted, frozen=True):
+    """A name and its value, both free text; an error answer calls the name `key`.
+
+    The value of a name such as `password` is masked.
+    """
 
     name: str | None = None
     value: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name and self.value and is_secret_name(self.name):
+            force_setattr(self, "value", MASK)
 
-class FailureInfo(Record, frozen=True):
+
+class FailureInfo(Redacted, frozen=True):
     """failureInfo (TaskFailureInformation): why a task failed."""
 
     category: str | None = None
@@ -54,13 +79,13 @@ class FailureInfo(Record, frozen=True):
     details: tuple[NameValuePair, ...] | None = None
 
 
-class PoolInfo(Record, frozen=True):
+class PoolInfo(Redacted, frozen=True):
     """The pool a job asks for; on an auto pool there is no `pool_id`."""
 
     pool_id: str | None = None
 
 
-class JobExecutionInfo(Record, frozen=True):
+class JobExecutionInfo(Redacted, frozen=True):
     """When and where a job runs. `pool_id` is the real pool, also of an auto pool."""
 
     start_time: dt.datetime | None = None
@@ -68,7 +93,7 @@ class JobExecutionInfo(Record, frozen=True):
     pool_id: str | None = None
 
 
-class Job(Record, frozen=True):
+class Job(Redacted, frozen=True):
     """A job, from Job_Get or Job_List."""
 
     id: str
@@ -125,6 +150,8 @@ class TaskCountsResult(Counts, frozen=True):
 class SpecialTaskExecutionInfo(Record, frozen=True):
     """One run of a job preparation or release task on a node: the latest one.
 
+    Its texts are not masked, because there are 200,000 of these: `enum_value` reads both.
+
     `retry_count` is documented for preparation only; a release task that carries one is read too.
     """
 
@@ -138,7 +165,7 @@ class SpecialTaskExecutionInfo(Record, frozen=True):
     last_retry_time: dt.datetime | None = None
 
 
-class NodeTaskStatus(Record, frozen=True):
+class NodeTaskStatus(Redacted, frozen=True):
     """JobPreparationAndReleaseTaskExecutionInformation: both special tasks on one node."""
 
     pool_id: str | None = None
@@ -150,6 +177,10 @@ class NodeTaskStatus(Record, frozen=True):
         default=None, name="jobReleaseTaskExecutionInfo"
     )
 
+    def __post_init__(self) -> None:
+        if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search: there are 100,000 of these
+            super().__post_init__()
+
 
 NODE_TASK_STATUS_FIELDS = (
     "poolId",
@@ -160,7 +191,7 @@ NODE_TASK_STATUS_FIELDS = (
 """$select for `NodeTaskStatus`."""
 
 
-class TaskExecutionInfo(Record, frozen=True):
+class TaskExecutionInfo(Redacted, frozen=True):
     """How often and with what result a task ran."""
 
     start_time: dt.datetime | None = None
@@ -171,15 +202,19 @@ class TaskExecutionInfo(Record, frozen=True):
     retry_count: Count | None = None
     requeue_count: Count | None = None
 
+    def __post_init__(self) -> None:
+        if self.result and is_suspect(self.result):
+            super().__post_init__()
 
-class NodeInfo(Record, frozen=True):
+
+class NodeInfo(Redacted, frozen=True):
     """Where a task runs; empty while, or because, it never ran."""
 
     pool_id: str | None = None
     node_id: str | None = None
 
 
-class TaskStatistics(Record, frozen=True):
+class TaskStatistics(Redacted, frozen=True):
     """Resources that a task used ($expand=stats). Durations are ISO 8601: `duration_seconds`."""
 
     last_update_time: dt.datetime | None = None
@@ -193,7 +228,7 @@ class TaskStatistics(Record, frozen=True):
     write_io_gib: float | None = msgspec.field(default=None, name="writeIOGiB")
 
 
-class Task(Record, frozen=True):
+class Task(Redacted, frozen=True):
     """A task, from Task_Get or Task_List."""
 
     id: str
@@ -206,6 +241,12 @@ class Task(Record, frozen=True):
     execution_info: TaskExecutionInfo | None = None
     node_info: NodeInfo | None = None
     stats: TaskStatistics | None = None
+
+    def __post_init__(self) -> None:
+        if is_suspect(
+            f"{self.id},{self.state},{self.e_tag}"
+        ):  # one search: there are 100,000 of these
+            super().__post_init__()
 
 
 TASK_FIELDS = (
@@ -223,7 +264,7 @@ TASK_FIELDS = (
 """$select for `Task`."""
 
 
-class PoolNodeCounts(Record, frozen=True):
+class PoolNodeCounts(Redacted, frozen=True):
     """Nodes of one pool by state (camel case, with `total`), from Account_ListPoolNodeCounts."""
 
     pool_id: str | None = None
@@ -231,20 +272,19 @@ class PoolNodeCounts(Record, frozen=True):
     low_priority: dict[str, Count | None] | None = None
 
 
-class BatchErrorMessage(Record, frozen=True):
+class BatchErrorMessage(Redacted, frozen=True):
     """The text of an error, with RequestId and Time on lines of their own."""
 
     value: str | None = None
 
 
-class BatchErrorDetail(Record, frozen=True):
+class BatchErrorDetail(NameValuePair, frozen=True):
     """A further fact about an error."""
 
-    key: str | None = None
-    value: str | None = None
+    name: str | None = msgspec.field(default=None, name="key")
 
 
-class BatchError(Record, frozen=True):
+class BatchError(Redacted, frozen=True):
     """The body of an error answer."""
 
     code: str

@@ -147,7 +147,7 @@ class Session:
         proxy = f"the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
         match error:
             case aiohttp.InvalidURL():
-                return ValueError(str(error))
+                return ValueError("odata.nextLink is no URL")
             case aiohttp.ClientConnectorCertificateError():
                 return error.certificate_error
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():

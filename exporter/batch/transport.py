@@ -24,6 +24,7 @@ from exporter.batch import models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import (
+    MAX_TEXT,
     AuthenticationFailed,
     ConnectionFailed,
     Forbidden,
@@ -37,6 +38,7 @@ from exporter.batch.errors import (
     TaskNotConfigured,
     TooManyRequests,
 )
+from exporter.batch.redaction import redact
 from exporter.batch.session import Answer
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,9 @@ MAX_SKEW = 300.0
 
 END_OF_TIME = 2.0**37
 """Unix time, in the year 6325. No Date is taken that is past it."""
+
+LARGE_BODY = 1024 * 1024
+"""Bytes. A longer body is decoded in a thread: one full of secrets would hold the event loop."""
 
 NOT_CONFIGURED_CODES = frozenset(
     {
@@ -187,7 +192,9 @@ class Transport:
             code = answer.status
             self._read_clock(answer.headers)
             if answer.status == 200:
-                return decoder.decode(answer.body)
+                if len(answer.body) < LARGE_BODY:
+                    return decoder.decode(answer.body)
+                return await asyncio.to_thread(decoder.decode, answer.body)
             raise self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
@@ -221,7 +228,7 @@ class Transport:
     def _failure(self, answer: Answer) -> PollError:
         """The error for an answer that is not 200; a request for a pause is passed on."""
         status = answer.status
-        code, message = "", answer.reason
+        code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
         try:
             parsed = _ERROR.decode(answer.body)
@@ -229,7 +236,7 @@ class Transport:
             pass  # a proxy's page, or nothing: the status is all there is
         else:
             code, message = parsed.code, parsed.text
-            values = tuple((item.key or "", item.value or "") for item in parsed.values or ())
+            values = tuple((item.name or "", item.value or "") for item in parsed.values or ())
         kind = _kind(status, code, answer.headers)
         if kind is TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
@@ -237,7 +244,8 @@ class Transport:
             ahead = "behind" if self._clock_offset > 0 else "ahead of"
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
-        return kind(status, code, message, values, answer.headers.get("request-id", ""))
+        request_id = redact(answer.headers.get("request-id", "")[:MAX_TEXT])
+        return kind(status, code, message, values, request_id)
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:

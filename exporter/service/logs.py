@@ -1,4 +1,7 @@
-"""Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error."""
+"""Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error.
+
+Secrets in a message, a field or a traceback are masked, whoever wrote it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import logging
 import re
 import sys
 from typing import Literal, Protocol
+
+from exporter.batch.redaction import redact
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
@@ -39,15 +44,15 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "source": record.name,
-        "msg": record.getMessage()[:MAX_TEXT],
+        "msg": redact(record.getMessage())[:MAX_TEXT],
     }
     fields |= {
-        name: value if isinstance(value, int | float) else str(value)[:MAX_TEXT]
+        name: value if isinstance(value, int | float) else redact(str(value))[:MAX_TEXT]
         for name, value in vars(record).items()
         if name not in _STANDARD
     }
     if record.exc_info:
-        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        fields["traceback"] = redact(logging.Formatter().formatException(record.exc_info))
     return fields
 
 
