@@ -31,7 +31,7 @@ Answer = Callable[[URL], tuple[int, bytes]]
 """The HTTP status and the body that the account answers a GET with."""
 
 
-class _Http:
+class _Http(session.Session):
     """No network: each request takes 20 ms."""
 
     def __init__(self, answer: Answer) -> None:

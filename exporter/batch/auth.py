@@ -80,14 +80,10 @@ class SharedKeyAuth:
         self._account = account
         self._key = key
         self._now = now
-        self._date = (0, "")
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
         """ocp-date and Authorization."""
-        second = int(self._now())
-        if self._date[0] != second:  # many requests are signed in one second
-            self._date = (second, formatdate(second, usegmt=True))
-        dated = {"ocp-date": self._date[1]}
+        dated = {"ocp-date": formatdate(self._now(), usegmt=True)}
         text = string_to_sign(self._account, method, url, {**headers, **dated})
         digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         signature = base64.b64encode(digest).decode()

@@ -68,12 +68,12 @@ class BatchClient:
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""
         path = f"/jobs/{odata.path_segment(job_id)}"
-        url = self._url(path, {"$select": ",".join(models.JOB_FIELDS)})
+        url = self._url(path, {"$select": _SELECT_JOB})
         return await self._transport.get("Job_Get", url, _JOB, until=self._until)
 
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, page by page."""
-        return self._pages("Job_List", "/jobs", _JOBS, filter_, models.JOB_FIELDS)
+        return self._pages("Job_List", "/jobs", _JOBS, filter_, _SELECT_JOB)
 
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
         """Job_GetTaskCounts. `task_counts` is always there, whichever shape the answer has."""
@@ -100,7 +100,7 @@ class BatchClient:
             f"/jobs/{odata.path_segment(job_id)}/jobpreparationandreleasetaskstatus",
             _NODE_TASK_STATUSES,
             filter_,
-            models.NODE_TASK_STATUS_FIELDS,
+            _SELECT_NODE_TASK_STATUS,
         )
 
     async def get_task(
@@ -112,7 +112,7 @@ class BatchClient:
         """
         path = f"/jobs/{odata.path_segment(job_id)}/tasks/{odata.path_segment(task_id)}"
         # Selected, for the rest is large: a task's environment may hold secrets, too.
-        url = self._url(path, {"$select": ",".join(models.TASK_FIELDS), "$expand": "stats"})
+        url = self._url(path, {"$select": _SELECT_TASK, "$expand": "stats"})
         headers = {} if e_tag is None else {"If-None-Match": e_tag}
         try:
             return await self._transport.get("Task_Get", url, _TASK, headers, until=self._until)
@@ -126,11 +126,11 @@ class BatchClient:
     ) -> AsyncIterator[tuple[models.Task, ...]]:
         """Task_List, page by page."""
         path = f"/jobs/{odata.path_segment(job_id)}/tasks"
-        return self._pages("Task_List", path, _TASKS, filter_, select)
+        return self._pages("Task_List", path, _TASKS, filter_, ",".join(select))
 
     def list_pool_node_counts(self) -> AsyncIterator[tuple[models.PoolNodeCounts, ...]]:
         """Account_ListPoolNodeCounts, page by page: ten pools at most on one."""
-        return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS, None, ())
+        return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS)
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
         query = odata.query_string({"api-version": self._api_version, **parameters})
@@ -141,10 +141,10 @@ class BatchClient:
         operation: str,
         path: str,
         decoder: msgspec.json.Decoder[models.Page[T]],
-        filter_: str | None,
-        select: tuple[str, ...],
+        filter_: str | None = None,
+        select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
-        parameters = {"$filter": filter_ or "", "$select": ",".join(select)}
+        parameters = {"$filter": filter_ or "", "$select": select}
         given = {name: value for name, value in parameters.items() if value}
         link = self._url(path, given)
         seen: set[str] = set()
@@ -175,6 +175,10 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
         port = {"http": 80, "https": 443}.get(parts.scheme)
     return (parts.scheme, parts.hostname, port)
 
+
+_SELECT_JOB = models.select(models.Job)
+_SELECT_NODE_TASK_STATUS = models.select(models.NodeTaskStatus)
+_SELECT_TASK = models.select(models.Task)
 
 # Not strict: int64 stands in quotes on the wire.
 _JOB = msgspec.json.Decoder(models.Job, strict=False)

@@ -1,21 +1,4 @@
-"""Every expected failure of a poll, as one tree.
-
-PollError                       a poll could not be finished; `reason` is a fixed word
-├── CredentialError         credential   no token was issued
-├── RequestTimeout          timeout      no complete answer within request_timeout
-├── ConnectionFailed        connection   DNS, TCP or TLS failed, or the connection broke
-├── InvalidResponse         invalid      the answer is not what the API documents
-├── Throttled               throttled    the account is paused, as the service asked
-├── UnexpectedError         internal     an internal error, contained
-└── ServiceError            service      the service answered with an error
-    ├── AuthenticationFailed  authentication   401, or 403 with code AuthenticationFailed
-    ├── Forbidden             forbidden        any other 403
-    ├── TooManyRequests       throttled        429, or 503 with Retry-After
-    ├── JobGone               gone             the job does not exist (any more)
-    ├── TaskGone              task_gone        the task does not exist (any more)
-    ├── NotModified           not_modified     304: what was asked for is unchanged
-    └── TaskNotConfigured     not_configured   the job has no preparation or release task
-"""
+"""Every expected failure of a poll. `reason` is the fixed word of its kind."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
@@ -115,21 +114,6 @@ class Job(Redacted, frozen=True):
         return real or asked or ""
 
 
-JOB_FIELDS = (
-    "id",
-    "displayName",
-    "state",
-    "stateTransitionTime",
-    "creationTime",
-    "priority",
-    "usesTaskDependencies",
-    "poolInfo",
-    "executionInfo",
-    "metadata",
-)
-"""$select for `Job`."""
-
-
 class Counts(Record, frozen=True):
     """Tasks, or task slots, by state. `running` includes preparing; completed by result."""
 
@@ -180,15 +164,6 @@ class NodeTaskStatus(Redacted, frozen=True):
     def __post_init__(self) -> None:
         if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search: there are 100,000 of these
             super().__post_init__()
-
-
-NODE_TASK_STATUS_FIELDS = (
-    "poolId",
-    "nodeId",
-    "jobPreparationTaskExecutionInfo",
-    "jobReleaseTaskExecutionInfo",
-)
-"""$select for `NodeTaskStatus`."""
 
 
 class TaskExecutionInfo(Redacted, frozen=True):
@@ -249,21 +224,6 @@ class Task(Redacted, frozen=True):
             super().__post_init__()
 
 
-TASK_FIELDS = (
-    "id",
-    "state",
-    "stateTransitionTime",
-    "creationTime",
-    "lastModified",
-    "eTag",
-    "requiredSlots",
-    "executionInfo",
-    "nodeInfo",
-    "stats",
-)
-"""$select for `Task`."""
-
-
 class PoolNodeCounts(Redacted, frozen=True):
     """Nodes of one pool by state (camel case, with `total`), from Account_ListPoolNodeCounts."""
 
@@ -296,6 +256,11 @@ class BatchError(Redacted, frozen=True):
         """The message without its RequestId and Time lines, which differ each time."""
         lines = (self.message.value or "").splitlines() if self.message else []
         return " ".join(line for line in lines if not line.startswith(("RequestId:", "Time:")))
+
+
+def select(record: type[Record]) -> str:
+    """$select for a model: the members of it."""
+    return ",".join(field.encode_name for field in msgspec.structs.fields(record))
 
 
 def unix_time(moment: dt.datetime | None) -> float | None:
@@ -332,9 +297,6 @@ def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     return sys.intern(lower) if lower in known else "unknown"
 
 
-_DURATION = re.compile(
-    r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
-)
 _MAX_TIMESPAN = "P10675199DT2H48M5.4775807S"
 
 
@@ -345,16 +307,7 @@ def duration_seconds(text: str) -> float:
     """
     if text == _MAX_TIMESPAN:
         return math.inf
-    match = _DURATION.fullmatch(text)
-    if match is None or not any(match.groups()[1:]):
-        raise ValueError(f"{text!r} is not a duration")
-    sign, days, hours, minutes, seconds = match.groups()
-    total = math.fsum(
-        (
-            float(days or 0) * 86400,
-            float(hours or 0) * 3600,
-            float(minutes or 0) * 60,
-            float(seconds or 0),
-        )
-    )
-    return -total if sign else total
+    try:
+        return msgspec.convert(text, dt.timedelta).total_seconds()
+    except msgspec.ValidationError:
+        raise ValueError(f"{text!r} is not a duration") from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
@@ -30,24 +30,16 @@ class NameResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of a host. OSError where it has none."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Sequence[tuple[Any, ...]]] = loop.create_future()
+        found: Future[Sequence[tuple[Any, ...]]] = Future()
+        found.set_running_or_notify_cancel()  # from here on it ignores a cancellation
 
         def look_up() -> None:
             try:
-                result = self._getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                found.set_result(
+                    self._getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                )
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-                hand_over(found.set_exception, error)
-            else:
-                hand_over(found.set_result, result)
-
-        def hand_over(settle: Callable[[Any], None], value: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle_once, settle, value)
-
-        def settle_once(settle: Callable[[Any], None], value: Any) -> None:
-            if not found.done():  # else it was cancelled
-                settle(value)
+                found.set_exception(error)
 
         Thread(target=look_up, name="name look-up", daemon=True).start()
         return [
@@ -59,7 +51,7 @@ class NameResolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for family, _, protocol, _, address in await found
+            for family, _, protocol, _, address in await asyncio.wrap_future(found)
         ]
 
     async def close(self) -> None:

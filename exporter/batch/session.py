@@ -16,7 +16,6 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from exporter.batch.gunzip import NotGzip, TooLong, gunzip
-from exporter.batch.proxy import Proxy
 from exporter.batch.resolver import NameResolver
 
 MAX_HEADER = 32 * 1024
@@ -66,7 +65,7 @@ class Session:
     def __init__(
         self,
         origin: str,
-        proxy: Proxy | None = None,
+        proxy: URL | None = None,
         *,
         resolver: AbstractResolver | None = None,
         keep_alive: float = KEEP_ALIVE,
@@ -86,7 +85,7 @@ class Session:
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            proxy=self._proxy.url if self._proxy else None,
+            proxy=self._proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # it has no limit of the decompressed size
             timeout=aiohttp.ClientTimeout(),  # none: whoever asks sets one for the whole attempt
@@ -109,7 +108,6 @@ class Session:
                 target,
                 headers={**headers, "Accept-Encoding": "gzip"},
                 allow_redirects=False,  # credentials stay here
-                proxy_headers=self._proxy.headers if self._proxy else None,
             ) as response:
                 async for piece in response.content.iter_any():
                     body += piece

@@ -39,7 +39,7 @@ from exporter.batch.errors import (
     TooManyRequests,
 )
 from exporter.batch.redaction import redact
-from exporter.batch.session import Answer
+from exporter.batch.session import Answer, Session
 
 log = logging.getLogger(__name__)
 
@@ -74,16 +74,6 @@ NOT_CONFIGURED_CODES = frozenset(
 JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
 
 
-class Http(Protocol):
-    """Sends requests to the account's endpoint."""
-
-    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
-        """OSError where there is no answer, ValueError where there can be none."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
 class RequestObserver(Protocol):
     """Is told of every HTTP attempt."""
 
@@ -104,7 +94,7 @@ class Transport:
     def __init__(
         self,
         *,
-        http: Http,
+        http: Session,
         auth: Auth,
         budget: Budget,
         observer: RequestObserver,
@@ -120,7 +110,6 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self._clock_offset = 0.0
-        self._date: tuple[str, float | None] = ("", None)
 
     @property
     def clock_offset(self) -> float:
@@ -214,10 +203,7 @@ class Transport:
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
-        date = headers.get("date", "")
-        if date != self._date[0]:  # many answers come in one second
-            self._date = (date, _unix_time(date))
-        theirs = self._date[1]
+        theirs = _unix_time(headers.get("date", ""))
         if theirs is None or not 0 <= theirs < END_OF_TIME:
             return  # nobody's clock, and what is reckoned with it may be no date
         # The header has whole seconds, cut off: half of one is what it lacks on average, and what
