@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from yarl import URL
 
 from exporter import collectors
 from exporter.batch import session
+from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
@@ -41,18 +41,6 @@ class _Http(session.Session):
         await asyncio.sleep(0.02)
         status, body = self._answer(URL(url, encoded=True))
         return session.Answer(status, "", {}, body)
-
-    async def close(self) -> None: ...
-
-
-class _NoAuth:
-    """Nobody asks who we are."""
-
-    async def headers(self, *_: Any) -> dict[str, str]:
-        return {}
-
-    def forget(self, _: Mapping[str, str]) -> bool:
-        return False
 
     async def close(self) -> None: ...
 
@@ -96,7 +84,7 @@ def watch(
     budget = Budget(requests_per_second, observer.throttled)
     transport = Transport(
         http=_Http(answer),
-        auth=_NoAuth(),
+        auth=Auth(),
         budget=budget,
         observer=observer,
         request_timeout=10.0,

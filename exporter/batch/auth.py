@@ -14,11 +14,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from azure.core.credentials import AccessTokenInfo
-from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.credentials_async import AsyncSupportsTokenInfo
 from azure.core.exceptions import AzureError
 
 from exporter import config
@@ -48,14 +48,16 @@ REFRESH_BEFORE = 300.0
 """Seconds before a token's end at which a new one is asked for, where it does not say itself."""
 
 
-class Auth(Protocol):
-    """Authentication of requests to one account."""
+class Auth:
+    """Authentication of requests to one account. Without a subclass it gives no headers."""
 
-    async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
+    async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
         """The headers that authenticate this request. CredentialError where there are none."""
+        return {}
 
-    def forget(self, headers: Mapping[str, str]) -> bool:
+    def forget(self, _: Mapping[str, str], /) -> bool:
         """The service refused these headers: do not give them again. False: there are no others."""
+        return False
 
     async def close(self) -> None:
         """Free what is held."""
@@ -73,7 +75,7 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     return "\n".join(lines)
 
 
-class SharedKeyAuth:
+class SharedKeyAuth(Auth):
     """Signs each request with the account key."""
 
     def __init__(self, account: str, key: bytes, now: Callable[[], float] = time.time) -> None:
@@ -89,15 +91,8 @@ class SharedKeyAuth:
         signature = base64.b64encode(digest).decode()
         return {**dated, "Authorization": f"SharedKey {self._account}:{signature}"}
 
-    def forget(self, _: Mapping[str, str]) -> bool:
-        """A key cannot be renewed from here."""
-        return False
 
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class TokenAuth:
+class TokenAuth(Auth):
     """Bearer tokens from a credential, renewed before they expire.
 
     A renewal that fails does no harm while the token is still good. `make_credential`: makes a
@@ -107,7 +102,7 @@ class TokenAuth:
 
     def __init__(
         self,
-        make_credential: Callable[[], AsyncTokenCredential],
+        make_credential: Callable[[], AsyncSupportsTokenInfo],
         scope: str,
         timeout: float,
         now: Callable[[], float] = time.time,
@@ -133,7 +128,7 @@ class TokenAuth:
                 raise CredentialError(f"no token within {self._timeout:g} s") from error
         return {"Authorization": f"Bearer {token.token}"}
 
-    def forget(self, headers: Mapping[str, str]) -> bool:
+    def forget(self, headers: Mapping[str, str], /) -> bool:
         """Ask for another token with the next request, but not more often than makes sense."""
         token = self._token
         if token is None or headers.get("Authorization") != f"Bearer {token.token}":
@@ -178,13 +173,9 @@ class TokenAuth:
         await old.close()
 
 
-async def _get_token(credential: AsyncTokenCredential, scope: str) -> AccessTokenInfo:
+async def _get_token(credential: AsyncSupportsTokenInfo, scope: str) -> AccessTokenInfo:
     try:
-        if hasattr(credential, "get_token_info"):
-            info: AccessTokenInfo = await credential.get_token_info(scope)
-            return info
-        token = await credential.get_token(scope)
-        return AccessTokenInfo(token.token, token.expires_on)
+        return await credential.get_token_info(scope)
     except AzureError as error:
         # The first line says what failed; those after it repeat how to set up each credential.
         raise CredentialError(str(error).strip().partition("\n")[0]) from error
@@ -215,7 +206,7 @@ def _authority(endpoint: str) -> str | None:
     return None
 
 
-def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredential:
+def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenInfo:
     from azure.identity import aio
 
     # Only what is given is passed: each credential has its own defaults from the environment.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping
+from copy import copy
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -43,9 +44,8 @@ class BatchClient:
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
-        # Each poll makes one: copy.copy() takes ten times as long, 1 % of all that a poll costs.
-        client = BatchClient.__new__(BatchClient)
-        vars(client).update(vars(self), _until=deadline)
+        client = copy(self)
+        vars(client).update(_until=deadline)
         return client
 
     @property

@@ -83,7 +83,6 @@ class ServiceError(PollError):
 
     `status`: the HTTP status. `code`: BatchError.code, or "" where the body is none.
     `message`: its text, without RequestId and Time. `values`: its key-value pairs.
-    `request_id`: the header request-id, for a support case.
     """
 
     reason = "service"
@@ -94,7 +93,6 @@ class ServiceError(PollError):
         code: str = "",
         message: str = "",
         values: tuple[tuple[str, str], ...] = (),
-        request_id: str = "",
     ) -> None:
         details = "; ".join(f"{key}: {value}" for key, value in values[:10])
         text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
@@ -103,7 +101,6 @@ class ServiceError(PollError):
         self.code = code
         self.message = message
         self.values = values
-        self.request_id = request_id
         # As Microsoft's own clients decide it.
         is_of_server = status >= 500 and status not in (501, 505)
         self.is_transient = is_of_server or status in (408, 429)

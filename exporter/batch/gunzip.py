@@ -14,12 +14,18 @@ MAX_MEMBERS = 100
 """Of one gzip body. One is usual; behind each the rest of the body is copied."""
 
 
-class NotGzip(ValueError):
+class NotGzip(OSError):
     """What should have been gzip is not, or ends too early."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(f"the answer is no gzip: {why}")
 
 
 class TooLong(ValueError):
-    """The decompressed body is longer than allowed."""
+    """A body is longer than allowed."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answer is longer than {most} bytes")
 
 
 def gunzip(body: bytes | bytearray, most: int) -> bytes:
@@ -33,10 +39,10 @@ def gunzip(body: bytes | bytearray, most: int) -> bytes:
         try:
             text = member.decompress(body, left + 1)
         except _zlib.error as error:
-            raise NotGzip(str(error)) from error
+            raise NotGzip(error) from error
         left -= len(text)
         if left < 0:
-            raise TooLong(f"more than {most} bytes")
+            raise TooLong(most)
         if not member.eof:
             raise NotGzip("it ends too early")
         texts.append(text)

@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from exporter.batch.gunzip import NotGzip, TooLong, gunzip
+from exporter.batch.gunzip import TooLong, gunzip
 from exporter.batch.resolver import NameResolver
 
 MAX_HEADER = 32 * 1024
@@ -112,7 +112,7 @@ class Session:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > self._max_body:
-                        raise self._too_long()
+                        raise TooLong(self._max_body)
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
         # Reversed, so that the first of several headers of one name wins.
@@ -123,12 +123,7 @@ class Session:
         reason = _printable(response.reason or "")
         encoding = named.get("content-encoding", "identity").lower()
         if encoding in ("gzip", "x-gzip"):
-            try:
-                return Answer(response.status, reason, named, gunzip(body, self._max_body))
-            except NotGzip as error:
-                raise BrokenConnection(f"the answer is no gzip: {error}") from error
-            except TooLong as error:
-                raise self._too_long() from error
+            return Answer(response.status, reason, named, gunzip(body, self._max_body))
         if encoding != "identity":
             raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
         return Answer(response.status, reason, named, body)
@@ -136,9 +131,6 @@ class Session:
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
-
-    def _too_long(self) -> ValueError:
-        return ValueError(f"the answer is longer than {self._max_body} bytes")
 
     def _translated(self, error: aiohttp.ClientError) -> Exception:
         """The error as an OSError or a ValueError; those of DNS and TLS keep their own type."""

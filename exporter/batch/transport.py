@@ -24,7 +24,6 @@ from exporter.batch import models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import (
-    MAX_TEXT,
     AuthenticationFailed,
     ConnectionFailed,
     Forbidden,
@@ -230,8 +229,7 @@ class Transport:
             ahead = "behind" if self._clock_offset > 0 else "ahead of"
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
-        request_id = redact(answer.headers.get("request-id", "")[:MAX_TEXT])
-        return kind(status, code, message, values, request_id)
+        return kind(status, code, message, values)
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
@@ -269,12 +267,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    try:
-        until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
-        seconds = (until - now).total_seconds()
-        return seconds if seconds > 0 else None
-    except (TypeError, ValueError, OverflowError):
-        return None
+    until, now = _unix_time(text), _unix_time(headers.get("date", ""))
+    return until - now if until is not None and now is not None and until > now else None
 
 
 _ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
