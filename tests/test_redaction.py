@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.batch import models
 from exporter.batch.client import BatchClient
@@ -74,6 +76,9 @@ TEXTS = [
     (r'{"token":"a\"S3NT1NEL"}', '{"token":"<redacted>"}'),
     (r"{\"secret\":\"S3NT1NEL\"}", r"{\"secret\":\"<redacted>" + '"}'),
     ("token = 'S3NT1NEL", "token = '<redacted>"),
+    ('"password": ["S3NT1NEL"]', '"password": ["<redacted>"]'),
+    ("password=S3NT&1NEL;S3NT1NEL user=bob", "password=<redacted> user=bob"),
+    ("x-functions-key: S3NT1NEL", "x-functions-key: <redacted>"),
     # URLs and keys
     ("postgres://bob:S3NT@1NEL@host:5432/db", "postgres://<redacted>@host:5432/db"),
     ("https://S3NT1NEL@github.com/x", "https://<redacted>@github.com/x"),
@@ -103,6 +108,17 @@ ORDINARY = [
 def test_secrets_are_masked_and_their_names_stay(text: str, expected: str) -> None:
     assert redact(text) == expected
     assert redact(expected) == expected
+
+
+PARTS = [
+    *"= :;&'\"\\\n",
+    *("token", "--secret", "Bearer", "://", "@", "eyJ", "sig", "x", "<redacted>"),
+]
+
+
+@given(*[st.lists(st.sampled_from(PARTS) | st.text(max_size=3)).map("".join)] * 2)
+def test_a_secret_is_masked_whatever_stands_around_it(before: str, after: str) -> None:
+    assert SECRET not in redact(f"{before} password={SECRET} {after}")
 
 
 @pytest.mark.parametrize("text", ORDINARY)

@@ -27,8 +27,9 @@ _PRIVATE_KEY = re.compile(
 _JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{7,}[\w.-]*")
 
 _NAME = (
-    r"(?:pass(?:word|wd|phrase)|pwd|token|secret|credential|(?:(?<![a-z])|(?<=3f))sig|SharedAccessSignature"
-    r"|(?:api|access|account|shared|storage|private|signing)[-_ ]?key)"
+    r"(?:pass(?:word|wd|phrase)|pwd|token|secret|credential|SharedAccessSignature"
+    r"|(?:(?<![a-z])|(?<=3f))sig|(?:api|access|account|shared|storage|private|signing"
+    r"|subscription|functions|primary|secondary)[-_ ]?key)"
 )
 # password2, TOKEN_PROD, secretValue; not secretName: that names a secret only.
 _SUFFIX = (
@@ -44,10 +45,10 @@ _ORDINARY = (
 # `secret:job-1` is the id of a job of the schedule "secret".
 _SEPARATOR = (
     r"\\*[\"']?\s{0,4}"
-    rf"(?:=>?|:=|%(?:25)*3[ad]|:(?!//|job-\d|\s{{0,4}}{_ORDINARY})|>(?=[^\s<]))\s{{0,4}}"
+    rf"(?:=>?|:=|%(?:25)*3[ad]|:(?!//|job-\d|\s{{0,4}}{_ORDINARY})|>(?=[^\s<]))\s{{0,4}}[\[({{]?"
 )
 _NAMED = re.compile(
-    rf"""(?=[abcpst-])(?P<kept>
+    rf"""(?=[abcfpst-])(?P<kept>
         authorization\\*["']?\s{{0,4}}[:=]\s{{0,4}}(?!{_ORDINARY})\\*["']?(?:[a-z]+[ ]+)?
         |\b(?:bearer|SharedKey(?:Lite)?|SharedAccessSignature)\s+(?!{_ORDINARY})
         |\bbasic\s+(?=[a-z0-9+/]{{8}})(?=\S*(?:[0-9=]|(?-i:[a-z][A-Z])))
@@ -59,12 +60,12 @@ _NAMED = re.compile(
         |(?P<escaped_single>\\+')[^']*
         |(?P<double>")[^"\\]*(?:\\.[^"\\]*)*
         |(?P<single>')[^'\\]*(?:\\.[^'\\]*)*
-        |(?:(?!</|%26)[^\s"'&;])+
+        |(?:(?!</|%26|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)[^\s"'])+
     )""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _MASKED = rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<double>\g<single>{MASK}"
-is_secret_name = re.compile(rf"(?:.*[^a-z])?{_NAME}s?", re.IGNORECASE | re.DOTALL).fullmatch
+is_secret_name = re.compile(rf".*{_NAME}s?", re.IGNORECASE | re.DOTALL).fullmatch
 """Whether a value of this name is a secret."""
 
 

@@ -33,9 +33,6 @@ KEEP_ALIVE = 15.0
 DNS_TTL = 60
 """Seconds for which the addresses of a name are cached."""
 
-HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds until another of a host's addresses is tried beside the first (RFC 8305)."""
-
 _ILLEGAL = re.compile(r"[^\x20-\x7e]")
 _ILLEGAL_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
@@ -79,7 +76,6 @@ class Session:
             ssl=ssl.create_default_context() if is_tls else True,
             resolver=resolver or NameResolver(),
             ttl_dns_cache=DNS_TTL,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
             keepalive_timeout=keep_alive,
             limit=MAX_CONNECTIONS,
         )

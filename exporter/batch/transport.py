@@ -20,23 +20,10 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 import exporter
-from exporter.batch import models
+from exporter.batch import errors, models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.errors import (
-    AuthenticationFailed,
-    ConnectionFailed,
-    Forbidden,
-    InvalidResponse,
-    JobGone,
-    NotModified,
-    PollError,
-    RequestTimeout,
-    ServiceError,
-    TaskGone,
-    TaskNotConfigured,
-    TooManyRequests,
-)
+from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.redaction import redact
 from exporter.batch.session import Answer, Session
 
@@ -147,7 +134,7 @@ class Transport:
             credentials = await self._auth.headers("GET", url, headers)
             try:
                 answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
-            except AuthenticationFailed:
+            except errors.AuthenticationFailed:
                 if not may_renew or not self._auth.forget(credentials):
                     raise
                 may_renew = False
@@ -186,17 +173,17 @@ class Transport:
             raise self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
-            raise RequestTimeout(
+            raise errors.RequestTimeout(
                 f"{operation}: no whole answer within {self._request_timeout:g} s"
             ) from error
         except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
-            raise ConnectionFailed(text, _step(error)) from error
+            raise errors.ConnectionFailed(text, _step(error)) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
             code = "invalid"
-            raise InvalidResponse(f"{operation}: {error}") from error
+            raise errors.InvalidResponse(f"{operation}: {error}") from error
         finally:
             if code is not None:  # None: cancelled, nobody waits for the answer any more
                 self._observer.request_done(operation, str(code), loop.time() - started)
@@ -223,9 +210,9 @@ class Transport:
             code, message = parsed.code, parsed.text
             values = tuple((item.name or "", item.value or "") for item in parsed.values or ())
         kind = _kind(status, code, answer.headers)
-        if kind is TooManyRequests:
+        if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        if kind is AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
+        if kind is errors.AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
             ahead = "behind" if self._clock_offset > 0 else "ahead of"
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
@@ -243,16 +230,16 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
     if status == 401 or (status == 403 and code == "AuthenticationFailed"):
-        return AuthenticationFailed
+        return errors.AuthenticationFailed
     if status == 429 or (status == 503 and "retry-after" in headers):
-        return TooManyRequests
+        return errors.TooManyRequests
     if (status, code) in JOB_GONE:
-        return JobGone
+        return errors.JobGone
     if status == 409 and code in NOT_CONFIGURED_CODES:
-        return TaskNotConfigured
+        return errors.TaskNotConfigured
     if (status, code) == (404, "TaskNotFound"):
-        return TaskGone
-    return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
+        return errors.TaskGone
+    return {403: errors.Forbidden, 304: errors.NotModified}.get(status, ServiceError)
 
 
 def _unix_time(date: str) -> float | None:
