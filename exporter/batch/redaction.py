@@ -65,7 +65,7 @@ _NAMED = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _MASKED = rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<double>\g<single>{MASK}"
-is_secret_name = re.compile(rf".*{_NAME}s?", re.IGNORECASE | re.DOTALL).fullmatch
+is_secret_name = re.compile(rf"{_NAME}s?\Z", re.IGNORECASE).search
 """Whether a value of this name is a secret."""
 
 

@@ -167,10 +167,8 @@ class Transport:
             code = answer.status
             self._read_clock(answer.headers)
             if answer.status == 200:
-                if len(answer.body) < LARGE_BODY:
-                    return decoder.decode(answer.body)
-                return await asyncio.to_thread(decoder.decode, answer.body)
-            raise self._failure(answer)
+                return await _decode(answer.body, decoder)
+            raise await self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
             raise errors.RequestTimeout(
@@ -197,13 +195,13 @@ class Transport:
         offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
-    def _failure(self, answer: Answer) -> PollError:
+    async def _failure(self, answer: Answer) -> PollError:
         """The error for an answer that is not 200; a request for a pause is passed on."""
         status = answer.status
         code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
         try:
-            parsed = _ERROR.decode(answer.body)
+            parsed = await _decode(answer.body, _ERROR)
         except (ValueError, RecursionError):
             pass  # a proxy's page, or nothing: the status is all there is
         else:
@@ -217,6 +215,12 @@ class Transport:
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values)
+
+
+async def _decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
+    if len(body) < LARGE_BODY:
+        return decoder.decode(body)
+    return await asyncio.to_thread(decoder.decode, body)
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
