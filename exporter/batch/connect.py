@@ -1,4 +1,4 @@
-"""How a client of an account is made."""
+"""Opens the client of an account."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def open_client(
 ) -> BatchClient:
     """A client whose connections, and the credential, are closed with the stack.
 
-    ConfigError where the environment names a proxy that is none.
+    ConfigError where the environment names an invalid proxy.
     """
     host = urlsplit(account.endpoint).hostname or ""
-    # A proxy from the environment is for the service, not for a simulator beside us.
+    # The proxy is for the service, not for a simulator on this machine.
     try:
         by = None if is_loopback(host) else proxy_for(host)
     except ValueError as error:
@@ -48,7 +48,7 @@ def open_client(
 def proxy_for(host: str) -> URL | None:
     """The proxy for an https host, from HTTPS_PROXY and NO_PROXY, with its credentials.
 
-    ValueError where its address is none.
+    ValueError where the address is invalid.
     """
     address = getproxies().get("https", "")
     if not address or proxy_bypass(host):
@@ -58,6 +58,6 @@ def proxy_for(host: str) -> URL | None:
     except ValueError:
         proxy = URL()
     if proxy.scheme not in ("http", "https") or not proxy.host:
-        # Not what it is: there may be a password in it.
+        # The address may hold a password, so the message does not show it.
         raise ValueError("HTTPS_PROXY is no proxy's address: write http://HOST:PORT")
     return proxy

@@ -13,10 +13,10 @@ MAX_TEXT = 1000
 class PollError(Exception):
     """A poll could not be finished. Secrets in its text are masked.
 
-    `account_wide`: the cause is not the job's, so that every poll of the account meets it.
-    `is_transient`: the same request may well succeed a little later.
-    `cause`, `cure`: what is probably wrong, as a fixed word, and what to do about it; known where
-    the poll ends, see `exporter.diagnosis`.
+    `account_wide`: every poll of the account fails for the same cause.
+    `is_transient`: the same request may succeed a little later.
+    `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
+    poll ends: see `exporter.diagnosis`.
     """
 
     reason: ClassVar[str] = "error"
@@ -26,19 +26,19 @@ class PollError(Exception):
     cure: str = ""
 
     def __init__(self, text: str = "") -> None:
-        # Whoever wrote it, a log line is not the place for megabytes.
+        # An answer may have megabytes of text.
         super().__init__(redact(text[: 4 * MAX_TEXT])[:MAX_TEXT])
 
 
 class CredentialError(PollError):
-    """No token could be had for the account."""
+    """No token was issued for the account."""
 
     reason = "credential"
     account_wide = True
 
 
 class RequestTimeout(PollError):
-    """The answer, its body included, was not there within the request timeout."""
+    """No complete answer arrived within the request timeout."""
 
     reason = "timeout"
     is_transient = True
@@ -47,7 +47,7 @@ class RequestTimeout(PollError):
 class ConnectionFailed(PollError):
     """The service could not be reached, or the connection broke.
 
-    `step`: at which it failed, `dns`, `tls`, or `connection` for all the rest.
+    `step`: what failed: `dns`, `tls`, or `connection` for everything else.
     """
 
     reason = "connection"
@@ -66,14 +66,14 @@ class InvalidResponse(PollError):
 
 
 class Throttled(PollError):
-    """The account is paused because the service asked for it, for longer than a poll may wait."""
+    """The account is paused, as the service asked, for longer than the poll may wait."""
 
     reason = "throttled"
     account_wide = True
 
 
 class UnexpectedError(PollError):
-    """An exception that nobody foresaw. It costs one poll, never the process."""
+    """An unexpected exception. One poll fails; the process goes on."""
 
     reason = "internal"
 
@@ -81,7 +81,7 @@ class UnexpectedError(PollError):
 class ServiceError(PollError):
     """An error answer of the service (BatchError).
 
-    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is none.
+    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is no BatchError.
     `message`: its text, without RequestId and Time. `values`: its key-value pairs.
     """
 
@@ -101,7 +101,7 @@ class ServiceError(PollError):
         self.code = code
         self.message = message
         self.values = values
-        # As Microsoft's own clients decide it.
+        # The same rule as in Microsoft's own clients.
         is_of_server = status >= 500 and status not in (501, 505)
         self.is_transient = is_of_server or status in (408, 429)
 
@@ -139,7 +139,7 @@ class TaskGone(ServiceError):
 
 
 class NotModified(ServiceError):
-    """What was asked for has still the eTag that was given: no error, and nothing to read."""
+    """The resource still has the eTag that was sent: nothing to read, and no error."""
 
     reason = "not_modified"
 

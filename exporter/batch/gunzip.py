@@ -1,4 +1,4 @@
-"""Decompresses gzip bodies, with ISA-L where it can be had: that takes half as long as zlib."""
+"""Decompresses gzip bodies, with ISA-L where it is installed: it takes half as long as zlib."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from types import ModuleType
 _zlib: ModuleType
 try:
     from isal import isal_zlib as _zlib
-except ImportError:  # it is not to be had for each processor
+except ImportError:  # it is not built for every processor
     import zlib as _zlib
 
 MAX_MEMBERS = 100
-"""Of one gzip body. One is usual; behind each the rest of the body is copied."""
+"""Members of one gzip body. One is usual; after each, the rest of the body is copied."""
 
 
 class NotGzip(OSError):
-    """What should have been gzip is not, or ends too early."""
+    """A body is not gzip, or ends too early."""
 
     def __init__(self, why: object) -> None:
         super().__init__(f"the answer is no gzip: {why}")

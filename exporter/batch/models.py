@@ -1,9 +1,9 @@
 """What the service answers, as typed values.
 
-Members are snake case here and camel case on the wire. Every member may be missing (or null:
-never seen, but harmless), because the specification marks nearly all as optional and older API
-versions lack some. Members that are not named here are skipped. Numbers that stand in quotes
-(int64 on the wire) are read as numbers. Enumerations stay text: see `enum_value`.
+Members are snake case here and camel case on the wire. Every member may be missing or null,
+because the specification marks nearly all as optional and older versions of the API lack some.
+Other members are skipped. Numbers in quotes (int64 on the wire) are read as numbers. Enumerations
+stay text: see `enum_value`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
 T = TypeVar("T")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""How many there are of something, an int32 of the API. What else is said to be one is nonsense."""
+"""A count, an int32 of the API. An answer with another number is invalid."""
 
 
 MAX_TEXT = 10_000
-"""Characters of a text that are read."""
+"""Characters of a text that are kept when it is masked."""
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Base of all models: frozen, camel case on the wire.
 
-    None can be part of a circle of references, so the garbage collector need not look for one in
-    the thousands that a page brings.
+    No record can be part of a reference cycle, so the garbage collector skips the thousands that a
+    page brings.
     """
 
 
 class Redacted(Record, frozen=True):
-    """A record whose texts may hold a secret: each is masked, and cut, as it is decoded."""
+    """A record whose texts may hold a secret. Each text is masked and cut when it is decoded."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -79,13 +79,13 @@ class FailureInfo(Redacted, frozen=True):
 
 
 class PoolInfo(Redacted, frozen=True):
-    """The pool a job asks for; on an auto pool there is no `pool_id`."""
+    """The pool that a job names. A job with an auto pool has no `pool_id` here."""
 
     pool_id: str | None = None
 
 
 class JobExecutionInfo(Redacted, frozen=True):
-    """When and where a job runs. `pool_id` is the real pool, also of an auto pool."""
+    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too."""
 
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
@@ -108,7 +108,7 @@ class Job(Redacted, frozen=True):
 
     @property
     def pool_id(self) -> str:
-        """The pool that the job runs on, or "" while it has none."""
+        """The pool that the job runs on, or "" if it has none yet."""
         real = self.execution_info.pool_id if self.execution_info else None
         asked = self.pool_info.pool_id if self.pool_info else None
         return real or asked or ""
@@ -125,7 +125,7 @@ class Counts(Record, frozen=True):
 
 
 class TaskCountsResult(Counts, frozen=True):
-    """Job_GetTaskCounts: wrapped since 2020-09-01.12.0, the counts themselves before."""
+    """Job_GetTaskCounts. Before 2020-09-01.12.0 the counts were members of the answer itself."""
 
     task_counts: Counts | None = None
     task_slot_counts: Counts | None = None
@@ -134,9 +134,9 @@ class TaskCountsResult(Counts, frozen=True):
 class SpecialTaskExecutionInfo(Record, frozen=True):
     """One run of a job preparation or release task on a node: the latest one.
 
-    Its texts are not masked, because there are 200,000 of these: `enum_value` reads both.
+    Its texts are not masked: there are 200,000 of these, and `enum_value` replaces other values.
 
-    `retry_count` is documented for preparation only; a release task that carries one is read too.
+    `retry_count` is documented for preparation only, but is read for release as well.
     """
 
     state: str | None = None
@@ -162,7 +162,7 @@ class NodeTaskStatus(Redacted, frozen=True):
     )
 
     def __post_init__(self) -> None:
-        if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search: there are 100,000 of these
+        if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search, because there are 100,000
             super().__post_init__()
 
 
@@ -183,7 +183,7 @@ class TaskExecutionInfo(Redacted, frozen=True):
 
 
 class NodeInfo(Redacted, frozen=True):
-    """Where a task runs; empty while, or because, it never ran."""
+    """Where a task runs. Empty if it never ran."""
 
     pool_id: str | None = None
     node_id: str | None = None
@@ -220,7 +220,7 @@ class Task(Redacted, frozen=True):
     def __post_init__(self) -> None:
         if is_suspect(
             f"{self.id},{self.state},{self.e_tag}"
-        ):  # one search: there are 100,000 of these
+        ):  # one search, because there are 100,000
             super().__post_init__()
 
 
@@ -233,7 +233,7 @@ class PoolNodeCounts(Redacted, frozen=True):
 
 
 class BatchErrorMessage(Redacted, frozen=True):
-    """The text of an error, with RequestId and Time on lines of their own."""
+    """The text of an error, with RequestId and Time on separate lines."""
 
     value: str | None = None
 
@@ -253,20 +253,20 @@ class BatchError(Redacted, frozen=True):
 
     @property
     def text(self) -> str:
-        """The message without its RequestId and Time lines, which differ each time."""
+        """The message without its RequestId and Time lines, because they differ each time."""
         lines = (self.message.value or "").splitlines() if self.message else []
         return " ".join(line for line in lines if not line.startswith(("RequestId:", "Time:")))
 
 
 def select(record: type[Record]) -> str:
-    """$select for a model: the members of it."""
+    """$select for a model: the names of its members on the wire."""
     return ",".join(field.encode_name for field in msgspec.structs.fields(record))
 
 
 def unix_time(moment: dt.datetime | None) -> float | None:
     """Seconds since 1970 of a time from the wire; a time without zone is UTC.
 
-    None where it cannot be one of this service: .NET's smallest and largest mean that none was set.
+    None where the year is impossible: .NET's smallest and largest times mean that none was set.
     """
     if moment is None or not 1970 <= moment.year < 2200:
         return None
@@ -276,7 +276,7 @@ def unix_time(moment: dt.datetime | None) -> float | None:
 
 
 def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
-    """`unix_time` of each of many, of which most are as they should be."""
+    """`unix_time` of each; most have a zone and a possible year."""
     return [
         moment.timestamp()
         if moment is not None and moment.tzinfo is dt.UTC and 1970 <= moment.year < 2200
@@ -288,8 +288,8 @@ def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
 
-    The service writes UserError in some places and usererror in others. Interned: a hundred
-    thousand records share what they have in common.
+    The service writes UserError in some places and usererror in others. The text is interned, so
+    that 100,000 records share it.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Looks up names in threads of its own."""
+"""Looks up host names in separate threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Getaddrinfo = Callable[..., Sequence[tuple[Any, ...]]]
 
 
 class NameResolver(AbstractResolver):
-    """Runs each look-up in a daemon thread of its own.
+    """Runs each look-up in a new daemon thread.
 
-    A look-up may hang for minutes. In the event loop's default executor it would hold up other
-    work, and asyncio.run() would wait for it at the end. The connector caches what is found and
-    looks up a name once at a time, so there are few threads. `getaddrinfo`: socket.getaddrinfo, or
-    a function like it.
+    A look-up may hang for minutes. In the event loop's default executor it would delay other work,
+    and asyncio.run() would wait for it at exit. There are few threads: the connector caches the
+    addresses, and looks up a name once at a time. `getaddrinfo`: socket.getaddrinfo, or a function
+    like it.
     """
 
     def __init__(self, getaddrinfo: Getaddrinfo = socket.getaddrinfo) -> None:
@@ -31,7 +31,7 @@ class NameResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses of a host. OSError where it has none."""
         found: Future[Sequence[tuple[Any, ...]]] = Future()
-        found.set_running_or_notify_cancel()  # from here on it ignores a cancellation
+        found.set_running_or_notify_cancel()  # a cancellation cannot stop the thread
 
         def look_up() -> None:
             try:

@@ -1,4 +1,4 @@
-"""Requests to one account: signed, within its budget, bounded in time and size, tried again.
+"""Requests to one account: signed, within its budget, bounded in time and size, with retries.
 
 Every failure leaves here as one of `exporter.batch.errors`; nothing above knows HTTP.
 """
@@ -37,20 +37,20 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
-"""Seconds before an attempt is repeated, at most: the first time, and ever (full jitter)."""
+"""Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
 
 MAX_SKEW = 300.0
-"""Seconds by which clocks may differ before that is named as the likely cause of a refusal."""
+"""Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
 
 END_OF_TIME = 2.0**37
-"""Unix time, in the year 6325. No Date is taken that is past it."""
+"""Unix time, in the year 6325. A later Date is ignored."""
 
 LARGE_BODY = 1024 * 1024
-"""Bytes. A longer body is decoded in a thread: one full of secrets would hold the event loop."""
+"""Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
 NOT_CONFIGURED_CODES = frozenset(
     {
-        # Documented is the second; the service answers with the first.
+        # The service answers with the first. The second is documented.
         "JobPreparationTaskOrReleaseTaskNotSpecified",
         "JobPreparationTaskNotSpecified",
         "JobReleaseTaskNotSpecified",
@@ -61,20 +61,20 @@ JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "Jo
 
 
 class RequestObserver(Protocol):
-    """Is told of every HTTP attempt."""
+    """Counts the HTTP attempts."""
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """`code`: the HTTP status, or `timeout`, `connection`, `invalid`."""
 
     def retried(self, operation: str) -> None:
-        """An attempt that failed is repeated."""
+        """A failed attempt is repeated."""
 
 
 class Transport:
     """Sends GET requests to one account.
 
-    `request_timeout`: seconds for an attempt, body included. `http`, `auth` and `budget` are this
-    account's own. `jitter`: a random number from 0 to 1.
+    `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
+    belong to this account only. `jitter`: returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Transport:
     ) -> T:
         """The decoded body of an answer.
 
-        `until`: time of the event loop past which no further attempt is begun.
+        `until`: time of the event loop after which no further attempt starts.
         """
         loop = asyncio.get_running_loop()
         headers = {
@@ -183,27 +183,27 @@ class Transport:
             code = "invalid"
             raise errors.InvalidResponse(f"{operation}: {error}") from error
         finally:
-            if code is not None:  # None: cancelled, nobody waits for the answer any more
+            if code is not None:  # None: the poll was cancelled
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
         theirs = _unix_time(headers.get("date", ""))
         if theirs is None or not 0 <= theirs < END_OF_TIME:
-            return  # nobody's clock, and what is reckoned with it may be no date
-        # The header has whole seconds, cut off: half of one is what it lacks on average, and what
-        # is below a whole one is no difference.
+            return  # no clock is this wrong, and later arithmetic could leave the range of dates
+        # The header is cut to whole seconds: half a second is missing on average, and a difference
+        # below one second means nothing.
         offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
     async def _failure(self, answer: Answer) -> PollError:
-        """The error for an answer that is not 200; a request for a pause is passed on."""
+        """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
         status = answer.status
         code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
         try:
             parsed = await _decode(answer.body, _ERROR)
         except (ValueError, RecursionError):
-            pass  # a proxy's page, or nothing: the status is all there is
+            pass  # the page of a proxy, or an empty body: only the status is known
         else:
             code, message = parsed.code, parsed.text
             values = tuple((item.name or "", item.value or "") for item in parsed.values or ())
@@ -224,7 +224,7 @@ async def _decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> 
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
-    """How far a connection came."""
+    """The step at which a connection failed."""
     if isinstance(error, socket.gaierror):
         return "dns"
     if isinstance(error, ssl.SSLError):

@@ -1,6 +1,6 @@
 """Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error.
 
-Secrets in a message, a field or a traceback are masked, whoever wrote it.
+Secrets in a message, a field or a traceback are masked, also those of libraries.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Stream(Protocol):
 
 
 MAX_TEXT = 2000
-"""Characters of a message or a value that are logged: both may hold what a service answered."""
+"""Characters of a message or a value that are logged: both may hold text of the service."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[^\s\"=\\]+")
@@ -82,6 +82,6 @@ def configure(level: Level, format_: LogFormat, stream: Stream | None = None) ->
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Libraries below us tell at info what is detail to an operator.
+    # These libraries log details at info.
     for name in ("aiohttp", "azure", "asyncio", "msal"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
