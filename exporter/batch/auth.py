@@ -122,10 +122,8 @@ class TokenAuth(Auth):
         token = self._token
         if token is None or self._is_due(token):
             try:
-                async with (
-                    asyncio.timeout(self._timeout),
-                    self._lock,
-                ):  # one renewal serves all requests
+                # One renewal serves all requests.
+                async with asyncio.timeout(self._timeout), self._lock:
                     token = await self._renewed()
             except TimeoutError as error:
                 raise CredentialError(f"no token within {self._timeout:g} s") from error

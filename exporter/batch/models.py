@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
@@ -297,6 +298,10 @@ def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     return sys.intern(lower) if lower in known else "unknown"
 
 
+_DURATION = re.compile(
+    r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
+)
+_SECONDS_OF = (86400, 3600, 60, 1)
 _MAX_TIMESPAN = "P10675199DT2H48M5.4775807S"
 
 
@@ -307,7 +312,10 @@ def duration_seconds(text: str) -> float:
     """
     if text == _MAX_TIMESPAN:
         return math.inf
-    try:
-        return msgspec.convert(text, dt.timedelta).total_seconds()
-    except msgspec.ValidationError:
-        raise ValueError(f"{text!r} is not a duration") from None
+    match = _DURATION.fullmatch(text)
+    if match is None or not any(match.groups()[1:]):
+        raise ValueError(f"{text!r} is not a duration")
+    sign, *parts = match.groups("0")
+    # A timedelta would lose tenths of microseconds.
+    total = math.fsum(float(part) * unit for part, unit in zip(parts, _SECONDS_OF, strict=True))
+    return -total if sign == "-" else total
