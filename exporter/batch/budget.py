@@ -39,14 +39,14 @@ class _Waiting(NamedTuple):
 class Budget:
     """The request budget of one account, shared by all its collectors: a token bucket.
 
-    `requests_per_second`: the rate at which requests start; after a quiet time, a quarter of a
-    second's worth starts at once. Queued requests start in order of arrival.
+    `requests_per_second`: the rate at which requests start, changed by `set_rate`. After a quiet
+    time, a quarter of a second's worth starts at once. Queued requests start in order of arrival.
     `on_pause`: called with the seconds by which a pause grew.
     `started`: number of requests that started.
     """
 
     def __init__(self, requests_per_second: float, on_pause: Callable[[float], None]) -> None:
-        self._rate = requests_per_second
+        self.requests_per_second = requests_per_second
         self._on_pause = on_pause
         self._tokens = self._burst
         self._filled_at = 0.0
@@ -58,14 +58,9 @@ class Budget:
         self.started = 0
 
     @property
-    def requests_per_second(self) -> float:
-        """The highest rate."""
-        return self._rate
-
-    @property
     def _burst(self) -> float:
         """The size of the bucket. Less than one token plus those of a tick would lower the rate."""
-        return max(self._rate * BURST, 1.0 + self._rate * TICK)
+        return max(self.requests_per_second * BURST, 1.0 + self.requests_per_second * TICK)
 
     @property
     def pause_left(self) -> float:
@@ -80,7 +75,7 @@ class Budget:
     def set_rate(self, requests_per_second: float) -> None:
         """Change the highest rate. A pause continues."""
         self._fill()
-        self._rate = requests_per_second
+        self.requests_per_second = requests_per_second
         self._tokens = min(self._tokens, self._burst)
         self._set_timer()
 
@@ -89,21 +84,13 @@ class Budget:
 
         Throttled at once where the account is paused until after `until`, a time of the event loop.
         """
-        now = asyncio.get_running_loop().time()
-        if self._paused_until > max(now, until):
-            raise _throttled(self._paused_until - now)
-        self._fill()
-        if not self._waiting and self._may_start():
-            self._take_token()
-        else:
-            await self._wait(until)
-        self.started += 1
-
-    async def _wait(self, until: float) -> None:
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._paused_until > max(loop.time(), until):
+            raise _throttled(self._paused_until - loop.time())
+        granted: asyncio.Future[None] = loop.create_future()
         self._waiting.append(_Waiting(granted, until))
-        if self._timer is None:
-            self._set_timer()
+        if self._timer is None:  # no other request is queued
+            self._start_waiting()
         try:
             await granted
         except asyncio.CancelledError:
@@ -111,21 +98,18 @@ class Budget:
                 # The token was granted just before the cancellation: give it back.
                 self._tokens += 1.0
             raise
+        self.started += 1
 
     def _fill(self) -> None:
         now = asyncio.get_running_loop().time()
         if now > self._filled_at:
-            more = (now - self._filled_at) * self._rate
+            more = (now - self._filled_at) * self.requests_per_second
             self._tokens = min(self._tokens + more, self._burst)
             self._filled_at = now
 
     def _may_start(self) -> bool:
         is_paused = self._paused_until > asyncio.get_running_loop().time()
         return not is_paused and self._tokens > 1.0 - ROUNDING_ERROR
-
-    def _take_token(self) -> None:
-        self._tokens -= 1.0
-        self._granted_at = asyncio.get_running_loop().time()
 
     def _start_waiting(self) -> None:
         """Start as many queued requests as there are tokens, and set the timer for the others."""
@@ -134,7 +118,8 @@ class Budget:
         while self._waiting and self._may_start():
             waiting = self._waiting.popleft()
             if not waiting.granted.done():  # cancelled
-                self._take_token()
+                self._tokens -= 1.0
+                self._granted_at = asyncio.get_running_loop().time()
                 waiting.granted.set_result(None)
         self._set_timer()
 
@@ -144,7 +129,7 @@ class Budget:
             self._timer = None
         if self._waiting:
             loop = asyncio.get_running_loop()
-            filled_at = self._filled_at + max(0.0, 1.0 - self._tokens) / self._rate
+            filled_at = self._filled_at + max(0.0, 1.0 - self._tokens) / self.requests_per_second
             at = max(next_tick(max(filled_at, self._paused_until)), tick_after(loop.time()))
             self._timer = loop.call_at(at, self._start_waiting)
 
@@ -173,7 +158,7 @@ class Budget:
         self._paused_until = end
         # Queued requests start at the rate, not all at once. A short pause earns no token.
         self._fill()
-        gained = (end - self._filled_at) * self._rate
+        gained = (end - self._filled_at) * self.requests_per_second
         self._tokens, self._filled_at = min(1.0, self._tokens + gained), end
         for waiting in self._waiting:
             if waiting.until < end and not waiting.granted.done():
