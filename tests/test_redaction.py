@@ -294,6 +294,13 @@ async def test_a_job_that_is_read_alone_is_masked(batch: FakeBatch, client: Batc
     assert SECRET not in repr(job)
 
 
+async def test_a_large_answer_is_masked_too(batch: FakeBatch, client: BatchClient) -> None:
+    batch.json("/jobs", {"value": [plant(JOB)] * 1000})
+    pages = [page async for page in client.list_jobs()]
+    assert len(pages[0]) == 1000
+    assert SECRET not in repr(pages)
+
+
 async def pages_of(service: Service) -> dict[str, str]:
     """Each page, by its path."""
     jobs = [f"account=myaccount&job_id=job-{number}" for number in (1, 2, 3)]
