@@ -6,11 +6,8 @@ are taken away, and those that it has now are added.
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Labels, Merge, Metric, Samples
@@ -20,58 +17,28 @@ Place = tuple[str, Owner, str]
 """(account, group, table)."""
 
 
-class _Merged(Protocol):
-    """The values of one series of a group."""
-
-    def add(self, job_id: str, value: float) -> None: ...
-    def remove(self, job_id: str, value: float) -> None: ...
-
-    @property
-    def value(self) -> float | None:
-        """The merged value; None where no job has one."""
-
-
 class _Sum:
-    """Their sum, exact whatever is added and taken away."""
+    """The values of one series of a group: their number and their sum."""
 
-    __slots__ = ("_count", "_infinite", "_total")
+    __slots__ = ("_count", "_total")
 
     def __init__(self) -> None:
         self._count = 0
-        self._total: int | Fraction = 0
-        self._infinite: Counter[str] | None = None
+        self._total: float = 0
 
-    def add(self, _job_id: str, value: float) -> None:
-        """Add a value."""
-        self._change(value, 1)
-
-    def remove(self, _job_id: str, value: float) -> None:
-        """Take away a value that was added."""
-        self._change(value, -1)
-
-    def _change(self, value: float, sign: int) -> None:
+    def change(self, _job_id: str, value: float, sign: int) -> None:
+        """Add a job's value (sign 1), or take it away again (-1)."""
         self._count += sign
-        if isinstance(value, int):
-            self._total += sign * value
-        elif math.isfinite(value):
-            self._total += sign * Fraction(value)
-        else:
-            self._infinite = self._infinite or Counter()
-            self._infinite[repr(value)] += sign
+        self._total = self._total + sign * value if self._count else 0
 
     @property
     def value(self) -> float | None:
-        """The sum; whole numbers stay whole."""
-        if not self._count:
-            return None
-        if self._infinite and (found := [n for n, count in self._infinite.items() if count]):
-            return math.fsum(map(float, found)) if len(found) == 1 else math.nan
-        total = self._total
-        return int(total) if total.denominator == 1 else float(total)
+        """The sum; None where no job has a value."""
+        return self._total if self._count else None
 
 
-class _Extreme:
-    """The smallest or largest of them."""
+class _ByJob:
+    """The values of one series of a group, by job: for what is no sum of whole numbers."""
 
     __slots__ = ("_merge", "_values")
 
@@ -79,17 +46,16 @@ class _Extreme:
         self._merge = merge
         self._values: dict[str, float] = {}
 
-    def add(self, job_id: str, value: float) -> None:
-        """Add a job's value."""
-        self._values[job_id] = value
-
-    def remove(self, job_id: str, _value: float) -> None:
-        """Take away a job's value."""
-        self._values.pop(job_id, None)
+    def change(self, job_id: str, value: float, sign: int) -> None:
+        """Add a job's value (sign 1), or take it away again (-1)."""
+        if sign > 0:
+            self._values[job_id] = value
+        else:
+            self._values.pop(job_id, None)
 
     @property
     def value(self) -> float | None:
-        """The smallest or largest."""
+        """The merged value; None where no job has a value."""
         return self._merge(self._values.values()) if self._values else None
 
 
@@ -98,7 +64,7 @@ class _GroupTable:
 
     def __init__(self, metrics: Sequence[Metric[Any]]) -> None:
         self._metrics = metrics
-        self._merged: list[dict[Labels, _Merged]] = [{} for _ in metrics]
+        self._merged: list[dict[Labels, _Sum | _ByJob]] = [{} for _ in metrics]
         self.snapshots: dict[str, Any] = {}
 
     def put(self, job_id: str, snapshot: Any) -> None:
@@ -106,27 +72,27 @@ class _GroupTable:
         before = self.snapshots.pop(job_id, None)
         if snapshot is not None:
             self.snapshots[job_id] = snapshot
-        for metric, series in zip(self._metrics, self._merged, strict=True):
+        for metric, merged in zip(self._metrics, self._merged, strict=True):
             if metric.merge is None:
                 continue
             old, new = _known(metric, before), _known(metric, snapshot)
             if old == new:
                 continue
-            for labels, value in old:
-                series[labels].remove(job_id, value)
-            for labels, value in new:
-                if labels not in series:
-                    series[labels] = _Sum() if metric.merge is sum else _Extreme(metric.merge)
-                series[labels].add(job_id, value)
+            for sign, samples in ((-1, old), (1, new)):
+                for labels, value in samples:
+                    if labels not in merged:
+                        is_sum = metric.merge is sum
+                        merged[labels] = _Sum() if is_sum else _ByJob(metric.merge)
+                    merged[labels].change(job_id, value, sign)
             for labels, _ in old:
-                if labels in series and series[labels].value is None:
-                    del series[labels]
+                if merged[labels].value is None:
+                    del merged[labels]
 
     def samples(self) -> list[Samples]:
         """The merged samples of each metric."""
         return [
-            [(labels, merged.value) for labels, merged in sorted(series.items())]
-            for series in self._merged
+            [(labels, each.value) for labels, each in sorted(merged.items())]
+            for merged in self._merged
         ]
 
 

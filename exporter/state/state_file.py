@@ -13,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,8 @@ from exporter.state.failures import LATEST, Failure
 from exporter.state.resharding import reshard
 from exporter.state.saved import Changes, CounterChange, Saved, SavedJob
 from exporter.state.timestamps import iso_time
+
+R = TypeVar("R")
 
 VERSION = 4
 
@@ -189,53 +191,60 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
 def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -> Saved:
     """What the file knows of an account. Any exception where something cannot be read."""
 
-    def rows(columns: str, table: str) -> Iterable[tuple[Any, ...]]:
+    def rows(columns: str, table: str, row: type[R]) -> list[R]:
         # Names of columns and tables are ours, here and below.
         query = f"SELECT {columns} FROM {table} WHERE account = ?"  # noqa: S608
-        return connection.execute(query, (account,))
+        return msgspec.convert(connection.execute(query, (account,)).fetchall(), list[row])  # type: ignore[valid-type]
 
     since = connection.execute("SELECT watched_since FROM account WHERE name=?", (account,))
     found = since.fetchone()
-    totals: dict[tuple[Owner, str], dict[Key, float]] = {}
-    exposed: dict[tuple[Owner, str], dict[Key, float]] = {}
+    counters: dict[tuple[Owner, str], tuple[dict[Key, float], dict[Key, float]]] = {}
     for owner, collector, name, labels, total, shown in rows(
-        "owner, collector, name, labels, total, exposed", "counter"
+        "owner, collector, name, labels, total, exposed",
+        "counter",
+        tuple[str, str, str, str, float, float | None],
     ):
-        place = (_owner(owner), _text(collector))
-        key = (_text(name), msgspec.json.decode(_text(labels), type=tuple[str, ...]))
-        totals.setdefault(place, {})[key] = _number(total)
+        place = (msgspec.json.decode(owner, type=tuple[str, str] | None), collector)
+        totals, exposed = counters.setdefault(place, ({}, {}))
+        key = (name, msgspec.json.decode(labels, type=tuple[str, ...]))
+        totals[key] = _number(total)
         if shown is not None:
-            exposed.setdefault(place, {})[key] = _number(shown)
+            exposed[key] = _number(shown)
     records: dict[tuple[str, str], dict[tuple[str, ...], bytes]] = {}
-    for job_id, collector, text, record in rows("job_id, collector, key, record", "record"):
-        key_of = msgspec.json.decode(_text(text), type=tuple[str, ...])
-        records.setdefault((_text(job_id), _text(collector)), {})[key_of] = _bytes(record)
+    for job_id, collector, text, record in rows(
+        "job_id, collector, key, record", "record", tuple[str, str, str, bytes]
+    ):
+        of_collector = records.setdefault((job_id, collector), {})
+        of_collector[msgspec.json.decode(text, type=tuple[str, ...])] = record
     states: dict[str, dict[str, Any]] = {}
-    for job_id, name, state in rows("job_id, collector, state", "state"):
-        if name in collectors:  # a later program may have others
-            of_job = records.get((_text(job_id), name), {})
-            states.setdefault(job_id, {})[name] = collectors[name].load(_bytes(state), of_job)
+    for job_id, name, state in rows("job_id, collector, state", "state", tuple[str, str, bytes]):
+        if name in collectors:  # another version of the program may have others
+            loaded = collectors[name].load(state, records.get((job_id, name), {}))
+            states.setdefault(job_id, {})[name] = loaded
     jobs = {
-        _text(job_id): SavedJob(
-            msgspec.json.decode(_bytes(job), type=Job),
-            bool(is_new),
-            None if group is None else _text(group),
-            None if left_at is None else _number(left_at),
-            states.get(job_id, {}),
+        job_id: SavedJob(
+            msgspec.json.decode(job, type=Job), bool(is_new), group, left_at, states.get(job_id, {})
         )
         for job_id, job, is_new, group, left_at in rows(
-            "job_id, job, is_new, job_group, left_at", "job"
+            "job_id, job, is_new, job_group, left_at",
+            "job",
+            tuple[str, bytes, int, str | None, float | None],
         )
     }
-    failures = [
-        msgspec.json.decode(_bytes(text), type=Failure) for (text,) in rows("failure", "failure")
-    ]
     return Saved(
-        None if found is None else _number(found[0]),
-        {place: Counters.of(of, exposed.get(place, {})) for place, of in totals.items()},
+        None if found is None else msgspec.convert(found[0], float),
+        {place: Counters.of(*of_place) for place, of_place in counters.items()},
         jobs,
-        tuple(failures),
+        tuple(
+            msgspec.json.decode(failure, type=Failure)
+            for (failure,) in rows("failure", "failure", tuple[bytes])
+        ),
     )
+
+
+def _number(value: float) -> float:
+    """A number as it was counted: whole ones stay whole, and are exposed without a point."""
+    return int(value) if value.is_integer() else value
 
 
 def forget_account(connection: sqlite3.Connection, account: str) -> None:
@@ -244,29 +253,6 @@ def forget_account(connection: sqlite3.Connection, account: str) -> None:
         connection.execute("DELETE FROM account WHERE name = ?", (account,))
         for table in ("counter", "job", "state", "record", "failure"):
             connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
-
-
-def _owner(text: Any) -> Owner:
-    return msgspec.json.decode(_text(text), type=tuple[str, str] | None)
-
-
-def _number(value: Any) -> float:
-    """A number as it was written: whole ones stay whole, and are exposed without a point."""
-    if not isinstance(value, float | int):
-        raise ValueError(f"{value!r} is no number")
-    return int(value) if float(value).is_integer() else value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, bytes):
-        raise ValueError(f"{value!r} is not as it was written")
-    return value
 
 
 def write(connection: sqlite3.Connection, changes: Changes, collectors: Collectors) -> None:
