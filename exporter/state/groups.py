@@ -18,23 +18,18 @@ Place = tuple[str, Owner, str]
 
 
 class _Sum:
-    """The values of one series of a group: their number and their sum."""
+    """The sum of one series of a group. `jobs`: how many have a value."""
 
-    __slots__ = ("_count", "_total")
+    __slots__ = ("jobs", "value")
 
     def __init__(self) -> None:
-        self._count = 0
-        self._total: float = 0
+        self.jobs = 0
+        self.value: float = 0
 
     def change(self, _job_id: str, value: float, sign: int) -> None:
         """Add a job's value (sign 1), or take it away again (-1)."""
-        self._count += sign
-        self._total = self._total + sign * value if self._count else 0
-
-    @property
-    def value(self) -> float | None:
-        """The sum; None where no job has a value."""
-        return self._total if self._count else None
+        self.jobs += sign
+        self.value += sign * value
 
 
 class _ByJob:
@@ -54,9 +49,14 @@ class _ByJob:
             self._values.pop(job_id, None)
 
     @property
-    def value(self) -> float | None:
-        """The merged value; None where no job has a value."""
-        return self._merge(self._values.values()) if self._values else None
+    def jobs(self) -> int:
+        """How many jobs have a value."""
+        return len(self._values)
+
+    @property
+    def value(self) -> float:
+        """The merged value."""
+        return self._merge(self._values.values())
 
 
 class _GroupTable:
@@ -85,7 +85,7 @@ class _GroupTable:
                         merged[labels] = _Sum() if is_sum else _ByJob(metric.merge)
                     merged[labels].change(job_id, value, sign)
             for labels, _ in old:
-                if merged[labels].value is None:
+                if not merged[labels].jobs:
                     del merged[labels]
 
     def samples(self) -> list[Samples]:
