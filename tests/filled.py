@@ -89,7 +89,7 @@ def fill(store: Store, count: int, now: float) -> None:
         store.put_reading(ACCOUNT, job, "preparation_release", reading, None, now)
         if number % 100 == 0:
             error = ServiceError(500, "InternalError", "Something went wrong.")
-            store.fail(ACCOUNT, "task_counts", job, error, stale=False)
+            store.fail(ACCOUNT, "task_counts", job, error, since=0.0, stale=False)
     store.flush()
 
 

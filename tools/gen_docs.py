@@ -1,4 +1,4 @@
-"""Writes what is made of the code: pages of docs/, and parts of the Helm chart.
+"""Writes what is made of the code: pages of docs/, the API's description, parts of the Helm chart.
 
 python -m tools.gen_docs           rewrite them
 python -m tools.gen_docs --check   exit 1 where one is not what the code says
@@ -26,9 +26,8 @@ from exporter.exposition import metric
 from exporter.service.telemetry import ROWS, SERIES
 from exporter.simulator.faults import CATALOGUE
 from exporter.state import table_names
-from exporter.web.api import openapi
 from exporter.web.server import web_config as web
-from tools import gen_chart
+from tools import gen_chart, openapi
 from tools.fault_matrix import CASES, HEAVY, Case
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
@@ -54,6 +53,7 @@ def main(arguments: list[str]) -> int:
     """Write or check the pages."""
     stale = []
     made = {DOCS / name: text for name, text in pages().items()}
+    made[openapi.FILE] = openapi.text()
     for file, text in (made | gen_chart.files()).items():
         if arguments == ["--check"]:
             if not file.exists() or file.read_text(encoding="utf-8") != text:

@@ -26,7 +26,7 @@ from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
-from exporter.polling.load import Load, RequestRate
+from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller, Plan
 from exporter.polling.selection import watch_named
 from exporter.service.supervision import supervised
@@ -85,12 +85,12 @@ class _Polled:
         """How busy its polls are."""
         timetable = self.poller.timetable
         return Load(
-            requests_per_second=self.rate.per_second,
-            budget_per_second=self.budget.requests_per_second,
-            polls_per_second=timetable.polls_per_second,
+            requests_per_second=as_measured(self.rate.per_second),
+            budget_per_second=as_measured(self.budget.requests_per_second),
+            polls_per_second=as_measured(timetable.polls_per_second),
             polls_waiting=timetable.waiting,
-            lag_seconds=self.observer.lag,
-            pause_seconds=self.budget.pause_left,
+            lag_seconds=as_measured(self.observer.lag),
+            pause_seconds=as_measured(self.budget.pause_left),
         )
 
     async def stop(self) -> None:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from importlib import resources
 from itertools import chain
 
 import msgspec
@@ -16,9 +17,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.config.problems import ConfigError
-from exporter.web import pages
-from exporter.web.api import models, openapi
-from exporter.web.api.endpoints import OPERATIONS, NotFound, Operation
+from exporter.web import api, pages
+from exporter.web.api import models
+from exporter.web.api.endpoints import OPERATIONS, Operation
+from exporter.web.api.job_views import NotFound
 from exporter.web.api.parameters import BadQuery, parse
 from exporter.web.backend import Backend
 from exporter.web.server.basic_auth import BasicAuth
@@ -73,7 +75,7 @@ def build_app(
     app.router.add_get(telemetry_path, limited(_metrics))
     for operation in OPERATIONS:
         app.router.add_get(operation.path, limited(_json(operation)))
-    app.router.add_get(openapi.PATH, limited(_description()))
+    app.router.add_get("/api/v1/openapi.json", limited(_description()))
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
     app.router.add_route("*", "/-/reload", _reload)
@@ -196,7 +198,7 @@ def _refusal(status: int, reason: Exception) -> web.Response:
 
 
 def _description() -> Handler:
-    body = msgspec.json.encode(openapi.document())
+    body = resources.files(api).joinpath("openapi.json").read_bytes()
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return InParts((body,), _JSON)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from multidict import MultiMapping
 
 from exporter.web.api import models
-from exporter.web.api.endpoints import JOB_PARAMETERS, job_detail
+from exporter.web.api.endpoints import JOB_PARAMETERS
+from exporter.web.api.job_views import job_detail
 from exporter.web.api.parameters import parse
 from exporter.web.backend import Backend
 from exporter.web.pages import parts
@@ -34,7 +35,7 @@ async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     )
 
 
-def _facts(job: models.Job) -> Html:
+def _facts(job: models.JobView) -> Html:
     facts: list[tuple[str, Child]] = [
         ("Polls", (badge(job.health), " ", tag("small", job.error or "", class_="error"))),
         ("State", job.state or number(None)),
@@ -56,7 +57,7 @@ def _filter(parameter: str, value: str | None) -> Child:
     return link(value, "", {parameter: value}) if value else number(None)
 
 
-def _numbers(job: models.Job) -> Child:
+def _numbers(job: models.JobView) -> Child:
     head = ("", "Waiting", "Running", "Completed", "Succeeded", "Failed")
     rows = [
         parts.row(
@@ -86,7 +87,7 @@ def _numeric(titles: Iterable[str]) -> Iterable[Html]:
     return (tag("th", title, scope="col", class_="number") for title in titles)
 
 
-def _polls(polls: tuple[models.Poll, ...]) -> Html:
+def _polls(polls: tuple[models.CollectorStatus, ...]) -> Html:
     head = ("Collector", "Polls", "Last good poll", "At", "Error")
     rows = (
         parts.row(

@@ -7,10 +7,12 @@ from typing import Any
 
 from multidict import MultiMapping
 
+from exporter.batch.models import Counts
 from exporter.web.api import models
-from exporter.web.api import status_views as status
-from exporter.web.api.endpoints import FILTERS, STATES, failure_list, job_list, query_of
+from exporter.web.api.endpoints import FILTERS, STATES, failure_list
+from exporter.web.api.job_views import job_list
 from exporter.web.api.parameters import Parameter, parse
+from exporter.web.api.status_views import status
 from exporter.web.backend import Backend
 from exporter.web.pages import parts
 from exporter.web.pages.html import Child, Html, link, tag
@@ -55,8 +57,8 @@ _PARAMETERS: Mapping[str, Parameter] = {parameter.name: parameter for parameter 
 async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     """The page for a query, which has the parameters of /api/v1/jobs."""
     values = parse(given, FILTERS)
-    found = await job_list(service, query_of({**values, "limit": ON_A_PAGE}))
-    state = await status.status(service)
+    found = await job_list(service, {**values, "limit": ON_A_PAGE})
+    state = await status(service)
     wanted = {"account": None, "job_id": None, "kind": None, "limit": FAILURES}
     latest = await failure_list(service, wanted)
     return page(
@@ -91,7 +93,7 @@ def _problem(state: models.Status) -> Html:
 # Accounts
 
 
-def _account(account: models.Account) -> Html:
+def _account(account: models.AccountView) -> Html:
     load = account.load
     used = min(1.0, load.requests_per_second / load.budget_per_second)
     rate = f"{decimal(load.requests_per_second)} of {decimal(load.budget_per_second)}"
@@ -126,7 +128,7 @@ def _account(account: models.Account) -> Html:
 _POLLS = {"jobs": "Jobs listed", "pool_nodes": "Nodes counted"}
 
 
-def _up(account: models.Account) -> Html:
+def _up(account: models.AccountView) -> Html:
     if account.up is None:
         return tag("span", "starting", class_="badge pending")
     return tag("span", *(("up",) if account.up else ("down",)),
@@ -137,11 +139,11 @@ def _dropped(count: int) -> Child:
     return (", ", number(count), " left out: max_jobs is reached") if count else None
 
 
-def _poll(poll: models.Poll) -> Child:
+def _poll(poll: models.CollectorStatus) -> Child:
     return (ago(poll.age_seconds), *(() if poll.health == "ok" else (" ", badge(poll.health))))
 
 
-def _counts(account: models.Account, counts: Mapping[str, int], parameter: str) -> Child:
+def _counts(account: models.AccountView, counts: Mapping[str, int], parameter: str) -> Child:
     """Numbers by a word, each a link to the jobs that are counted."""
     found: list[Child] = []
     for word, count in counts.items():
@@ -257,10 +259,10 @@ def _query(values: Mapping[str, Any], **changes: Any) -> dict[str, str]:
     }
 
 
-def _job(job: models.Job) -> Html:
+def _job(job: models.JobView) -> Html:
     target = link(job.job_id, "job", {"account": job.account, "job_id": job.job_id})
     names = [tag("small", each) for each in (job.display_name, job.job_group) if each]
-    tasks = job.tasks or models.Counts()
+    tasks = job.tasks or Counts()
     failed = tasks.failed
     return parts.row(
         ("Job", (target, *names), "id"),
@@ -283,7 +285,7 @@ def _job(job: models.Job) -> Html:
     )  # fmt: skip
 
 
-def _slots(slots: models.Counts | None) -> Child:
+def _slots(slots: Counts | None) -> Child:
     if slots is None:
         return number(None)
     return (
@@ -292,7 +294,7 @@ def _slots(slots: models.Counts | None) -> Child:
     )
 
 
-def _why(job: models.Job) -> Child:
+def _why(job: models.JobView) -> Child:
     return tag("small", job.error, class_="error") if job.error else None
 
 

@@ -6,9 +6,10 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from exporter.batch.models import Counts
 from exporter.state.failures import Failure
 from exporter.state.history import Point
-from exporter.web.api.models import Counts, Nodes
+from exporter.web.api.models import Nodes
 from exporter.web.pages.html import Child, Html, link, tag
 from exporter.web.pages.layout import moment, number
 
