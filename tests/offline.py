@@ -86,7 +86,7 @@ def watch(
     observer: AccountTelemetry | None = None,
 ) -> Watch:
     """The parts as the program puts them together, for one account."""
-    observer = observer or Telemetry("").for_account(plan.account)
+    observer = observer or AccountTelemetry(Telemetry(""), plan.account)
     exposition = Exposition(collectors.tables())
     store = new_store(exposition)
 

@@ -23,7 +23,7 @@ from exporter.collectors import watched_tasks
 from exporter.config import durations
 from exporter.config.validation import fields_by_key
 from exporter.exposition import metric
-from exporter.service.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS
 from exporter.simulator.faults import CATALOGUE
 from exporter.state import table_names
 from exporter.web.server import web_config as web
@@ -177,10 +177,7 @@ def metrics_page() -> str:
         "| metric | type | labels | what it says |",
         "|---|---|---|---|",
     ]
-    parts += [
-        f"| `{row.name}` | {row.type} | {_labels(row.labels)} | {row.help} |"
-        for row in (*ROWS, SERIES)
-    ]
+    parts += [f"| `{row.name}` | {row.type} | {_labels(row.labels)} | {row.help} |" for row in ROWS]
     return "\n".join(parts) + "\n"
 
 

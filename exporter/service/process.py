@@ -67,7 +67,7 @@ class Reloader:
                 loaded = await loop.run_in_executor(self._thread, self._load)
                 await self._service.configure(loaded)
             except ConfigError as error:
-                self._service.telemetry.config_refused()
+                self._service.telemetry.set("config_last_reload_successful", 0)
                 for problem in error.problems:
                     log.error("configuration not reloaded: %s", problem)
                 raise

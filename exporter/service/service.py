@@ -204,17 +204,21 @@ class Service:
         if self._state_file is not None:
             self._state_file.forget_unused()
         self.store.flush()
-        self.telemetry.config_loaded(self.now())
+        self.telemetry.set("config_last_reload_successful", 1)
+        self.telemetry.set("config_last_reload_success_timestamp_seconds", self.now())
 
     def _show_anew(self, config: Config) -> None:
         excluded = Excluded(config.exclude_metrics)
-        self.telemetry.exclude(excluded)
+        self.telemetry.excluded = excluded
         self.exposition.reconfigure(
             collectors.tables(info_labels(config), excluded),
             limits={account.name: account.max_series for account in config.accounts},
-            on_drop=self.telemetry.series_dropped,
+            on_drop=self._count_dropped,
         )
         self.store.show_all()
+
+    def _count_dropped(self, account: str, count: int) -> None:
+        self.telemetry.add("series_dropped_total", count, account)
 
     async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
         """Poll an account as it is wanted now."""
@@ -222,7 +226,7 @@ class Service:
         before = self._accounts.get(account.name)
         rate = account.requests_per_second / self.shard.count  # the others need theirs
         if before is None:
-            observer = self.telemetry.for_account(account.name)
+            observer = AccountTelemetry(self.telemetry, account.name)
             budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
             self.store.add_account(account.name, saved, partial(watch_named, plan.rules))
@@ -258,15 +262,18 @@ class Service:
         if self._is_running and polled.polling is None:
             name = f"account {polled.wanted.account.name}"
             polled.polling = asyncio.create_task(
-                supervised(name, polled.poller.run, self.telemetry.internal_error), name=name
+                supervised(name, polled.poller.run, self._count_error), name=name
             )
+
+    def _count_error(self, where: str) -> None:
+        self.telemetry.add("internal_errors_total", 1, where)
 
     async def run(self) -> None:
         """Poll until cancelled."""
         self._is_running = True
         for polled in self._accounts.values():
             self._start(polled)
-        await supervised("groups", self._flush, self.telemetry.internal_error)
+        await supervised("groups", self._flush, self._count_error)
 
     async def _flush(self) -> None:
         # A group may have thousands of jobs: it is rendered once a second, not with each of them.
@@ -312,9 +319,8 @@ async def open_service(
         state_file = None
         if config.state_file is not None:
             path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
-            state_file = StateFile(
-                path, collectors.JOB_COLLECTORS, telemetry.state_file_works, shard
-            )
+            on_works = partial(telemetry.set, "state_file_works")
+            state_file = StateFile(path, collectors.JOB_COLLECTORS, on_works, shard)
             stack.push_async_callback(state_file.close)
         service = Service(telemetry, state_file, now, shard)
         stack.push_async_callback(service.close)
