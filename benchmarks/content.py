@@ -21,8 +21,8 @@ from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity, Key
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state import table_names
-from exporter.state.account import Health
 from exporter.state.counters import Counters
+from exporter.state.watched_job import Outcome
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
 TABLES = (
@@ -85,7 +85,7 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
             release=_grown(nodes.release, step, pool_id),
         ),
         table_names.JOB_HEALTH: {
-            name: Health(step % 2 == 0, 1_790_000_000.654321 + step)
+            name: Outcome(None, None, 1_790_000_000.654321 + step)
             for name in SAMPLE_SNAPSHOTS[table_names.JOB_HEALTH]
         },
     }

@@ -49,7 +49,6 @@ from exporter.batch.models import SpecialTaskExecutionInfo as Info
 from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import resolve
 from exporter.exposition.body import Exposition, Format
-from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tools.sample_job import nodes_read
 
@@ -206,7 +205,7 @@ def as_jobs(series: int) -> object:
     exposition = Exposition(collectors.tables())
     store = collectors.new_store(exposition)
     rule = resolve(JobRule(id_regex=".*"), Defaults())
-    store.add_account("account", Saved(), lambda _: None)
+    store.add_account("account")
     jobs = [
         Job(
             f"nf-rnaseq-{number}",

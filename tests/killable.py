@@ -15,7 +15,8 @@ from exporter.config import loader
 from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import Clock, Simulation
-from exporter.state.journal import Changes, StateFile
+from exporter.state.journal import StateFile
+from exporter.state.saved import Changes
 from exporter.state.totals import Journal
 from tests.truth import Series
 

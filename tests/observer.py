@@ -23,7 +23,7 @@ from exporter.simulator.ledger import (
     TaskRetried,
 )
 from exporter.simulator.ticks import SECOND
-from exporter.state.journal import Changes
+from exporter.state.saved import Changes
 from tests.truth import BOUNDS, CATEGORIES, Series
 
 WATCHED = {"active", "disabling", "disabled", "enabling", "terminating"}

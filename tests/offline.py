@@ -19,7 +19,7 @@ from exporter.batch.transport import Transport
 from exporter.collectors import new_store
 from exporter.exposition.body import Exposition
 from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import watch_named
+from exporter.polling.selection import watch_saved
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.saved import Saved
 from exporter.state.store import Store
@@ -103,7 +103,7 @@ def watch(
         now=seconds,
     )
     client = BatchClient(ENDPOINT, "2024-07-01.20.0", transport)
-    store.add_account(plan.account, Saved(), partial(watch_named, plan.rules))
+    store.add_account(plan.account, Saved(), partial(watch_saved, plan.rules))
     poller = AccountPoller(
         plan, client, store, observer, seconds, requests_at=lambda: budget.active_at
     )

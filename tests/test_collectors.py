@@ -11,6 +11,7 @@ import pytest
 
 from exporter.batch.errors import (
     AuthenticationFailed,
+    Forbidden,
     InvalidResponse,
     JobGone,
     ServiceError,
@@ -18,15 +19,15 @@ from exporter.batch.errors import (
 )
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
-from exporter.collectors.health import AccountHealth, Health
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
 from exporter.polling.discovery import discover
 from exporter.polling.selection import Scope
+from exporter.state.account import AccountState
 from exporter.state.counters import Counters
-from exporter.state.watched_job import WatchedJob
+from exporter.state.watched_job import Outcome, WatchedJob
 from tests.test_selection import NOW, rule
 from tools.sample_job import nodes_read
 
@@ -154,8 +155,9 @@ def test_preparation_and_release(golden: Golden) -> None:
 
 
 def test_an_account_that_is_down_says_why(golden: Golden) -> None:
-    health = {"jobs": Health(success=False, succeeded_at=1000.5)}
-    snapshot = AccountHealth(up=False, collectors=health, cause="role")
+    error = Forbidden(403)
+    error.cause = "role"
+    snapshot = AccountState(outcomes={"jobs": Outcome(None, error, 1000.5)})
     golden("account_health.prom", text(ACCOUNT_HEALTH, ACCOUNT, snapshot))
 
 

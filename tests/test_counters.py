@@ -21,7 +21,7 @@ from exporter.collectors.node_run import Run, keep, run_of
 from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
-from exporter.polling.selection import watch, watch_named
+from exporter.polling.selection import watch, watch_saved
 from exporter.state.counters import Counters
 from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs
@@ -454,7 +454,7 @@ class Account:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
         self.store = new_store(self.exposition)
-        self.store.add_account("acc", Saved(), partial(watch_named, (self.rule,)))
+        self.store.add_account("acc", Saved(), partial(watch_saved, (self.rule,)))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
         selected = SelectedJobs(tuple(watch(job, self.rule) for job in jobs))
@@ -568,7 +568,7 @@ def test_values_that_were_dropped_as_stale_are_not_counted_again() -> None:
     a = job("a")
     account.select(a)
     account.poll(a, failed=3)
-    account.store.fail("acc", "task_counts", a, ServiceError(500), stale=True)
+    account.store.fail("acc", "task_counts", a, ServiceError(500), since=0.0, stale=True)
     assert account.values(FAILED) == {}
     account.poll(a, failed=5)
     assert account.values(FAILED)['job_id="a",result="failure"'] == 2
@@ -634,7 +634,7 @@ def test_a_group_has_no_families_of_single_jobs_and_is_as_well_as_its_worst_job(
     account.select(a, b)
     account.poll(a)
     account.poll(b)
-    account.store.fail("acc", "task_counts", b, ServiceError(500), stale=False)
+    account.store.fail("acc", "task_counts", b, ServiceError(500), since=0.0, stale=False)
     account.store.flush()
     text = account.exposition.body(Format.TEXT).plain.decode()
     for name in ("state", "priority", "created_timestamp_seconds"):

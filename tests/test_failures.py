@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,16 +16,18 @@ import pytest
 
 from exporter import config
 from exporter.batch.client import BatchClient
-from exporter.batch.models import FailureInfo
-from exporter.collectors import preparation_release, tasks
+from exporter.batch.models import FailureInfo, NameValuePair
+from exporter.collectors import JOB_COLLECTORS, preparation_release, tasks
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.collectors.tasks import JobTasks
 from exporter.service import logs
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted
-from exporter.state.failures import LATEST, Failure, Failures, JobFailure, latest
-from exporter.state.journal import Changes, StateFile
+from exporter.state.failures import LATEST, Failure, Failures, latest
+from exporter.state.journal import StateFile
+from exporter.state.saved import Changes
+from exporter.state.timestamps import iso_time
 from exporter.web.app import build_app
 from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch
@@ -56,9 +57,10 @@ FAILED = run(
 ENDED = datetime(2026, 1, 1, 10, 0, 5, 250_000, tzinfo=UTC).timestamp()
 
 
-def failure(number: int, *, node: str | None = None, time: float | None = None) -> JobFailure:
-    of = Failure("task", "usererror", "FailureExitCode", time, task_id=f"t{number}", node_id=node)
-    return JobFailure("acc", "job-1", None, of)
+def failure(number: int, *, node: str | None = None, time: float | None = None) -> Failure:
+    moment = None if time is None else iso_time(time)
+    where = {"task_id": f"t{number}", "node_id": node}
+    return Failure("acc", "job-1", "task", "usererror", "FailureExitCode", time=moment, **where)
 
 
 # What collectors tell
@@ -74,15 +76,13 @@ def test_a_run_that_failed_is_told_once_with_what_is_no_label() -> None:
     first = folded(None, entry)
     assert first.events.failures == [
         Failure(
-            "preparation",
-            "usererror",
-            "FailureExitCode",
-            ENDED,
+            *("", "", "preparation", "usererror", "FailureExitCode"),
+            time=iso_time(ENDED),
             pool_id="pool-1",
             node_id="tvm-0",
             exit_code=3,
             message=INFO["message"],
-            details=(("Message", "unexpected exit code"),),
+            details=(NameValuePair("Message", "unexpected exit code"),),
         )
     ]
     again = folded(first.state, {"nodeId": "tvm-0", **entry}, {"nodeId": "tvm-0", **entry})
@@ -134,26 +134,27 @@ def test_a_text_without_end_is_cut() -> None:
 def test_the_latest_of_all_accounts_come_first_and_each_account_has_a_limit() -> None:
     failures = Failures()
     many = [failure(number, time=float(number)) for number in range(3 * LATEST)]
-    failures.add("acc", many, is_news=False)
-    other = JobFailure("other", "j", "g", Failure("task", "unknown", "other", 1.5, task_id="t"))
-    failures.add("other", [other], is_news=False)
+    failures.add("acc", many, is_logged=False)
+    last = iso_time(1.5)
+    other = Failure("other", "j", "task", "unknown", "other", "g", last, task_id="t")
+    failures.add("other", [other], is_logged=False)
     found = failures.latest()
-    assert [each.failure.time for each in found] == [
-        *(float(3 * LATEST - 1 - number) for number in range(LATEST)),
-        1.5,
+    assert [each.time for each in found] == [
+        *(iso_time(3.0 * LATEST - 1 - number) for number in range(LATEST)),
+        last,
     ]
-    assert len(latest(each.failure for each in many)) == LATEST
+    assert len(latest(many)) == LATEST
 
 
 def test_the_same_failure_read_twice_is_one_and_the_node_is_kept() -> None:
     failures = Failures()
     plain, with_node = failure(1, time=5.0), failure(1, time=5.0, node="tvm-1")
-    assert failures.add("acc", [plain, plain], is_news=True) == [plain]
-    assert failures.add("acc", [with_node], is_news=True) == [with_node]
-    assert failures.add("acc", [plain], is_news=True) == []
+    assert failures.add("acc", [plain, plain], is_logged=True) == [plain]
+    assert failures.add("acc", [with_node], is_logged=True) == [with_node]
+    assert failures.add("acc", [plain], is_logged=True) == []
     assert failures.latest() == [with_node]
     later = failure(1, time=6.0)
-    assert failures.add("acc", [later], is_news=True) == [later]
+    assert failures.add("acc", [later], is_logged=True) == [later]
 
 
 # What is logged
@@ -181,22 +182,19 @@ def lines() -> Iterator[Callable[[], list[str]]]:
 def test_each_failure_is_one_line(lines: Callable[[], list[str]]) -> None:
     failures = Failures(lambda: 0.0)
     of = Failure(
-        "preparation",
-        "usererror",
-        "FailureExitCode",
-        ENDED,
+        *("acc", "job-1", "preparation", "usererror", "FailureExitCode", "nf", iso_time(ENDED)),
         pool_id="pool-1",
         node_id="tvm-0",
         exit_code=3,
         message='no "disk"\nleft',
     )
-    failures.add("acc", [JobFailure("acc", "job-1", "nf", of)], is_news=True)
-    failures.add("acc", [failure(1)], is_news=True)
-    failures.add("acc", [failure(1)], is_news=True)
-    failures.add("acc", [failure(2)], is_news=False)  # it was there before we were
+    failures.add("acc", [of], is_logged=True)
+    failures.add("acc", [failure(1)], is_logged=True)
+    failures.add("acc", [failure(1)], is_logged=True)
+    failures.add("acc", [failure(2)], is_logged=False)  # it was there before we were
     assert lines() == [
-        '"job preparation task failed" account=acc job_id=job-1 job_group=nf category=usererror'
-        " code=FailureExitCode pool_id=pool-1 node_id=tvm-0 exit_code=3"
+        '"job preparation task failed" account=acc job_id=job-1 category=usererror'
+        " code=FailureExitCode job_group=nf pool_id=pool-1 node_id=tvm-0 exit_code=3"
         ' failed_at=2026-01-01T10:00:05.250Z failure_message="no \\"disk\\"\\nleft"',
         '"task failed" account=acc job_id=job-1 category=usererror code=FailureExitCode task_id=t1',
     ]
@@ -205,18 +203,18 @@ def test_each_failure_is_one_line(lines: Callable[[], list[str]]) -> None:
 def test_a_storm_of_failures_does_not_flood_the_log(lines: Callable[[], list[str]]) -> None:
     now = 0.0
     failures = Failures(lambda: now)
-    failures.add("acc", [failure(number) for number in range(1000)], is_news=True)
+    failures.add("acc", [failure(number) for number in range(1000)], is_logged=True)
     told = lines()
     assert len(told) == 31
     assert told[-1] == (
         '"failures come too fast to log each: /api/v1/failures has the latest" account=acc'
     )
     now = 2.0
-    failures.add("acc", [failure(number) for number in range(1000, 1010)], is_news=True)
+    failures.add("acc", [failure(number) for number in range(1000, 1010)], is_logged=True)
     told = lines()
     assert told[0] == '"970 failures were not logged" account=acc'
     assert told[1].endswith("task_id=t1000") and len(told) == 3
-    failures.add("other", [failure(1)], is_news=True)  # another account has a limit of its own
+    failures.add("other", [failure(1)], is_logged=True)  # another account has a limit of its own
     assert len(lines()) == 1
 
 
@@ -308,7 +306,7 @@ async def test_a_query_that_cannot_be_is_refused(service: Service, query: str, e
 
 
 async def test_the_state_file_keeps_the_latest(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "s.db", lambda _: None)
+    file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, lambda _: None)
     for first in range(0, 3 * LATEST, LATEST):
         numbers = range(first, first + LATEST)
         file.write(
@@ -316,11 +314,11 @@ async def test_the_state_file_keeps_the_latest(tmp_path: Path) -> None:
         )
     file.write(Changes("other", failures=[failure(1)]), lambda: None)
     await file.close()
-    file = StateFile(tmp_path / "s.db", lambda _: None)
+    file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, lambda _: None)
     kept = file.load("acc").failures
     assert len(file.load("other").failures) == 1
     await file.close()
-    assert {each.failure.time for each in kept} == {float(2 * LATEST + n) for n in range(LATEST)}
+    assert {each.time for each in kept} == {iso_time(2.0 * LATEST + n) for n in range(LATEST)}
     assert kept[0] == failure(2 * LATEST, time=2.0 * LATEST)
 
 
@@ -345,7 +343,7 @@ async def test_failures_are_those_of_the_ledger_over_a_restart_too(
         exporter = Exporter(simulation, clock, tmp_path, "", saves=True)
         await exporter.start()
         await exporter.round()
-        before = {json.dumps(each.shown) for each in shown(exporter)}
+        before = set(shown(exporter))
         assert lines() == []  # they are shown, but are no news
         since = world.tick
         for second in range(90):
@@ -355,17 +353,33 @@ async def test_failures_are_those_of_the_ledger_over_a_restart_too(
                 await exporter.stop()
                 await exporter.start()
         found = Counter(
-            (each.job_id, f.kind, f.node_id or f.task_id, f.time, f.exit_code, f.code, f.category)
-            for each in shown(exporter)
-            if json.dumps(each.shown) not in before and (f := each.failure)
+            (f.job_id, f.kind, f.node_id or f.task_id, f.time, f.exit_code, f.code, f.category)
+            for f in shown(exporter)
+            if f not in before
         )
         await exporter.stop()
     true = Counter(
-        (e.job_id, e.kind, e.node_id, seconds(e.ended), e.exit_code, e.code, low(e.category))
+        (
+            e.job_id,
+            e.kind,
+            e.node_id,
+            iso(e.ended),
+            e.exit_code,
+            e.code,
+            low(e.category),
+        )
         for e in world.ledger.of(RunCompleted, since_tick=since)
         if e.result == "failure"
     ) + Counter(
-        (e.job_id, "task", e.task_id, seconds(e.tick), e.exit_code, e.code, low(e.category))
+        (
+            e.job_id,
+            "task",
+            e.task_id,
+            iso(e.tick),
+            e.exit_code,
+            e.code,
+            low(e.category),
+        )
         for e in world.ledger.of(TaskCompleted, since_tick=since)
         if e.result == "failure"
     )
@@ -373,9 +387,13 @@ async def test_failures_are_those_of_the_ledger_over_a_restart_too(
     assert kind in {of for _, of, *_ in true}
 
 
-def shown(exporter: Exporter) -> list[JobFailure]:
+def shown(exporter: Exporter) -> list[Failure]:
     assert exporter.service is not None
     return exporter.service.failures.latest()
+
+
+def iso(tick: int) -> str | None:
+    return iso_time(seconds(tick))
 
 
 def low(category: str | None) -> str:

@@ -24,7 +24,6 @@ from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
 from exporter.state.counters import Counters
 from exporter.state.histogram import histogram
-from exporter.state.saved import Saved
 from exporter.state.store import Store
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tests.process import check_metrics
@@ -184,7 +183,7 @@ def shown(store: Store, exposition: Exposition, name: str) -> dict[str, float]:
 def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     exposition = Exposition(tables())
     store = new_store(exposition)
-    store.add_account("a", Saved(), lambda _: None)
+    store.add_account("a")
     jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
 
     def put(watched: WatchedJob, reading: Any) -> None:
@@ -218,7 +217,7 @@ def test_what_is_new_is_shown_in_full_at_the_listing_after_next_where_nothing_el
 ):
     exposition = Exposition(tables())
     store = new_store(exposition)
-    store.add_account("a", Saved(), lambda _: None)
+    store.add_account("a")
     store.select("a", SelectedJobs(), 0.0)
     new = watched("new", None)
     store.select("a", SelectedJobs((new,)), 1.0)

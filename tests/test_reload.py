@@ -209,11 +209,11 @@ async def test_a_secret_that_changed_is_read_again(
     data = parse(settings(simulation, auth=auth), tmp_path)
     async with open_service(data) as service:
         await service.run_once()
-        assert not service.store.is_up("simulated")
+        assert not service.store.accounts["simulated"].is_up
         (tmp_path / "key").write_text(simulation.account_key)
         await service.configure(data)
         await service.run_once()
-        assert service.store.is_up("simulated")
+        assert service.store.accounts["simulated"].is_up
 
 
 async def test_polls_have_their_turn_though_the_configuration_changes_all_the_time(

@@ -13,9 +13,8 @@ from exporter.batch.models import Job, Task
 from exporter.collectors import preparation_release, tasks
 from exporter.collectors.task_records import record_of
 from exporter.collectors.tasks import JobTasks, Reading
-from exporter.state import account, table_names
+from exporter.state import table_names
 from exporter.state.counters import Counters, Increments
-from exporter.state.journal import SavedState
 from exporter.state.watched_job import WatchedJob
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
@@ -83,22 +82,24 @@ class Watch:
         self.state: JobTasks | None = None
         self.counted: dict[str, float] = {}
         self.corrections = 0
-        self.saved = SavedState(b"")
+        self.saved = b""
+        self.records: dict[tuple[str, ...], bytes] = {}
 
     def restart(self) -> Watch:
         """Go on with what was saved."""
-        self.state = account.load(tasks.COLLECTOR, self.saved)
+        self.state = tasks.load(self.saved, self.records)
         return self
 
     def read(self, *readings: Reading) -> Watch:
         for reading in readings:
             folded = tasks.fold(self.state, reading, 0.0, self.is_new)
             self.state = folded.state
-            new = account.saved(Job("j"), tasks.COLLECTOR, folded, is_new=self.is_new).states[
-                "tasks"
-            ]
-            self.saved = SavedState(new.state, {**self.saved.records, **new.records})
-            assert account.load(tasks.COLLECTOR, self.saved) == self.state
+            self.saved = tasks.dump(folded.state)
+            for key, record in folded.records:
+                self.records.pop(key, None)
+                if record is not None:
+                    self.records[key] = msgspec.json.encode(record)
+            assert tasks.load(self.saved, self.records) == self.state
             self.corrections += folded.events.corrections
             self._add(folded.events.increments)
             self._add(folded.events.observations)

@@ -20,9 +20,10 @@ from exporter.collectors.watched_tasks import Found, WatchedTasks, may_ask_by_et
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.selection import watch
 from exporter.simulator import SCENARIOS, Clock, World, serve
+from exporter.state.groups import Groups
 from tests.fake_batch import FakeBatch, batch_error, reply
 from tests.killable import Exporter
-from tests.test_collectors import ACCOUNT, JOB, text
+from tests.test_collectors import JOB, text
 from tests.test_selection import job, rule
 from tests.truth import Series, seconds
 
@@ -81,7 +82,10 @@ def test_watched_tasks_of_a_group(golden: Callable[[str, str], None]) -> None:
     exposition = Exposition(collectors.tables())
     other = {**RAN, "state": "running", "executionInfo": {"startTime": "2026-01-01T10:00:00Z"}}
     members = (watched(RAN), watched(other))
-    exposition.put("watched_tasks", (*ACCOUNT, ("job_group", "nf")), None, members=members)
+    groups = Groups(exposition)
+    for job_id, snapshot in zip(("job-1", "job-2"), members, strict=True):
+        groups.put(("myaccount", ("job_group", "nf"), "watched_tasks"), job_id, snapshot)
+    groups.flush()
     golden("watched_tasks_group.prom", exposition.body(Format.TEXT).plain.decode())
 
 

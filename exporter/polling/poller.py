@@ -21,8 +21,9 @@ from exporter.config.resolved_rule import Rule
 from exporter.config.shard import WHOLE, Shard
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import Scope, select
+from exporter.polling.selection import Scope, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
+from exporter.state.saved import SavedJob
 from exporter.state.store import Store
 from exporter.state.watched_job import JobState, SelectedJobs, WatchedJob
 
@@ -154,18 +155,24 @@ class AccountPoller:
 
     def apply_rules(self) -> None:
         """Select anew from the jobs that are known, without asking the service."""
-        account, now = self._plan.account, self._now()
+        account, rules = self._plan.account, self._plan.rules
         known = self._store.outcome(account, JOBS).state
-        if known is None:
-            return
-        found = [entry.watched.job for entry in self._store.jobs(account).values()]
-        selected = select(self._plan.rules, found, now)[: self._plan.max_jobs]
-        self._store.select_anew(account, SelectedJobs(selected, known.dropped))
+        if known is not None:
+            found = [entry.watched.job for entry in self._store.jobs(account).values()]
+            selected = select(rules, found, self._now())[: self._plan.max_jobs]
+            self._store.select_anew(account, SelectedJobs(selected, known.dropped))
+        # What leaves is read as after a restart, whatever rule it came under meanwhile.
+        for entry in self._store.leaving(account).values():
+            before = entry.watched
+            saved = SavedJob(before.job, entry.is_new, before.group, states=entry.outcomes)
+            entry.watched = watch_saved(rules, saved)
 
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._plan.account, self._plan.discovery_interval
         watched = [entry.watched for entry in self._store.jobs(account).values()]
-        known = {each.job.id.lower(): each.job for each in watched}
+        # After a restart the jobs of the process before are leaving: they, too, go before new ones.
+        leaving = [entry.watched for entry in self._store.leaving(account).values()]
+        known = {each.job.id.lower(): each.job for each in (*leaving, *watched)}
         owns = partial(self._plan.shard.owns, account)
         scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
         with self._recorded(key, None, interval, self._plan.stale_after):
@@ -258,7 +265,8 @@ class AccountPoller:
             self._store.take_back(account, selected[0])
             self._add_polls()
             return
-        for name in watched.rule.collect:
+        # Also what another rule read of it before.
+        for name in dict.fromkeys((*watched.rule.collect, *entry.outcomes)):
             kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
             if state is None or not kind.is_settled(state):
                 reading = await kind.read(api, watched, state, self._now())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter import config
 from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
-from exporter.config.resolved_rule import Rule
+from exporter.config import Defaults, JobRule
+from exporter.config.resolved_rule import Rule, resolve
+from exporter.state.saved import SavedJob
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
@@ -67,9 +69,16 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     return WatchedJob(job, rule, group or "none", labels)
 
 
-def watch_named(rules: Iterable[Rule], job: Job) -> WatchedJob | None:
-    """A job under the first rule that names it, whatever its state; None where no rule does."""
-    return next((watch(job, rule) for rule in rules if names(rule, job)), None)
+def watch_saved(rules: Iterable[Rule], saved: SavedJob) -> WatchedJob:
+    """A job under the first rule that names it, whatever its state.
+
+    Where no rule does any more, under one that reads once more what was read of it.
+    """
+    found = next((watch(saved.job, rule) for rule in rules if names(rule, saved.job)), None)
+    if found is not None:
+        return found
+    rule = resolve(JobRule(id=saved.job.id), Defaults())
+    return WatchedJob(saved.job, replace(rule, collect=tuple(saved.states)), saved.group)
 
 
 def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[WatchedJob, ...]:

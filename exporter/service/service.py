@@ -28,7 +28,7 @@ from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import watch_named
+from exporter.polling.selection import watch_saved
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
@@ -229,7 +229,7 @@ class Service:
             observer = AccountTelemetry(self.telemetry, account.name)
             budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
-            self.store.add_account(account.name, saved, partial(watch_named, plan.rules))
+            self.store.add_account(account.name, saved, partial(watch_saved, plan.rules))
         else:
             await before.stop()
             observer, budget = before.observer, before.budget

@@ -261,7 +261,6 @@ class AccountTelemetry:
         self._telemetry = telemetry
         self._account = account
         self.pages = 0
-        self.lag = 0.0
         self.throttled(0)
         self.polls_skipped(0)
         self.polls_saved(0, "idle")

@@ -22,11 +22,13 @@ class SavedJob:
     """A job as it was known.
 
     `states`: by collector, as they were last folded.
+    `group`: the group that it was part of.
     `left_at`: Unix time at which it left the selection; its states are of no use any more.
     """
 
     job: Job
     is_new: bool
+    group: str | None = None
     left_at: float | None = None
     states: Mapping[str, Any] = field(default_factory=dict)
 
@@ -66,3 +68,7 @@ class Saved:
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+
+
+NOTHING = Saved()
+"""What is known of an account that is watched for the first time."""

@@ -33,6 +33,14 @@ VERSION = 4
 REMEMBERED = 30 * 86400.0
 """Seconds for which a job that left is remembered, so that it is not new when it comes back."""
 
+_JOB_TABLE = """
+CREATE TABLE job (
+    account TEXT, job_id TEXT, job BLOB NOT NULL, is_new INTEGER NOT NULL, job_group TEXT,
+    left_at REAL,
+    PRIMARY KEY (account, job_id)
+) WITHOUT ROWID;
+"""
+
 _FAILURE_TABLE = """
 CREATE TABLE failure (
     account TEXT, time TEXT NOT NULL, key TEXT, failure BLOB NOT NULL,
@@ -47,10 +55,7 @@ CREATE TABLE counter (
     total REAL NOT NULL, exposed REAL,
     PRIMARY KEY (account, owner, collector, name, labels)
 ) WITHOUT ROWID;
-CREATE TABLE job (
-    account TEXT, job_id TEXT, job BLOB NOT NULL, is_new INTEGER NOT NULL, left_at REAL,
-    PRIMARY KEY (account, job_id)
-) WITHOUT ROWID;
+{_JOB_TABLE}
 CREATE TABLE state (
     account TEXT, job_id TEXT, collector TEXT, state BLOB NOT NULL,
     PRIMARY KEY (account, job_id, collector)
@@ -152,7 +157,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _migrate_3(connection: sqlite3.Connection) -> None:
-    """Version 3 had the failure inside another record, with a Unix time."""
+    """Version 3 did not know a job's group, and had other failures, with a Unix time."""
     rows = connection.execute("SELECT failure FROM failure").fetchall()
     failures = []
     for (text,) in rows:
@@ -163,7 +168,11 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
         whole = {**given, **inner, "details": details}
         whole["time"] = None if moment is None else iso_time(moment)
         failures.append(msgspec.convert(whole, Failure))
-    connection.executescript(f"BEGIN;DROP TABLE failure;{_FAILURE_TABLE}COMMIT;")
+    connection.executescript(
+        f"BEGIN;DROP TABLE failure;{_FAILURE_TABLE}"
+        "CREATE TABLE new AS SELECT account, job_id, job, is_new, NULL, left_at FROM job;"
+        f"DROP TABLE job;{_JOB_TABLE}INSERT INTO job SELECT * FROM new;DROP TABLE new;COMMIT;"
+    )
     with connection:
         for failure in failures:
             _write_failures(connection, failure.account, [failure])
@@ -203,10 +212,13 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
         _text(job_id): SavedJob(
             msgspec.json.decode(_bytes(job), type=Job),
             bool(is_new),
+            None if group is None else _text(group),
             None if left_at is None else _number(left_at),
             states.get(job_id, {}),
         )
-        for job_id, job, is_new, left_at in rows("job_id, job, is_new, left_at", "job")
+        for job_id, job, is_new, group, left_at in rows(
+            "job_id, job, is_new, job_group, left_at", "job"
+        )
     }
     failures = [
         msgspec.json.decode(_bytes(text), type=Failure) for (text,) in rows("failure", "failure")
@@ -300,8 +312,9 @@ def _write_job(
             query = f"DELETE FROM {table} WHERE account = ? AND job_id = ?"  # noqa: S608
             connection.execute(query, (account, job_id))
     if job is not None:
-        row = (account, job_id, msgspec.json.encode(job.job), job.is_new, job.left_at)
-        connection.execute("INSERT OR REPLACE INTO job VALUES (?,?,?,?,?)", row)
+        text = msgspec.json.encode(job.job)
+        row = (account, job_id, text, job.is_new, job.group, job.left_at)
+        connection.execute("INSERT OR REPLACE INTO job VALUES (?,?,?,?,?,?)", row)
 
 
 def _write_state(

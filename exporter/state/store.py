@@ -30,7 +30,7 @@ from exporter.state.counters import Increments, total
 from exporter.state.failures import Failures
 from exporter.state.groups import Groups
 from exporter.state.history import History
-from exporter.state.saved import Changes, Saved, SavedJob
+from exporter.state.saved import NOTHING, Changes, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, Totals
 from exporter.state.watched_job import (
     NOT_POLLED,
@@ -66,29 +66,30 @@ class Store:
         self.history = History()
 
     def add_account(
-        self, account: str, known: Saved, watch: Callable[[Job], WatchedJob | None]
+        self,
+        account: str,
+        known: Saved = NOTHING,
+        watch: Callable[[SavedJob], WatchedJob] | None = None,
     ) -> None:
         """Add an account, with what an earlier process knew of it.
 
         Its jobs are as if they had just left the selection: those that it still has go on where
-        they were, the others are read once more. `watch`: a job under the rule that names it; None
-        where no rule does.
+        they were, the others are read once more. `watch`: a job under the rule that names it, or
+        under one to read it once more; None: there are none.
         """
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
         for job_id, saved in known.jobs.items():
-            watched = watch(saved.job)
+            assert watch is not None, "jobs are watched under rules"
             if saved.left_at is not None:
                 state.left[job_id, unix_time(saved.job.creation_time)] = None
-            elif watched is None:
-                self._totals.forget(account, ("job_id", job_id), {job_id: None})
             else:
                 outcomes = {
                     name: Outcome(known_state, None, None).at_rest()
                     for name, known_state in saved.states.items()
                 }
-                state.leaving[job_id] = JobState(watched, saved.is_new, outcomes)
+                state.leaving[job_id] = JobState(watch(saved), saved.is_new, outcomes)
 
     def remove_account(self, account: str) -> None:
         """Forget an account, and show nothing of it any more."""
@@ -441,7 +442,7 @@ class Store:
         failures = [msgspec.structs.replace(each, **whose) for each in events.failures]
         changes = Changes(
             account,
-            jobs={job_id: SavedJob(watched.job, entry.is_new)},
+            jobs={job_id: SavedJob(watched.job, entry.is_new, watched.group)},
             folded={(job_id, collector): folded},
             failures=self._failures.add(account, failures, is_logged=is_logged),
         )

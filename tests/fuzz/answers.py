@@ -6,7 +6,6 @@ An input is one answer a line; each kind of answer gets them in turn, as poll af
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace
@@ -24,9 +23,10 @@ from exporter.config import Defaults, JobRule
 from exporter.config.resolved_rule import WATCHED_TASKS, resolve
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.discovery import discover
-from exporter.polling.selection import Scope, watch_named
+from exporter.polling.selection import Scope, watch_saved
+from exporter.state import state_file
 from exporter.state.failures import Failures
-from exporter.state.journal import _SCHEMA, Changes, Saved, _load, _write
+from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
 from exporter.web.api.job_views import SORT_KEYS, job_view
 
@@ -75,21 +75,25 @@ def target(data: bytes) -> None:
 def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
     """The life of an account that gets these answers of one kind."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(_SCHEMA)
+        connection.executescript(state_file._SCHEMA)
         exposition = Exposition(_TABLES)
         failures = Failures()
         store = new_store(exposition, _Journal(connection), failures)
-        store.add_account(ACCOUNT, Saved(), partial(watch_named, [rule]))
+        store.add_account(ACCOUNT, Saved(), partial(watch_saved, [rule]))
         _poll_jobs(store, (_JOB,), rule, NOW - 1)
         for number, answer in enumerate(answers):
             _poll(store, name, answer, rule, NOW + number)
             store.flush()
             _check(exposition)
             _show(store, NOW + number)
-        json.dumps([each.shown for each in failures.latest()])
+        assert msgspec.json.encode(failures.latest())
         again = Exposition(_TABLES)
         restarted = new_store(again)
-        restarted.add_account(ACCOUNT, _load(connection, ACCOUNT), partial(watch_named, [rule]))
+        restarted.add_account(
+            ACCOUNT,
+            state_file.load(connection, ACCOUNT, JOB_COLLECTORS),
+            partial(watch_saved, [rule]),
+        )
         _check(again)
 
 
@@ -101,7 +105,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
         store.put_pool_nodes(ACCOUNT, _result(pool_nodes.read(cast("Any", api))), now)
     else:
         kind = JOB_COLLECTORS[name]
-        watched = store.jobs(ACCOUNT)[_JOB.id]
+        watched = store.jobs(ACCOUNT)[_JOB.id].watched
         state = store.outcome(ACCOUNT, name, _JOB.id).state
         reading = _result(cast("Any", kind.read(api, watched, state, now)))
         folded = store.put_reading(ACCOUNT, watched.job, name, reading, state, now)
@@ -157,7 +161,7 @@ class _Journal:
 
     def write(self, changes: Changes, done: Callable[[], None]) -> None:
         with self.connection:
-            _write(self.connection, changes)
+            state_file.write(self.connection, changes, JOB_COLLECTORS)
         done()
 
 

@@ -13,7 +13,6 @@ from exporter.collectors import new_store
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config.resolved_rule import Rule
 from exporter.exposition.body import Exposition, Format
-from exporter.state.saved import Saved
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
@@ -77,7 +76,7 @@ class Sample:
         self._polls = polls
         self._jobs = {poll.watched.job.id: poll.watched for poll in polls}.values()
         self._store = new_store(exposition)
-        self._store.add_account(account, Saved(), lambda _: None)
+        self._store.add_account(account)
         self._store.select(account, SelectedJobs(), now)
         self._store.flush()
         before = _Series.in_text(exposition.body(Format.TEXT).plain)
@@ -135,7 +134,7 @@ def own_series(account: str, nodes: PoolNodes | None, shown: Shown, now: float) 
     """Series that an account has without any job."""
     exposition = Exposition(collectors.tables(shown.info_labels, shown.excluded))
     store = new_store(exposition)
-    store.add_account(account, Saved(), lambda _: None)
+    store.add_account(account)
     store.select(account, SelectedJobs(), now)
     if nodes is not None:
         store.put_pool_nodes(account, nodes, now)
