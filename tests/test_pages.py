@@ -105,14 +105,14 @@ async def test_every_number_of_a_job_is_that_of_the_api(
     page = await see(http, path)
     given = urlsplit(path).query
     answer = await ask(http, f"/api/v1/jobs?limit=50&{given}")
-    rows = [row for row in page.rows if "Waiting" in row]
+    rows = [row for row in page.rows if "Queued" in row]
     assert len(rows) == len(answer["jobs"]) > 10
     for row, job in zip(rows, answer["jobs"], strict=True):
         tasks, nodes = job["tasks"], job["preparation"]
         assert row["Job"] == job["job_id"] + job.get("display_name", "")
         assert row["State"] == job["state"]
         assert row["Polls"] == job["health"] + job.get("error", "")
-        assert row["Waiting"] == str(tasks["active"])
+        assert row["Queued"] == str(tasks["active"])
         assert row["Running"] == str(tasks["running"])
         assert row["Failed"] == str(tasks["failed"])
         assert row["Tasks"].endswith(f"{tasks['completed']} done")
@@ -163,7 +163,7 @@ async def test_sorting_filters_and_paging_need_no_script(http: aiohttp.ClientSes
     assert "51 to 90 of 90 jobs of 120" in second.text
     assert any(each == "./?search=job&state=active" for each in second.links())
     empty = await see(http, "/?search=nothing")
-    assert "No job is like this: 0 jobs of 120" in empty.text
+    assert "No jobs match: 0 jobs of 120" in empty.text
 
 
 async def test_a_page_that_cannot_be_says_why(http: aiohttp.ClientSession) -> None:
@@ -184,7 +184,7 @@ async def test_a_job_shows_its_series_and_charts(http: aiohttp.ClientSession) ->
         assert line in page.text
     charts = [found for name, found in page.tags if name == "svg" and found["class"] == "chart"]
     assert len(charts) == 5
-    assert "Tasks that wait: from 50 to 50 in 0 minutes, at most 50" in page.text
+    assert "Queued tasks: from 50 to 50 in 0 minutes, at most 50" in page.text
     assert "The task exited with 1" in page.text
 
 
