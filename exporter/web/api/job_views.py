@@ -26,6 +26,7 @@ from exporter.web.api.models import (
     JobView,
     Nodes,
 )
+from exporter.web.api.parameters import NotFound
 from exporter.web.backend import Backend
 
 T = TypeVar("T")
@@ -41,10 +42,6 @@ FAILURES_OF_A_JOB = 100
 
 TASK_COUNTS = task_counts.COLLECTOR.name
 PREPARATION_RELEASE = preparation_release.COLLECTOR.name
-
-
-class NotFound(Exception):
-    """What was asked for is not there; the text says what."""
 
 
 async def in_turns(items: Iterable[T], at_once: int = AT_ONCE) -> AsyncIterator[T]:

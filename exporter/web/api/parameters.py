@@ -10,8 +10,20 @@ from typing import Any
 from multidict import MultiMapping
 
 
-class BadQuery(Exception):
-    """A query that cannot be answered; the text names the parameter and the cure."""
+class Refusal(Exception):
+    """A request that cannot be answered; the text says why. `status`: of the answer."""
+
+    status = 400
+
+
+class BadQuery(Refusal):
+    """A query that cannot be; the text names the parameter and the cure."""
+
+
+class NotFound(Refusal):
+    """What was asked for is not there; the text says what."""
+
+    status = 404
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import exporter
 from exporter.config import durations
 from exporter.web.api.models import Health
+from exporter.web.api.parameters import Refusal
 from exporter.web.pages.html import Child, Html, fill, link, tag
 from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
 
@@ -62,11 +63,11 @@ def page(title: str, links: Links, *content: Child, current: str = "") -> Html:
     )
 
 
-def refused(status: int, reason: str, links: Links) -> str:
+def refused(why: Refusal, links: Links) -> Html:
     """A page for a request that cannot be answered."""
-    title = "Not found" if status == 404 else "That cannot be shown"
-    return page(title, links, tag("p", reason, class_="error", role="alert"),
-                tag("p", link("Back to all jobs", "")), current="-")  # fmt: skip
+    title = "Not found" if why.status == 404 else "That cannot be shown"
+    reason = tag("p", str(why), class_="error", role="alert")
+    return page(title, links, reason, tag("p", link("Back to all jobs", "")), current="-")
 
 
 def badge(health: Health) -> Html:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.web.server.web_config import RateLimit
@@ -29,26 +28,6 @@ class Limits:
     idle_timeout: float = 330.0  # above every scrape interval that Prometheus can work with
     write_timeout: float = 30.0
     least_rate: float = 64 * 1024
-
-
-class InFlight:
-    """Counts what is under way. `most`: 0 for no ceiling."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._count = 0
-
-    @contextmanager
-    def one_more(self) -> Iterator[bool]:
-        """Gives whether there is room; what was let in counts until the block ends."""
-        if self._most and self._count >= self._most:
-            yield False
-            return
-        self._count += 1
-        try:
-            yield True
-        finally:
-            self._count -= 1
 
 
 class RateLimiter:

@@ -21,8 +21,10 @@ class InParts(web.StreamResponse):
     A tuple has a known length. Parts of another iterable are made while they are sent, in chunks.
     """
 
-    def __init__(self, parts: Iterable[bytes], headers: Mapping[str, str]) -> None:
-        super().__init__(headers=headers)
+    def __init__(
+        self, parts: Iterable[bytes], headers: Mapping[str, str], status: int = 200
+    ) -> None:
+        super().__init__(status=status, headers=headers)
         self._parts = parts
         if isinstance(parts, tuple):
             self.content_length = sum(map(len, parts))
