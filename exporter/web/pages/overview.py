@@ -37,19 +37,8 @@ COLUMNS: tuple[tuple[str, str | None], ...] = (
 )
 """Head of each column, and what it is sorted by."""
 
-SORTS = {
-    "job_id": "name",
-    "account": "account",
-    "state": "state",
-    "health": "poll status",
-    "created": "creation",
-    "active": "queued tasks",
-    "running": "running tasks",
-    "completed": "completed tasks",
-    "failed": "failed tasks",
-    "preparation_failed": "failed preparation",
-    "age": "age of the last poll",
-}
+SORTS = {sort: title for title, sort in COLUMNS if sort} | {"created": "Created"}
+"""What the form offers to sort by."""
 
 _DEFAULTS = {parameter.name: parameter.default for parameter in FILTERS}
 

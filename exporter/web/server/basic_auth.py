@@ -48,13 +48,15 @@ class BasicAuth:
         is_user = user in users
         hashed = (users[user] if is_user else self._another(users, name)).encode()
         key = self._digest(b"".join(map(self._digest, (name, password, hashed))))
-        if (outcome := self._recall(key)) is None:
+        if key not in self._known:
             async with self._turn:
                 # Another request with the same password may have been before us.
-                if (outcome := self._recall(key)) is None:
-                    outcome = await self._matches(password, hashed)
-                    self._remember(key, outcome)
-        return outcome and is_user
+                if key not in self._known:
+                    self._known[key] = await self._matches(password, hashed)
+                while len(self._known) > _CACHED:
+                    self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key] and is_user
 
     async def _matches(self, password: bytes, hashed: bytes) -> bool:
         # Longer passwords are hashed, too, so that they take the same time.
@@ -71,16 +73,6 @@ class BasicAuth:
 
     def _digest(self, text: bytes) -> bytes:
         return hmac.digest(self._digest_key, text, hashlib.sha256)
-
-    def _recall(self, key: bytes) -> bool | None:
-        if key in self._known:
-            self._known.move_to_end(key)
-        return self._known.get(key)
-
-    def _remember(self, key: bytes, outcome: bool) -> None:
-        self._known[key] = outcome
-        while len(self._known) > _CACHED:
-            self._known.popitem(last=False)
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:
