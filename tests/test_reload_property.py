@@ -83,4 +83,10 @@ async def test_after_any_reloads_the_series_are_those_of_a_fresh_process(
             async with open_service(parse(data, tmp_path), now=now) as fresh:
                 # New series of groups are shown as 0 for some listings.
                 await asyncio.gather(rounds(service, 5), rounds(fresh, 5))
-                assert differences(shown(fresh), shown(service)) == {}
+                found = differences(shown(fresh), shown(service))
+                # Sums of seconds depend on the order in which they are added up.
+                assert {k: pair for k, pair in found.items() if pair != approx(pair)} == {}
+
+
+def approx(pair: tuple[float | None, float | None]) -> object:
+    return pytest.approx((pair[1], pair[1])) if None not in pair else None

@@ -23,7 +23,6 @@ from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
 from exporter.polling.selection import Scope, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
-from exporter.state.saved import SavedJob
 from exporter.state.store import Store
 from exporter.state.watched_job import JobState, SelectedJobs, WatchedJob
 
@@ -161,11 +160,7 @@ class AccountPoller:
             found = [entry.watched.job for entry in self._store.jobs(account).values()]
             selected = select(rules, found, self._now())[: self._plan.max_jobs]
             self._store.select_anew(account, SelectedJobs(selected, known.dropped))
-        # What leaves is read as after a restart, whatever rule it came under meanwhile.
-        for entry in self._store.leaving(account).values():
-            before = entry.watched
-            saved = SavedJob(before.job, entry.is_new, before.group, states=entry.outcomes)
-            entry.watched = watch_saved(rules, saved)
+        self._store.watch_leaving(account, partial(watch_saved, rules))
 
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._plan.account, self._plan.discovery_interval

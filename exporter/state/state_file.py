@@ -169,9 +169,11 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
         whole["time"] = None if moment is None else iso_time(moment)
         failures.append(msgspec.convert(whole, Failure))
     connection.executescript(
-        f"BEGIN;DROP TABLE failure;{_FAILURE_TABLE}"
-        "CREATE TABLE new AS SELECT account, job_id, job, is_new, NULL, left_at FROM job;"
-        f"DROP TABLE job;{_JOB_TABLE}INSERT INTO job SELECT * FROM new;DROP TABLE new;COMMIT;"
+        f"BEGIN; DROP TABLE failure; {_FAILURE_TABLE}"
+        "ALTER TABLE job RENAME TO old;"
+        f"{_JOB_TABLE}"
+        "INSERT INTO job SELECT account, job_id, job, is_new, NULL, left_at FROM old;"
+        "DROP TABLE old; COMMIT;"
     )
     with connection:
         for failure in failures:

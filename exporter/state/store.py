@@ -197,7 +197,7 @@ class Store:
             is_known = state.left.pop((job.id, created), 0) is None
             is_new = created is not None and created >= (state.watched_since or 0.0)
             entry = JobState(watched, is_new and not is_first and not is_known)
-        entry.watched = watched
+        self._set_watched(account, entry, watched)
         state.jobs[job.id] = entry
         if watched.group is not None:
             state.members[watched.owner] += 1
@@ -205,6 +205,19 @@ class Store:
         self._rest_unwanted(entry)
         for table in self._job_tables:
             self._show(account, entry, table)
+
+    def _set_watched(self, account: str, entry: JobState, watched: WatchedJob) -> None:
+        before, entry.watched = entry.watched, watched
+        if before.group != watched.group:
+            saved = SavedJob(watched.job, entry.is_new, watched.group)
+            self._totals.count(Changes(account, jobs={watched.job.id: saved}))
+
+    def watch_leaving(self, account: str, watch: Callable[[SavedJob], WatchedJob]) -> None:
+        """Jobs that are to be read once more come under other rules, as after a restart."""
+        for entry in self._accounts[account].leaving.values():
+            known = entry.watched
+            saved = SavedJob(known.job, entry.is_new, known.group, states=entry.outcomes)
+            self._set_watched(account, entry, watch(saved))
 
     def _rewatch(self, account: str, entry: JobState, watched: WatchedJob) -> None:
         """A selected job is as the last listing had it, and maybe under another rule."""
