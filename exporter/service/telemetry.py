@@ -166,8 +166,8 @@ class Telemetry:
         self._values: dict[str, dict[Labels, Any]] = {row.key: {} for row in ROWS}
         """By row and labels. Of a histogram: how many observations each bucket has, and their
         sum."""
-        self._lines: dict[str, bytes] = {}
-        """The rendered families; one that has changed is not here."""
+        self._texts: dict[str, dict[Format, bytes]] = {}
+        """The rendered families by row; one that has changed is not here."""
         for row in ROWS:
             if row.type != "histogram" and not row.labels:
                 self.set(row.key, 0)
@@ -179,7 +179,7 @@ class Telemetry:
     def set(self, key: str, value: float, *labels: str) -> None:
         """Set a gauge."""
         self._values[key][labels] = value
-        self._lines.pop(key, None)
+        self._texts.pop(key, None)
 
     def add(self, key: str, amount: float, *labels: str) -> None:
         """Add to a counter; 0 makes the series appear."""
@@ -192,7 +192,7 @@ class Telemetry:
             known[labels] = [0] * (len(bounds) + 1) + [0.0]
         known[labels][bisect_left(bounds, value)] += 1
         known[labels][-1] += value
-        self._lines.pop(key, None)
+        self._texts.pop(key, None)
 
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more."""
@@ -200,28 +200,30 @@ class Telemetry:
             if row.labels[:1] == ("account",):
                 known = self._values[row.key]
                 self._values[row.key] = {k: v for k, v in known.items() if k[0] != account}
-                self._lines.pop(row.key, None)
+                self._texts.pop(row.key, None)
 
     def text(self, format_: Format, series_of_state: int) -> bytes:
         """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
-        is_openmetrics = format_ is Format.OPENMETRICS
-        process = self._process_text(is_openmetrics)
-        shown = [row for row in ROWS if row.name not in self.excluded]
-        series = sum(self._lines_of(row).count(b"\n") for row in shown)
-        series += sum(not line.startswith(b"#") for line in process.splitlines())
+        process = self._process_text(format_)
+        parts = [*self._shown(format_), process]
+        series = sum(not line.startswith(b"#") for part in parts for line in part.splitlines())
         self.set("series", series_of_state + series)
-        parts = []
-        for row in shown:
-            parts.append(header(row.name, row.type, row.help, openmetrics=is_openmetrics))
-            parts.append(self._lines_of(row))
-        return b"".join([*parts, process, b"# EOF\n" if is_openmetrics else b""])
+        end = b"# EOF\n" if format_ is Format.OPENMETRICS else b""
+        return b"".join([*self._shown(format_), process, end])
 
-    def _lines_of(self, row: Row) -> bytes:
-        if row.key not in self._lines:
+    def _shown(self, format_: Format) -> list[bytes]:
+        return [self._text_of(row, format_) for row in ROWS if row.name not in self.excluded]
+
+    def _text_of(self, row: Row, format_: Format) -> bytes:
+        texts = self._texts.setdefault(row.key, {})
+        if format_ not in texts:
             values = self._values[row.key].items()
             samples = _buckets(row, values) if row.type == "histogram" else values
-            self._lines[row.key] = self._families[row.key].render("", samples)
-        return self._lines[row.key]
+            lines = self._families[row.key].render("", samples)
+            is_openmetrics = format_ is Format.OPENMETRICS
+            head = header(row.name, row.type, row.help, openmetrics=is_openmetrics)
+            texts[format_] = head + lines
+        return texts[format_]
 
     def collect(self) -> Iterator[PrometheusMetric]:
         """The families of the process that are shown; prometheus_client asks for them."""
@@ -230,8 +232,8 @@ class Telemetry:
             if name not in self.excluded:
                 yield family
 
-    def _process_text(self, is_openmetrics: bool) -> bytes:
-        if is_openmetrics:
+    def _process_text(self, format_: Format) -> bytes:
+        if format_ is Format.OPENMETRICS:
             text = bytes(generate_openmetrics(self))  # type: ignore[no-untyped-call]
             return text.removesuffix(b"# EOF\n")
         return generate_latest(self)

@@ -60,6 +60,7 @@ class Listening:
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         for each in sockets:
+            each.setblocking(False)
             self._watch(each)
 
     @property
@@ -95,19 +96,16 @@ class Listening:
                 self._loop.call_later(1.0, self._watch, listening)
             return
         if self._open >= self._limits.connections:
-            self._refuse(client)
+            client.close()
+            if not self._is_full:
+                self._is_full = True
+                log.warning("too many connections are open", extra={"connections": self._open})
             return
         client.setblocking(False)
         self._open += 1
         task = self._loop.create_task(self._connect(client))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
-
-    def _refuse(self, client: socket.socket) -> None:
-        client.close()
-        if not self._is_full:
-            self._is_full = True
-            log.warning("too many connections are open", extra={"connections": self._open})
 
     async def _connect(self, client: socket.socket) -> None:
         """Hand a connection to aiohttp, after its TLS handshake."""
@@ -194,8 +192,7 @@ async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> No
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            bound = socket.create_server(address, family=family, backlog=_BACKLOG)
-            sockets.append(_listening(bound))
+            sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0].lower()
         where = f"{host or ''}:{port}"
@@ -205,18 +202,11 @@ async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> No
 def _bind_all_interfaces(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         try:
-            return _listening(
-                socket.create_server(
-                    ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-                )
+            return socket.create_server(
+                ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
             )
         except OSError as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
     # All interfaces is what no host asks for.
-    return _listening(socket.create_server(("0.0.0.0", port), backlog=_BACKLOG))  # noqa: S104
-
-
-def _listening(bound: socket.socket) -> socket.socket:
-    bound.setblocking(False)
-    return bound
+    return socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)  # noqa: S104
