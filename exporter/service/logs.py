@@ -77,6 +77,6 @@ def configure(level: Level, format_: LogFormat, stream: Stream | None = None) ->
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Libraries below us tell at info what is detail to an operator.
+    # What libraries log at level info is noise to an operator.
     for name in ("aiohttp", "azure", "asyncio", "msal"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

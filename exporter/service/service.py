@@ -1,7 +1,4 @@
-"""The parts wired together, and wired anew when the configuration changes.
-
-From a configuration to running polls and a rendered state: what is set in one place only.
-"""
+"""Connects the parts, and connects them again when the configuration changes."""
 
 from __future__ import annotations
 
@@ -38,18 +35,18 @@ from exporter.state.saved import Saved
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL = 1.0
-"""Seconds between two renderings of a group of which a job has changed."""
+"""Seconds between two renderings of a group whose jobs change."""
 
 SHARD_PLACEHOLDER = "${shard}"
-"""In the path of the state file: the shard's number, so that all have one configuration."""
+"""In the path of the state file: the shard's number, so that all shards share a configuration."""
 
 STUCK_AFTER = 300.0
-"""Seconds without a poll, while one is due, after which an account is taken to be stuck."""
+"""Seconds without a poll, while one is due, after which an account counts as stuck."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the first round of polls is. `pages`: answers, each a page of a list or an object."""
+    """How far the first round of polls is. `pages`: answers with status 200."""
 
     accounts: int
     accounts_done: int
@@ -61,7 +58,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """How an account is to be polled. `secret`: tells whether its secret is still the same."""
+    """How an account is to be polled. `secret`: digest of its secret, to notice changes."""
 
     account: Account
     plan: Plan
@@ -70,7 +67,7 @@ class _Wanted:
 
 @dataclass
 class _Polled:
-    """An account that is polled. `polling`: the task that does; None while nothing is polled."""
+    """An account that is polled. `polling`: the task that polls; None while it does not run."""
 
     wanted: _Wanted
     poller: AccountPoller
@@ -94,7 +91,7 @@ class _Polled:
         )
 
     async def stop(self) -> None:
-        """End polling and close the connections. Of a poll under way nothing is kept."""
+        """Stop polling and close the connections. Polls that still run are discarded."""
         if self.polling is not None:
             self.polling.cancel()
             await asyncio.gather(self.polling, return_exceptions=True)
@@ -126,8 +123,7 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether each account has finished a first round; an account that is added later has not
-        to, for what is known of the others is as good as before."""
+        """Whether each account has finished a first round. It stays true when a reload adds one."""
         self._was_ready = self._was_ready or all(
             polled.poller.is_ready for polled in self._accounts.values()
         )
@@ -144,7 +140,7 @@ class Service:
         return self.telemetry.text(format_, series_of_state)
 
     def load(self, account: str) -> Load | None:
-        """How busy the polls of an account are; None while it is being taken over."""
+        """How busy the polls of an account are; None while it is being added."""
         polled = self._accounts.get(account)
         return polled.load if polled is not None else None
 
@@ -154,7 +150,7 @@ class Service:
 
     @property
     def problem(self) -> str | None:
-        """Why the process should be started anew; None: it need not."""
+        """Why the process should be restarted; None: it need not."""
         for name, polled in self._accounts.items():
             idle = polled.poller.stuck_for
             if polled.polling is not None and idle > STUCK_AFTER:
@@ -176,11 +172,10 @@ class Service:
         )
 
     async def configure(self, config: Config) -> None:
-        """Take over a configuration, all of it or nothing.
+        """Apply a configuration, all of it or nothing.
 
-        ConfigError where a secret cannot be read, or what is asked for needs a restart. State of
-        accounts and jobs that are there before and after is kept; polls of accounts for which
-        nothing changed are not disturbed.
+        ConfigError where a secret cannot be read, or a change needs a restart. Accounts and jobs
+        that remain keep their state; polls of unchanged accounts go on.
         """
         before = self._config
         if before is not None and before.state_file != config.state_file:
@@ -221,10 +216,10 @@ class Service:
         self.telemetry.add("series_dropped_total", count, account)
 
     async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
-        """Poll an account as it is wanted now."""
+        """Poll an account as it is configured now."""
         account, plan = wanted.account, wanted.plan
         before = self._accounts.get(account.name)
-        rate = account.requests_per_second / self.shard.count  # the others need theirs
+        rate = account.requests_per_second / self.shard.count  # the other shards use the rest
         if before is None:
             observer = AccountTelemetry(self.telemetry, account.name)
             budget = Budget(rate, observer.throttled)
@@ -336,7 +331,7 @@ def _wanted(account: Account, defaults: Defaults, shard: Shard) -> _Wanted:
 
 
 async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
-    """How to sign for each of these accounts; what is wrong with one of them shows here."""
+    """The credentials of these accounts. ConfigError where one cannot be read."""
     built: list[Auth] = []
     for each in wanted:
         try:
@@ -349,7 +344,7 @@ async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
 
 
 def _shown(config: Config) -> object:
-    """What of a configuration says which families and labels there are, and how many series."""
+    """The parts of a configuration that decide which families, labels and series are shown."""
     limits = {account.name: account.max_series for account in config.accounts}
     return info_labels(config), config.exclude_metrics, limits
 

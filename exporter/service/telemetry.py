@@ -195,7 +195,7 @@ class Telemetry:
         self._texts.pop(key, None)
 
     def forget_account(self, account: str) -> None:
-        """Show nothing of an account any more."""
+        """Remove the series of an account."""
         for row in ROWS:
             if row.labels[:1] == ("account",):
                 known = self._values[row.key]
@@ -203,7 +203,7 @@ class Telemetry:
                 self._texts.pop(row.key, None)
 
     def text(self, format_: Format, series_of_state: int) -> bytes:
-        """All of it as text, the count of all series included, and the end mark of OpenMetrics."""
+        """All families as text, with the number of all series and the end mark of OpenMetrics."""
         process = self._process_text(format_)
         parts = [*self._shown(format_), process]
         series = sum(not line.startswith(b"#") for part in parts for line in part.splitlines())
@@ -290,7 +290,7 @@ class AccountTelemetry:
         self._telemetry.set("poll_lag_seconds", lag, self._account)
 
     def polls_skipped(self, count: int) -> None:
-        """So many turns were left out."""
+        """`count` turns of a poll were skipped."""
         self._telemetry.add("polls_skipped_total", count, self._account, "overrun")
 
     def internal_error(self) -> None:
@@ -298,11 +298,11 @@ class AccountTelemetry:
         self._telemetry.add("internal_errors_total", 1, "poll")
 
     def polls_saved(self, count: float, reason: str) -> None:
-        """So many polls were not needed."""
+        """`count` polls were not needed."""
         self._telemetry.add("polls_saved_total", count, self._account, reason)
 
     def corrected(self, collector: str, records: int) -> None:
-        """A full listing made so many corrections."""
+        """A full listing corrected so many records."""
         self._telemetry.add("resync_corrections_total", records, self._account, collector)
 
     def poll_done(self, collector: str, seconds: float) -> None:

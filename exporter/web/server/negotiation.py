@@ -26,10 +26,10 @@ class _Range:
 
 
 def choose_format(accept: str) -> tuple[Format, str]:
-    """The format that a client likes best of those that are served, and its content type.
+    """The served format that a client prefers, and its content type.
 
-    Text 0.0.4 where it likes none: a scraper with an odd header is better served than refused.
-    The names of our metrics need no escaping, so whatever scheme is asked for is what it gets.
+    Text 0.0.4 where it accepts none: a scraper with an odd header is served, not refused.
+    The metric names need no escaping, so any escaping scheme is granted.
     """
     found = []
     for format_, name, version in _OFFERS:
@@ -39,7 +39,7 @@ def choose_format(accept: str) -> tuple[Format, str]:
             if (specificity := _specificity(range_, name, version)) is not None
         ]
         if matches:
-            # The most specific range speaks for a format: "*/*" does not revive what has q=0.
+            # The most specific range decides: "*/*" does not re-enable a format with q=0.
             specificity, order, range_ = max(matches, key=itemgetter(0, 1))
             found.append(((range_.q, specificity, order), format_, range_))
     best = max(found, key=itemgetter(0), default=None)
@@ -64,7 +64,7 @@ def _specificity(range_: _Range, name: str, version: str) -> int | None:
         return 2 + bool(given) if given in (version, "") else None
     if range_.name == f"{name.partition('/')[0]}/*":
         return 1
-    # A client that takes anything gets what every Prometheus reads.
+    # A client that accepts anything gets the format that every Prometheus reads.
     return 0 if range_.name == "*/*" and name == "text/plain" else None
 
 
@@ -83,4 +83,4 @@ def _quality(text: str) -> float:
         q = float(text)
     except ValueError:
         return 0.0
-    return q if 0 <= q <= 1 else 0.0  # not a number, too, is out of range
+    return q if 0 <= q <= 1 else 0.0  # NaN is out of range too

@@ -47,20 +47,20 @@ _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 
 
 class _Model(Model):
-    # What pydantic says of a mistake may reach a log; what stands in this file may not.
+    # pydantic's messages may be logged; the contents of this file must not be.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def _empty_keys_are_not_there(cls, data: Any) -> Any:
-        # As in the toolkit: a key whose lines are all commented out says nothing.
+        # As in the toolkit, a key without a value is ignored.
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if value is not None}
         return data
 
 
 def _pem(value: Any) -> Any:
-    # Checked before pydantic does, which would show what it was given.
+    # Checked before pydantic, whose message would show the value.
     if value is not None and not (isinstance(value, str) and "-----BEGIN " in value):
         raise ValueError("must be PEM text, -----BEGIN …: write it as a block, behind |")
     return value
@@ -70,7 +70,7 @@ Pem = Annotated[str, BeforeValidator(_pem)]
 
 
 def _path(value: Any) -> Any:
-    # A key that stands where its path should would be shown when it is not found.
+    # A private key in place of its path would be shown when no such file is found.
     if isinstance(value, str) and "-----BEGIN " in value:
         raise ValueError("must be a path: PEM text stands under the key without _file")
     return value
@@ -299,7 +299,7 @@ class WebConfig(_Model):
     @field_validator("basic_auth_users", mode="before")
     @classmethod
     def _are_users(cls, value: Any) -> Any:
-        # Before single users are named in a message: {alice:secret} is one key without a value.
+        # Before a message names single users: {alice:secret} is one key without a value.
         if isinstance(value, dict):
             if not all(isinstance(name, str) for name in value):
                 raise ValueError("a user name must be text: write it in quotes")
