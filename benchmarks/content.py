@@ -15,10 +15,9 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from exporter import collectors
 from exporter.batch.models import Counts
-from exporter.collectors.node_run import RESULTS, STATES
-from exporter.collectors.node_runs import Runs
+from exporter.collectors.node_runs import PoolRuns
 from exporter.exposition.body import Exposition, Format
-from exporter.exposition.metric import Identity, Key
+from exporter.exposition.metric import Identity
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state import table_names
 from exporter.state.counters import Counters
@@ -81,8 +80,7 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
         "preparation_release": msgspec.structs.replace(
             nodes,
             pools=(pool_id,),
-            preparation=_grown(nodes.preparation, step, pool_id),
-            release=_grown(nodes.release, step, pool_id),
+            runs={(task, pool_id): _grown(runs, step) for (task, _), runs in nodes.runs.items()},
         ),
         table_names.JOB_HEALTH: {
             name: Outcome(None, None, 1_790_000_000.654321 + step)
@@ -101,15 +99,13 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
     return shown
 
 
-def _grown(runs: Runs, step: int, pool_id: str) -> Runs:
-    tally: dict[Key, int] = {
-        (what, (pool_id, value)): step
-        for what, values in (("state", STATES), ("result", RESULTS))
-        for value in values
+def _grown(runs: PoolRuns, step: int) -> PoolRuns:
+    outcomes = {
+        ("running", None, None, None): step,
+        ("completed", "success", None, None): step,
+        ("completed", "failure", None, None): step,
     }
-    return msgspec.structs.replace(
-        runs, tally=tally, running=((pool_id, "node-1", 1_790_000_000.5 + step),)
-    )
+    return msgspec.structs.replace(runs, outcomes=outcomes, oldest_running=1_790_000_000.5 + step)
 
 
 def scraped(

@@ -46,8 +46,7 @@ from benchmarks.harness import (
 from exporter import collectors
 from exporter.batch.models import Counts, Job, JobExecutionInfo, NodeTaskStatus, TaskCountsResult
 from exporter.batch.models import SpecialTaskExecutionInfo as Info
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 from tools.sample_job import nodes_read
@@ -204,7 +203,7 @@ def as_jobs(series: int) -> object:
     """A store of polled jobs with their exposition, having been scraped."""
     exposition = Exposition(collectors.tables())
     store = collectors.new_store(exposition)
-    rule = resolve(JobRule(id_regex=".*"), Defaults())
+    rule = Rule(id_regex=".*")
     store.add_account("account")
     jobs = [
         Job(
@@ -227,7 +226,7 @@ def as_jobs(series: int) -> object:
         store.put_reading("account", job, "task_counts", result, before, 1.0)
         nodes = (NodeTaskStatus("pool-1", f"node-{number}", running, running),)
         before = store.outcome("account", "preparation_release", job.id).state
-        reading = nodes_read(before, "pool-1", nodes, 1.0)
+        reading = nodes_read("pool-1", nodes, 1.0)
         store.put_reading("account", job, "preparation_release", reading, before, 1.0)
     store.flush()
     telemetry = own_metrics()

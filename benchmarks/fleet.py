@@ -23,11 +23,10 @@ from typing import Any, cast
 
 from yarl import URL
 
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter import config
+from exporter.config import Rule
 from exporter.config.shard import Shard
 from exporter.exposition.body import Format
-from exporter.polling.poller import Plan
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from tests import virtual_time
 from tests.offline import ENDPOINT, START, Watch, now, watch
@@ -226,20 +225,18 @@ async def measure(jobs: int, shard: Shard, interval: float, given: Mapping[str, 
     gc.collect()
     gc.freeze()  # the answers are not the program's
     before = _memory()
-    rule = JobRule.model_validate({**given, "collect": COLLECTORS})
-    defaults = Defaults.model_validate({"interval": f"{interval:.0f}s"})
-    plan = Plan(
-        account=ACCOUNT,
-        rules=(resolve(rule, defaults),),
-        discovery_interval=interval,
-        pool_nodes=shard.index == 0,
-        interval=interval,
-        stale_after=3,
+    rule = Rule.model_validate({"interval": f"{interval:.0f}s", "collect": COLLECTORS, **given})
+    settings = config.Account(
+        name=ACCOUNT,
+        endpoint="https://account.example",
+        jobs=(rule,),
+        discovery_interval=f"{interval:.0f}s",
         max_concurrency=64,
         max_jobs=jobs,
-        shard=shard,
     )
-    service = watch(account.answer, plan, budget, cast(AccountTelemetry, observer))
+    defaults = config.Defaults(interval=f"{interval:.0f}s")
+    telemetry = cast(AccountTelemetry, observer)
+    service = watch(account.answer, settings, budget, telemetry, defaults, shard)
     polling = asyncio.create_task(service.run())
     while not service.store.jobs(ACCOUNT):
         await asyncio.sleep(1.0)

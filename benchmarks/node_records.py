@@ -38,6 +38,7 @@ from benchmarks.harness import (
 from benchmarks.simulator import NODES
 from exporter.batch.models import NodeTaskStatus, Page
 from exporter.collectors import preparation_release
+from exporter.collectors.node_runs import ListedRuns
 
 FLOOR = 8.0
 """Times less CPU of a record than Microsoft's client with gauges."""
@@ -165,11 +166,10 @@ def grown(records: int) -> float:
 
 def folded(records: int) -> object:
     """What the collector keeps of them."""
-    pages = preparation_release.no_pages(None)
+    listing = preparation_release.Listing(ListedRuns)
     for page in pages_of(records):
-        for of_kind in pages:
-            of_kind.add(page.value)
-    reading = preparation_release.Reading("pool-1", pages)
+        preparation_release.add_page(listing, page.value)
+    reading = preparation_release.Reading("pool-1", listing)
     return preparation_release.fold(None, reading, 0.0, False).state
 
 

@@ -23,8 +23,7 @@ from exporter.batch.models import (
     SpecialTaskExecutionInfo,
     TaskCountsResult,
 )
-from exporter.config import Config, Defaults, JobRule, loader
-from exporter.config.resolved_rule import resolve
+from exporter.config import Config, Rule, loader
 from exporter.service.process import stop_on_signals
 from exporter.service.service import open_service
 from exporter.state.store import Store
@@ -55,7 +54,7 @@ def fill(store: Store, count: int, now: float) -> None:
 
     On the one node of every 50th preparation failed.
     """
-    rule = resolve(JobRule(id_regex=".*"), Defaults())
+    rule = Rule(id_regex=".*")
     jobs = [
         Job(
             f"job-{number:05d}",
@@ -85,7 +84,7 @@ def fill(store: Store, count: int, now: float) -> None:
         store.put_reading(ACCOUNT, job, "task_counts", result, None, now)
         run = good if number % 50 else bad
         nodes = (NodeTaskStatus(job.pool_id, f"node-{number}", run, None),)
-        reading = nodes_read(None, job.pool_id, nodes, now)
+        reading = nodes_read(job.pool_id, nodes, now)
         store.put_reading(ACCOUNT, job, "preparation_release", reading, None, now)
         if number % 100 == 0:
             error = ServiceError(500, "InternalError", "Something went wrong.")

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from yarl import URL
@@ -17,11 +16,11 @@ from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.transport import Transport
 from exporter.collectors import new_store
+from exporter.config import Account, Defaults
+from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Exposition
-from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import watch_saved
+from exporter.polling.poller import AccountPoller
 from exporter.service.telemetry import AccountTelemetry, Telemetry
-from exporter.state.saved import Saved
 from exporter.state.store import Store
 
 ENDPOINT = "http://simulated"
@@ -81,12 +80,14 @@ class Watch:
 
 def watch(
     answer: Answer,
-    plan: Plan,
+    account: Account,
     requests_per_second: float,
     observer: AccountTelemetry | None = None,
+    defaults: Defaults | None = None,
+    shard: Shard = WHOLE,
 ) -> Watch:
     """The parts as the program puts them together, for one account."""
-    observer = observer or AccountTelemetry(Telemetry(""), plan.account)
+    observer = observer or AccountTelemetry(Telemetry(""), account.name)
     exposition = Exposition(collectors.tables())
     store = new_store(exposition)
 
@@ -103,8 +104,9 @@ def watch(
         now=seconds,
     )
     client = BatchClient(ENDPOINT, "2024-07-01.20.0", transport)
-    store.add_account(plan.account, Saved(), partial(watch_saved, plan.rules))
+    store.add_account(account.name)
     poller = AccountPoller(
-        plan, client, store, observer, seconds, requests_at=lambda: budget.active_at
+        *(account, defaults or Defaults(), shard, client, store, observer, seconds),
+        requests_at=lambda: budget.active_at,
     )
     return Watch(exposition, store, poller)

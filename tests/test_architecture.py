@@ -92,7 +92,7 @@ def test_the_sample_job_has_a_snapshot_for_every_table_of_a_job() -> None:
 
 
 def test_a_job_costs_no_more_series_than_promised() -> None:
-    page = pages()["metrics.md"]
+    page = pages()[DOCS / "metrics.md"]
     plain, prepared, tasks, watched = map(int, re.findall(r"\*\*(\d+)\*\*", page))
     assert plain < 40
     assert prepared < 65

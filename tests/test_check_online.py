@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -19,11 +18,13 @@ import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from exporter.cli.preflight import table
-from exporter.cli.preflight.probe_account import BudgetSpent, LimitedBudget, probe
-from exporter.cli.preflight.report import foretell
-from exporter.config import Defaults, loader
-from exporter.config.resolved_rule import resolve
+from exporter.cli.preflight.account_check import (
+    AccountCheck,
+    LimitedBudget,
+    Stopped,
+    check_accounts,
+)
+from exporter.config import loader
 from exporter.simulator import (
     SCENARIOS,
     Call,
@@ -93,7 +94,7 @@ def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         loaded = loader.parse(configuration(endpoint, **account), "config.yaml", tmp_path)
-        return msgspec.to_builtins(await foretell(loaded, "config.yaml"))
+        return msgspec.to_builtins(await check_accounts(loaded, "config.yaml"))
 
     return run
 
@@ -129,7 +130,6 @@ async def test_what_a_configuration_will_meet_and_cost_is_foretold(
         key = {"KEY": simulation.account_key}
         status, text = await check(simulation.endpoint, key, jobs=EVERYTHING)
     assert status == 0
-    assert "\x1b" not in text  # no terminal, no colours
     text = re.sub(r"\S+/config.yaml", "config.yaml", text)
     golden("check_online.txt", text.replace(simulation.endpoint, "http://127.0.0.1:PORT"))
 
@@ -385,9 +385,9 @@ async def test_a_check_asks_only_so_much() -> None:
     budget = LimitedBudget(1e5, most=3)
     for _ in range(3):
         await budget.acquire(0.0)
-    with pytest.raises(BudgetSpent, match="3 requests are enough"):
+    with pytest.raises(Stopped):
         await budget.acquire(0.0)
-    assert budget.used == 3
+    assert budget.started == 3
 
 
 async def test_a_check_ends_though_the_account_does_not_answer(
@@ -404,24 +404,13 @@ async def test_a_check_ends_though_the_account_does_not_answer(
     async with serve(world(), Clock(START, speed=0.0), interceptors=(hang,)) as simulation:
         monkeypatch.setenv("KEY", simulation.account_key)
         text = configuration(simulation.endpoint, request_timeout="1h")
-        (account,) = loader.parse(text, "config.yaml", tmp_path).accounts
-        rules = [resolve(rule, Defaults()) for rule in account.jobs]
-        found = await probe(account, rules, within=0.2)
+        config = loader.parse(text, "config.yaml", tmp_path)
+        found = await AccountCheck(config, 0).run(within=0.2)
     assert asked.is_set()
-    assert found.out_of_time
-    assert found.operations["Job_List"].is_ok  # what is known by then is told
-    assert found.operations["Account_ListPoolNodeCounts"].is_ok is None
-
-
-def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    leader, follower = os.openpty()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    with open(follower, "w") as terminal, open(leader), open(os.devnull, "w") as nowhere:
-        assert table.wants_colour(terminal)
-        assert not table.wants_colour(nowhere)
-        monkeypatch.setenv("NO_COLOR", "1")
-        assert not table.wants_colour(terminal)
+    assert [(each.level, each.cause) for each in found.problems] == [("error", "timeout")]
+    operations = {each.name: each.is_ok for each in found.operations}
+    assert operations["Job_List"]  # what is known by then is told
+    assert operations["Account_ListPoolNodeCounts"] is None
 
 
 async def test_a_configuration_that_is_wrong_asks_nobody(tmp_path: Path) -> None:

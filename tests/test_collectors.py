@@ -20,7 +20,7 @@ from exporter.batch.errors import (
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
 from exporter.polling.discovery import discover
@@ -130,7 +130,6 @@ RELEASE = "jobReleaseTaskExecutionInfo"
 
 def test_preparation_and_release(golden: Golden) -> None:
     reading = nodes_read(
-        None,
         "pool-1",
         nodes(
             {PREPARATION: SUCCESS, RELEASE: SUCCESS},
@@ -170,7 +169,7 @@ def test_every_family_has_a_golden_exposition() -> None:
 
 
 def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
-    snapshot = preparation_release.fold(None, nodes_read(None, "pool-1", ()), 0.0, False).state
+    snapshot = preparation_release.fold(None, nodes_read("pool-1", ()), 0.0, False).state
     shown = text("preparation_release", JOB, snapshot)
     samples = [line for line in shown.splitlines() if line[0] != "#"]
     assert len(samples) == 8
@@ -210,8 +209,8 @@ async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
     api = NodesApi((early,), (late,))
     reading = await preparation_release.read(api, WATCHED, None, 0.0)
     runs = preparation_release.fold(None, reading, 0.0, False).state.preparation
-    assert runs.tally["state", ("pool-1", "completed")] == 1
-    assert runs.running == ()
+    assert runs.count("state", "completed") == 1
+    assert runs.count("state", "running") == 0
 
 
 async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:

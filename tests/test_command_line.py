@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from exporter import config
-from exporter.__main__ import build_parser
-from exporter.cli import flags
-from exporter.cli.commands import COMMANDS
+from exporter.cli import flags, simulate
+from exporter.cli.parsing import COMMANDS, parse
 from exporter.config import durations, near_miss
 from exporter.config.shard import WHOLE
 from exporter.service.service import open_service
+from exporter.simulator import SUMMARIES
 from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
 
@@ -43,20 +43,20 @@ def test_a_near_miss_is_named(
     arguments: list[str], answer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        build_parser().parse(arguments)
+        parse(arguments)
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert answer in errors
     assert len(errors.splitlines()) < 24  # one screen
 
 
-@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_reads_like_a_manual_page(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as caught:
-        build_parser().parse([command, "--help"])
+        parse([command, "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: azure-batch-exporter {command}" in text
@@ -72,10 +72,14 @@ def test_each_scenario_has_a_line_of_its_own(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        build_parser().parse([command, "--help"])
+        parse([command, "--help"])
     text = capsys.readouterr().out
     for name in ("steady", "prep-storm", "outage"):
         assert f"\n  {name}  " in text
+
+
+def test_the_scenarios_of_the_help_are_those_of_the_simulator() -> None:
+    assert list(simulate.SCENARIOS.items()) == list(SUMMARIES.items())
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,6 @@ async def test_the_metrics_can_have_any_path_that_the_exporter_has_not(
 
 
 def test_defaults_of_flags_are_those_of_what_they_set() -> None:
-    options = build_parser().parse(["run"])
+    options = parse(["run"])
     assert options.shard == WHOLE
-    assert options.max_requests == Limits().max_requests
+    assert options.web_max_requests == Limits().max_requests

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.__main__ import build_parser
+from exporter.cli.parsing import parse
 from exporter.config import loader
 from exporter.service.families import FAMILIES
 from tests.pages import PAGES, ROOT, RUNBOOKS, Block, blocks, inline
@@ -62,7 +62,7 @@ def wrong(text: str, page: str) -> list[str]:
         program = words[0].rpartition("/")[2]
         if program == "azure-batch-exporter":
             try:
-                build_parser().parse(words[1:])
+                parse(words[1:])
             except SystemExit as refused:
                 if refused.code:
                     found.append(shlex.join(words))

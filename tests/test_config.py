@@ -39,15 +39,40 @@ def test_a_mistake_is_answered_with_line_path_and_cure(
     assert problems == expected
 
 
-def test_the_example_is_valid_and_names_every_key(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    text = (ROOT / "config.example.yaml").read_text()
-    loaded = loader.parse(text, "config.example.yaml", tmp_path)
-    assert loaded.accounts
-    named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
-    for model in (config.Config, config.Defaults, config.Account, config.Auth, config.JobRule):
-        assert set(model.model_fields) <= named, model
+EXAMPLE = (ROOT / "config.example.yaml").read_text()
+
+
+def test_the_example_shows_every_key() -> None:
+    uncommented = re.sub(r"^( *)# ([a-z_]+: )", r"\1\2", EXAMPLE, flags=re.MULTILINE)
+    shown = yaml.safe_load(uncommented)
+    (account,) = shown["accounts"]
+    rules = {key for rule in account["jobs"] for key in rule}
+    for place, model, keys in (
+        ("the file itself", config.Config, shown),
+        ("defaults", config.Defaults, shown["defaults"]),
+        ("accounts[]", config.Account, account),
+        ("accounts[].auth", config.Auth, account["auth"]),
+        ("accounts[].jobs[]", config.Rule, rules),
+    ):
+        missing = ", ".join(sorted(model.model_fields.keys() - set(keys)))
+        assert not missing, f"config.example.yaml does not show {missing} in {place}: add it"
+
+
+def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
+    """All but the rules, which show what else may be written."""
+    shown = loader.parse(EXAMPLE, "config.example.yaml", tmp_path)
+    account = shown.accounts[0]
+    least = config.Account(name=account.name, endpoint=account.endpoint)
+    for place, given, default in (
+        ("the file itself", shown, config.Config(accounts=(least,))),
+        ("defaults", shown.defaults, config.Defaults()),
+        ("accounts[]", account, least),
+        ("accounts[].auth", account.auth, config.Auth()),
+    ):
+        for key, value in default:
+            if key not in ("accounts", "jobs"):
+                cure = f"config.example.yaml: the default of {key} in {place} is {value}"
+                assert getattr(given, key) == value, cure
 
 
 def test_a_schema_validator_accepts_the_example() -> None:
@@ -123,8 +148,20 @@ def test_secret_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
     )
     (account,) = loader.load(tmp_path / "c.yaml").accounts
     assert account.auth.key_file == tmp_path / "key"
-    assert len(secret.read_account_key(account.auth)) == 64
+    assert len(secret.read_secret(account.auth)) == 64
     assert KEY not in repr(account)
+
+
+def test_a_certificate_may_be_a_binary_file(tmp_path: Path) -> None:
+    (tmp_path / "c.pfx").write_bytes(b"\x30\x82\xff")
+    (tmp_path / "c.yaml").write_text(
+        "accounts: [{name: a, endpoint: 'https://x.y', auth: {method: client_certificate,"
+        " tenant_id: t, client_id: c, certificate_file: c.pfx}}]"
+    )
+    (account,) = loader.load(tmp_path / "c.yaml").accounts
+    before = secret.digest(account.auth)
+    (tmp_path / "c.pfx").write_bytes(b"\x30\x82\xfe")
+    assert secret.digest(account.auth) != before
 
 
 def test_anchors_and_merge_keys_are_allowed(tmp_path: Path) -> None:
@@ -134,6 +171,22 @@ accounts:
   - {<<: *first, name: b}
 """
     assert [a.name for a in loader.parse(text, "c.yaml", tmp_path).accounts] == ["a", "b"]
+
+
+def test_a_rule_has_of_defaults_what_it_does_not_set(tmp_path: Path) -> None:
+    text = """
+defaults: {interval: 1m, collect: [tasks], stale_after: 7}
+accounts:
+  - name: a
+    endpoint: "https://a.b"
+    jobs: [{id: x, interval: 30s, tasks: [t]}, {id_regex: y, collect: []}]
+  - {name: b, endpoint: "https://a.b"}
+"""
+    first, second = loader.parse(text, "c.yaml", tmp_path).accounts
+    rules = (*first.jobs, *second.jobs)
+    assert [rule.interval for rule in rules] == [30.0, 60.0, 60.0]
+    assert [rule.stale_after for rule in rules] == [7, 7, 7]
+    assert [rule.collect for rule in rules] == [("tasks", "watched_tasks"), (), ("tasks",)]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:

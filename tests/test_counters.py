@@ -6,7 +6,6 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
 from typing import Any
 
 import msgspec
@@ -14,11 +13,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.batch.failure_codes import CATEGORIES, CODES, OTHER, UNKNOWN
 from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
-from exporter.collectors import incremental, new_store, preparation_release, tables, task_counts
-from exporter.collectors.node_run import Run, keep, run_of
-from exporter.collectors.preparation_release import PREPARATION, RELEASE, changes_since
+from exporter.collectors import (
+    incremental,
+    new_store,
+    preparation_release,
+    tables,
+    task_counts,
+)
+from exporter.collectors.node_runs import RESULTS, STATES, PoolRuns
+from exporter.collectors.preparation_release import changes_since
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
 from exporter.polling.selection import watch, watch_saved
@@ -150,6 +154,9 @@ def test_counters_are_the_sum_of_all_growth(
 # Preparation and release
 
 
+PREPARATION, RELEASE = (task.member for task in preparation_release.TASKS)
+
+
 def time(second: int) -> str:
     moment = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
     return moment.isoformat().replace("+00:00", "Z")
@@ -188,7 +195,7 @@ class Nodes:
         if changes:
             assert self.state is not None
             since = self.state.read_at - incremental.OVERLAP
-        reading = nodes_read(self.state, "p", nodes, at + EPOCH, since)
+        reading = nodes_read("p", nodes, at + EPOCH, since)
         folded = preparation_release.fold(self.state, reading, 0.0, self.is_new)
         self.state = folded.state
         self.corrections += folded.events.corrections
@@ -197,8 +204,7 @@ class Nodes:
             if run is not None:
                 self.saved[key] = msgspec.json.encode(run)
         loaded = preparation_release.load(preparation_release.dump(folded.state), self.saved)
-        is_the_same = in_order(loaded) == in_order(folded.state)
-        assert is_the_same
+        assert loaded == folded.state
         got = {
             "_".join((name.removeprefix("azure_batch_job_").removesuffix("_total"), *labels[1:])): n
             for (name, labels), n in folded.events.increments.items()
@@ -226,9 +232,9 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     }
     assert nodes.read(record("b", 0, 5)) == {}  # pages are no snapshot
     assert nodes.state is not None
-    assert list(nodes.state.preparation.latest["p"]) == ["b"]
+    assert list(nodes.state.runs["preparation", "p"].latest) == ["b"]
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
-    assert nodes.state.preparation.tally["result", ("p", "failure")] == 1
+    assert nodes.state.preparation.count("result", "failure") == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
 
 
@@ -271,7 +277,7 @@ def test_a_record_that_is_older_than_what_is_known_changes_nothing() -> None:
     assert nodes.read(record("a", 10)) == {}  # a page from before it completed
     assert nodes.read(record("a", 10, 15)) == {}
     assert nodes.state is not None
-    assert run_of(nodes.state.preparation.latest["p"]["a"]).start == EPOCH + 10
+    assert nodes.state.runs["preparation", "p"].latest["a"].start == EPOCH + 10
 
 
 def test_retries_are_the_growth_of_their_count_and_begin_anew_with_a_run() -> None:
@@ -330,16 +336,16 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     for records, changes in readings:
         nodes.read(*records, changes=changes)
     assert nodes.state is not None
-    runs = nodes.state.preparation
-    latest = {node_id: run_of(run) for node_id, run in runs.latest.get("p", {}).items()}
-    states = Counter(("state", ("p", run.state)) for run in latest.values())
-    results = Counter(("result", ("p", run.result)) for run in latest.values() if run.result)
-    assert runs.tally == states | results
-    running = {("p", id_, run.start) for id_, run in latest.items() if run.state == "running"}
-    assert set(runs.running) == running
-    assert len(runs.running) == len(running)
-    completed = results["result", ("p", "success")]
-    assert nodes.sums["preparation_tasks_completed_success"] >= completed
+    runs = nodes.state.runs.get(("preparation", "p"), PoolRuns())
+    latest = runs.latest.values()
+    states = Counter(run.state for run in latest)
+    results = Counter(run.result for run in latest)
+    count = nodes.state.preparation.count
+    assert {state: count("state", state) for state in STATES} == {s: states[s] for s in STATES}
+    assert {value: count("result", value) for value in RESULTS} == {r: results[r] for r in RESULTS}
+    starts = [run.start for run in latest if run.state == "running" and run.start is not None]
+    assert runs.oldest_running == min(starts, default=None)
+    assert nodes.sums["preparation_tasks_completed_success"] >= results["success"]
 
 
 RUNS = st.fixed_dictionaries(
@@ -383,13 +389,14 @@ def test_a_page_comes_to_what_its_records_come_to_one_by_one(
     for number, (given_records, changes) in enumerate(readings):
         records = msgspec.convert(given_records, tuple[NodeTaskStatus, ...])
         since = EPOCH if changes and number else None
-        one_page = nodes_read(together, "p", records, EPOCH + number, since)
-        reading = nodes_read(alone, "p", (), EPOCH + number, since)
-        for each, pages in product(records, reading.pages or ()):
-            pages.add((each,))
+        one_page = nodes_read("p", records, EPOCH + number, since)
+        reading = nodes_read("p", (), EPOCH + number, since)
+        assert reading.listing is not None
+        for each in records:
+            preparation_release.add_page(reading.listing, (each,))
         expected = preparation_release.fold(alone, reading, 0.0, is_new)
         found = preparation_release.fold(together, one_page, 0.0, is_new)
-        assert in_order(found.state) == in_order(expected.state)
+        assert found.state == expected.state
         assert nonzero(found.events.increments) == nonzero(expected.events.increments)
         assert nonzero(found.events.observations) == nonzero(expected.events.observations)
         assert found.events.corrections == expected.events.corrections
@@ -398,41 +405,9 @@ def test_a_page_comes_to_what_its_records_come_to_one_by_one(
         together, alone = found.state, expected.state
 
 
-def in_order(
-    state: preparation_release.PreparationRelease,
-) -> preparation_release.PreparationRelease:
-    """The same with what runs in the order of the nodes: it is kept in none."""
-    kinds = [
-        msgspec.structs.replace(k, running=tuple(sorted(k.running)))
-        for k in (state.preparation, state.release)
-    ]
-    return msgspec.structs.replace(state, preparation=kinds[0], release=kinds[1])
-
-
 def nonzero(increments: Mapping[Key, float]) -> dict[Key, float]:
     """Those that count something; 0 makes a series appear."""
     return {key: amount for key, amount in increments.items() if amount}
-
-
-MICROSECONDS = st.integers(0, 7_258_118_399_999_999)  # until 2199
-
-
-@given(
-    st.none() | MICROSECONDS,
-    st.integers(0, 2**31 - 1),
-    st.sampled_from([("running", None, None, None), ("completed", "success", None, None)])
-    | st.tuples(
-        st.just("completed"),
-        st.just("failure"),
-        st.sampled_from([*CATEGORIES, UNKNOWN]),
-        st.sampled_from([*sorted(CODES), OTHER]),
-    ),
-)
-def test_of_a_run_is_kept_what_gives_it_back(
-    start: int | None, retries: int, outcome: tuple[str, str | None, str | None, str | None]
-) -> None:
-    run = Run(None if start is None else start / 1_000_000, *outcome, retries)
-    assert run_of(keep(run)) == run
 
 
 def test_the_filter_asks_for_what_started_ended_or_runs() -> None:

@@ -67,7 +67,7 @@ def failure(number: int, *, node: str | None = None, time: float | None = None) 
 
 
 def folded(state: PreparationRelease | None, *entries: dict[str, Any]) -> Any:
-    reading = nodes_read(state, "pool-1", nodes(*entries), 0.0, 0.0)
+    reading = nodes_read("pool-1", nodes(*entries), 0.0, 0.0)
     return preparation_release.fold(state, reading, 0.0, False)
 
 

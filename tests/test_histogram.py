@@ -18,8 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter import collectors
 from exporter.batch.models import Job
 from exporter.collectors import new_store, preparation_release, tables
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
 from exporter.state.counters import Counters
@@ -140,7 +139,7 @@ def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_
     state = None
     counters = Counters()
     for page in pages:
-        reading = nodes_read(state, "pool-1", page)
+        reading = nodes_read("pool-1", page)
         folded = preparation_release.fold(state, reading, 0.0, False)
         state, counters = folded.state, counters.add(folded.events.observations)
     observed = {
@@ -164,7 +163,7 @@ def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_
 def watched(job_id: str, group: str | None) -> WatchedJob:
     return WatchedJob(
         Job(job_id, creation_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
-        resolve(JobRule(id_regex=".*"), Defaults()),
+        Rule(id_regex=".*"),
         group,
     )
 

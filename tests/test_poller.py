@@ -8,8 +8,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import Any, cast
 
@@ -36,12 +34,10 @@ from exporter.batch.models import (
     TaskCountsResult,
 )
 from exporter.collectors import new_store, tables
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Account, Defaults, Rule
+from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
-from exporter.polling.poller import AccountPoller, Plan
-from exporter.polling.selection import watch_saved
-from exporter.state.saved import Saved
+from exporter.polling.poller import AccountPoller
 from tests import offline, virtual_time
 
 EPOCH = 1_800_000_000.0
@@ -160,20 +156,11 @@ class World:
         self.observer = Observer()
         self.exposition = Exposition(tables())
         self.store = new_store(self.exposition)
-        plan = Plan(
-            account="acc",
-            rules=(resolve(JobRule(id_regex=".*"), Defaults()),),
-            discovery_interval=60.0,
-            pool_nodes=True,
-            interval=30.0,
-            stale_after=3,
-            max_concurrency=8,
-            max_jobs=5000,
-        )
-        plan = replace(plan, **settings)
-        self.store.add_account("acc", Saved(), partial(watch_saved, plan.rules))
+        given = {"jobs": (Rule(id_regex=".*"),), "max_concurrency": 8, **settings}
+        account = Account(name="acc", endpoint="https://acc.example", **given)
+        self.store.add_account("acc")
         self.poller = AccountPoller(
-            plan,
+            *(account, Defaults(), WHOLE),
             cast(BatchClient, api),
             self.store,
             self.observer,
@@ -356,7 +343,7 @@ def test_refused_credentials_show_at_once_and_so_does_their_recovery() -> None:
         await asyncio.sleep(30)
         assert world.value("azure_batch_up") == 1
 
-    play(Api(a=1), story, pool_nodes=False, discovery_interval=3600.0)
+    play(Api(a=1), story, pool_nodes=False, discovery_interval="1h")
 
 
 def test_pool_nodes_that_cannot_be_read_are_dropped_after_three_intervals() -> None:
@@ -595,8 +582,8 @@ def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
         after = [when for when in times_of(world, "over") if when > seen]
         assert len(after) >= 2 and after[-1] - after[-2] == 30.0
 
-    rules = (resolve(JobRule(id_regex=".*", states=("active", "completed")), Defaults()),)
-    play(api, story, rules=rules)
+    rules = (Rule(id_regex=".*", states=("active", "completed")),)
+    play(api, story, jobs=rules)
 
 
 @pytest.mark.parametrize("offset", [-1000.0, 1000.0])
@@ -714,11 +701,8 @@ class SlowListing(Api):
 
 
 TWO_RULES = (
-    resolve(JobRule(id_regex=".*", states=("active",)), Defaults()),
-    resolve(
-        JobRule.model_validate({"id_regex": ".*", "states": ["disabled"], "interval": "20s"}),
-        Defaults(),
-    ),
+    Rule(id_regex=".*", states=("active",)),
+    Rule.model_validate({"id_regex": ".*", "states": ["disabled"], "interval": "20s"}),
 )
 
 
@@ -744,7 +728,7 @@ def test_a_job_that_comes_under_another_rule_during_a_long_listing_is_counted_on
         assert api.most == 1 + leaves_first  # the last poll of a job that left is one of its own
         assert completed(world) == 100
 
-    play(api, story, rules=TWO_RULES)
+    play(api, story, jobs=TWO_RULES)
 
 
 def completed(world: World) -> float | None:
@@ -890,13 +874,14 @@ def test_the_first_round_is_as_fast_as_the_request_budget_permits(
         asked.append(url.name)
         return 200, bodies[url.name]
 
-    rule = resolve(
-        JobRule.model_validate({"id_regex": ".*", "interval": "5m", "collect": collect}), Defaults()
+    rule = Rule.model_validate({"id_regex": ".*", "interval": "5m", "collect": collect})
+    endpoint = "https://acc.example"
+    account = Account(
+        name="acc", endpoint=endpoint, jobs=(rule,), pool_nodes=False, max_concurrency=8
     )
-    plan = Plan("acc", (rule,), 60.0, False, 300.0, 3, 8, 5000)
 
     async def main() -> float:
-        watched = offline.watch(answer, plan, 20.0)
+        watched = offline.watch(answer, account, 20.0)
         running = asyncio.create_task(watched.poller.run())
         while not watched.poller.is_ready:  # noqa: ASYNC110 - the poller has no events
             await asyncio.sleep(0.1)

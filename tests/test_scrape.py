@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -152,23 +151,20 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert file.read_bytes() == b"after"
 
 
-async def test_a_terminal_is_shown_how_far_it_is_and_nothing_is_left_of_it(
-    simulation: Simulation, flag: str
-) -> None:
-    leader, follower = os.openpty()
-    scrape = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "exporter", "scrape", flag),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=follower,
-        env={**os.environ, "KEY": simulation.account_key},
-    )
-    os.close(follower)
-    output, _ = await asyncio.wait_for(scrape.communicate(), 30)
-    shown = os.read(leader, 65536).decode()
-    os.close(leader)
-    assert scrape.returncode == 0
-    assert b"\x1b" not in output
-    last = re.findall(r"accounts \d of 1, jobs (\d+), polls (\d+) of (\d+), pages (\d+)", shown)[-1]
-    # The listing, nodes, and two polls of each job, of which one has no preparation to list.
-    assert last == ("3", "8", "8", "7")
-    assert shown.endswith("\r\x1b[K")
+LOG_OFTEN = """
+import sys
+from exporter.__main__ import main
+from exporter.cli import scrape
+scrape.PROGRESS_INTERVAL = 0.001
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+async def test_the_progress_of_a_long_scrape_is_logged(simulation: Simulation, flag: str) -> None:
+    arguments = (sys.executable, "-c", LOG_OFTEN, "scrape", flag)
+    async with process(*arguments, KEY=simulation.account_key) as started:
+        output, errors = await started.communicate()
+    assert started.returncode == 0
+    assert b"still polling" not in output
+    pattern = rb'msg="still polling" accounts=1 accounts_done=0 jobs=(\d) polls=\d+ polls_done=\d+'
+    assert {b"3"} <= set(re.findall(pattern, errors))

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import Rule, resolve
+from exporter.config import Rule
 from exporter.polling.selection import listing_filter, needs_listing, select
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
 def rule(**settings: Any) -> Rule:
-    return resolve(JobRule.model_validate(settings), Defaults())
+    return Rule.model_validate(settings)
 
 
 def job(job_id: str, state: str = "active", ended_ago: float | None = None, **metadata: str) -> Job:

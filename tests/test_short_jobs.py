@@ -17,10 +17,9 @@ from random import Random
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from yarl import URL
 
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter import config
+from exporter.config import Rule
 from exporter.exposition.body import Format
-from exporter.polling.poller import Plan
 from exporter.simulator import BatchError, Call, World, short_jobs
 from exporter.simulator.ledger import Event, JobCreated, RunCompleted, TaskCompleted
 from exporter.simulator.operations import Operations, find_operation
@@ -120,7 +119,7 @@ class Account:
             return error.status, error_body(error, call.base, "-", self._world.tick).encode()
 
 
-RULE = JobRule.model_validate(
+RULE = Rule.model_validate(
     {
         "id_regex": "nf-(?P<pipeline>[a-z]+)-.*",
         "group": "${pipeline}",
@@ -128,16 +127,14 @@ RULE = JobRule.model_validate(
         "interval": f"{INTERVAL:.0f}s",
     }
 )
-PLAN = Plan(
-    account="simulated",
-    rules=(resolve(RULE, Defaults()),),
-    discovery_interval=DISCOVERY,
-    pool_nodes=True,
-    interval=INTERVAL,
-    stale_after=3,
+ACCOUNT = config.Account(
+    name="simulated",
+    endpoint="https://simulated.example",
+    jobs=(RULE,),
+    discovery_interval=f"{DISCOVERY:.0f}s",
     max_concurrency=64,
-    max_jobs=5000,
 )
+DEFAULTS = config.Defaults(interval=f"{INTERVAL:.0f}s")
 
 
 def exposed(service: Watch) -> Series:
@@ -241,7 +238,7 @@ async def live(world: World) -> tuple[list[Look], Account, set[str]]:
     what of the program lay about in circles.
     """
     account = Account(world)
-    service = watch(account.answer, PLAN, 2000.0)
+    service = watch(account.answer, ACCOUNT, 2000.0, defaults=DEFAULTS)
     polling = asyncio.create_task(service.run())
     looks: list[Look] = []
     before = world.jobs_made

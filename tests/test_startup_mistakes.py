@@ -77,6 +77,8 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         (["scrape", "--config.file=good.yaml", "--output=."], 2, "name a file in it"),
         (["run", "--config.file=proxied.yaml"], 2,
          "HTTPS_PROXY is no proxy's address: write http://HOST:"),
+        (["check", "--online", "--config.file=proxied.yaml"], 2,
+         "HTTPS_PROXY is no proxy's address: write http://HOST:"),
         (["run", "--config.file=no_secret.yaml"], 2,
          "no_secret.yaml:1: accounts[0].auth.key_env: the environment variable NOWHERE is not set"),
         (["run", "--config.file=no_secret_file.yaml"], 2,

@@ -171,7 +171,6 @@ def test_counters(golden: Golden) -> None:
 
 def test_histograms(golden: Golden) -> None:
     reading = nodes_read(
-        None,
         "pool-1",
         nodes({PREPARATION: SUCCESS}, {PREPARATION: FAILED}, {PREPARATION: DISK_FULL}),
     )

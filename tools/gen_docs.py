@@ -15,12 +15,10 @@ from typing import Any
 import msgspec
 import yaml
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from exporter import collectors, config
-from exporter.cli.preflight.forecast import Report
+from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
-from exporter.config import durations
 from exporter.config.validation import fields_by_key
 from exporter.exposition import metric
 from exporter.service.telemetry import ROWS
@@ -52,15 +50,15 @@ TASKS = ("tasks", table_names.counters_of("tasks"))
 def main(arguments: list[str]) -> int:
     """Write or check the pages."""
     stale = []
-    made = {DOCS / name: text for name, text in pages().items()}
-    made[openapi.FILE] = openapi.text()
-    for file, text in (made | gen_chart.files()).items():
-        if arguments == ["--check"]:
-            if not file.exists() or file.read_text(encoding="utf-8") != text:
-                stale.append(file)
-        else:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+    # The chart comes second: its schema is made of docs/config.schema.json.
+    for make in (pages, gen_chart.files):
+        for file, text in make().items():
+            if arguments == ["--check"]:
+                if not file.exists() or file.read_text(encoding="utf-8") != text:
+                    stale.append(file)
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
     for file in gen_chart.leftovers():
         if arguments == ["--check"]:
             stale.append(file)
@@ -72,15 +70,16 @@ def main(arguments: list[str]) -> int:
     return 1 if stale else 0
 
 
-def pages() -> dict[str, str]:
-    """Text of each generated page, by file name."""
+def pages() -> dict[Path, str]:
+    """Text of each generated page, by path."""
     return {
-        "metrics.md": metrics_page(),
-        "configuration.md": configuration_page(),
-        "reliability.md": reliability_page(),
-        "config.schema.json": json.dumps(schema(), indent=2) + "\n",
-        "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
-        "openapi.yaml": openapi_page(),
+        DOCS / "metrics.md": metrics_page(),
+        DOCS / "configuration.md": configuration_page(),
+        DOCS / "reliability.md": reliability_page(),
+        DOCS / "config.schema.json": json.dumps(schema(), indent=2) + "\n",
+        DOCS / "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
+        DOCS / "openapi.yaml": openapi_page(),
+        openapi.FILE: openapi.text(),
     }
 
 
@@ -227,7 +226,7 @@ CONFIG_MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`defaults`", config.Defaults),
     ("`accounts[]`", config.Account),
     ("`accounts[].auth`", config.Auth),
-    ("`accounts[].jobs[]`", config.JobRule),
+    ("`accounts[].jobs[]`", config.Rule),
 )
 WEB_MODELS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The web file", web.WebConfig),
@@ -276,6 +275,9 @@ def configuration_page() -> str:
 
 
 def _keys(title: str, model: type[BaseModel]) -> list[str]:
+    fields = fields_by_key(model)
+    # Those that only this model has stand first.
+    keys = sorted(fields, key=lambda key: _is_of_defaults(model, key))
     return [
         f"## {title}",
         "",
@@ -284,16 +286,28 @@ def _keys(title: str, model: type[BaseModel]) -> list[str]:
         "| key | default | meaning |",
         "|---|---|---|",
         *(
-            f"| `{key}` | {_default(field)} | {field.description} |"
-            for key, field in fields_by_key(model).items()
+            f"| `{key}` | {_default(model, key)} | {_one_line(fields[key].description or '')} |"
+            for key in keys
         ),
         "",
     ]
 
 
-def _default(field: FieldInfo) -> str:
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_of_defaults(model: type[BaseModel], key: str) -> bool:
+    """Whether a key of a rule has its default from `defaults`."""
+    return model is config.Rule and key in config.Defaults.model_fields
+
+
+def _default(model: type[BaseModel], key: str) -> str:
+    field = fields_by_key(model)[key]
     if field.is_required():
         return "required"
+    if _is_of_defaults(model, key):
+        return "as in `defaults`"
     extra = field.json_schema_extra
     value: Any = field.get_default()
     if isinstance(extra, dict) and "default" in extra:
@@ -305,10 +319,15 @@ def _default(field: FieldInfo) -> str:
 
 def schema() -> dict[str, Any]:
     """JSON Schema of the configuration file."""
+    made = _cleaned(config.Config.model_json_schema(mode="validation"))
+    for key, shown in made["$defs"]["Rule"]["properties"].items():
+        if _is_of_defaults(config.Rule, key):
+            del shown["default"]
+            shown["description"] += " The default is that of `defaults`."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of azure-batch-exporter",
-        **_cleaned(config.Config.model_json_schema(mode="validation")),
+        **made,
     }
 
 
@@ -322,13 +341,13 @@ def report_schema() -> dict[str, Any]:
 
 
 def _cleaned(node: Any) -> Any:
-    """Without pydantic's titles, which repeat the keys, and with defaults as one writes them."""
+    """Without pydantic's titles, which repeat the keys, and with descriptions on one line."""
     if isinstance(node, list):
         return [_cleaned(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if node.get("pattern") == durations.PATTERN and isinstance(node.get("default"), float):
-        node = {**node, "default": durations.format_duration(node["default"])}
+    if isinstance(text := node.get("description"), str):
+        node = {**node, "description": _one_line(text)}
     return {
         key: _cleaned(value)
         for key, value in node.items()

@@ -18,10 +18,10 @@ from exporter.batch.models import (
     TaskStatistics,
 )
 from exporter.collectors import preparation_release, task_counts, tasks
+from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import resolve
+from exporter.config import Defaults, Rule
 from exporter.state import table_names
 from exporter.state.counters import Counters
 from exporter.state.watched_job import Outcome, WatchedJob
@@ -45,22 +45,20 @@ _TASK_COUNTS = task_counts.fold(
 
 
 def nodes_read(
-    state: preparation_release.PreparationRelease | None,
     pool_id: str,
     nodes: Sequence[NodeTaskStatus],
     started: float = 0.0,
     since: float | None = None,
 ) -> preparation_release.Reading:
-    """What a reading of these nodes is, on one page."""
-    pages = preparation_release.no_pages(state)
-    for of_kind in pages:
-        of_kind.add(nodes)
-    return preparation_release.Reading(pool_id, pages, started, since)
+    """The reading of these nodes, on one page."""
+    listing = preparation_release.Listing(ListedRuns)
+    preparation_release.add_page(listing, nodes)
+    return preparation_release.Reading(pool_id, listing, started, since)
 
 
 _NODES = preparation_release.fold(
     None,
-    nodes_read(None, "pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
+    nodes_read("pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
     0.0,
     True,
 )
@@ -100,7 +98,7 @@ _WATCHED = Task(
 )
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
-    table_names.JOB: WatchedJob(JOB, resolve(JobRule(id="job-1"), Defaults())),
+    table_names.JOB: WatchedJob(JOB, Rule(id="job-1")),
     "task_counts": _TASK_COUNTS.state,
     table_names.counters_of("task_counts"): Counters().add(_TASK_COUNTS.events.increments),
     "preparation_release": _NODES.state,

@@ -202,7 +202,7 @@ def build(account: config.Account) -> Auth:
     """
     auth = account.auth
     if auth.method == "shared_key":
-        return SharedKeyAuth(account.name, secret.read_account_key(auth))
+        return SharedKeyAuth(account.name, secret.read_secret(auth))
     authority = _authority(account.endpoint)
     return TokenAuth(lambda: _credential(auth, authority), auth.scope, account.request_timeout)
 
@@ -232,7 +232,7 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredentia
         case "workload_identity":
             return aio.WorkloadIdentityCredential(**tenant, **client, **cloud)
         case "client_secret":
-            given = secret.read_secret(auth.client_secret_file, auth.client_secret_env)
+            given = secret.read_secret(auth).decode()
             return aio.ClientSecretCredential(**tenant, **client, client_secret=given, **cloud)
         case "client_certificate":
             return aio.CertificateCredential(

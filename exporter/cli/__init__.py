@@ -1,7 +1,6 @@
 """The command line.
 
-`commands` lists the commands. Each command has a module: `define` adds its help and flags to a
-parser, and one more function does the work. The modules import at their top only what the help
-needs. What the work needs is imported where the work begins: importing aiohttp, pydantic and the
-service takes most of a second of CPU, and a container runs `healthcheck` every 30 seconds.
+Each command is a module with `HELP`, `add_flags` and `run`. At its top a module imports only what
+the help needs. `run` imports the rest: aiohttp, pydantic and the service take most of a second of
+CPU, and a container runs `healthcheck` every 30 seconds.
 """

@@ -1,4 +1,4 @@
-"""Files that whoever reads them sees whole: as they were before, or as they are now."""
+"""Write a file so that a reader sees all of its old or all of its new content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.config.problems import ConfigError
 
 MODE = 0o644
-"""Whoever reads the file is seldom who writes it: node_exporter runs as a user of its own."""
+"""The reader is seldom the writer: node_exporter runs as a user of its own."""
 
 
 def check_place(path: Path) -> None:
@@ -26,9 +26,9 @@ def check_place(path: Path) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put `data` there in place of what was there, and on the disk. OSError where it cannot be."""
-    # In the same folder, for only within a file system is a move atomic; and with another ending,
-    # for collectors of files take what ends like the file itself.
+    """Replace the file. OSError where it cannot be written."""
+    # In the same folder, because a move is atomic only within a file system. With another ending,
+    # because node_exporter reads every file that ends in .prom.
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with scratch.open("wb") as file:
@@ -37,15 +37,8 @@ def write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(path)
-    except BaseException as error:
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
+    finally:
         with suppress(OSError):
             scratch.unlink()
-        if isinstance(error, OSError):
-            # Named as who asked for it knows it.
-            raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)  # or a crash may bring the old name back
-    finally:
-        os.close(folder)

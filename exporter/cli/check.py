@@ -1,59 +1,48 @@
-"""`check`: validate a configuration file, and with --online foretell what it will meet."""
+"""`check`: validate a configuration file, and with --online the accounts that it names."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 
 from exporter.cli import flags
-from exporter.cli.parsing import CommandParser, OneOf, describe
+from exporter.cli.parsing import Parser
 from exporter.service import logs
 
-FORMATS = ("text", "json")
+HELP = f"""\
+Names every mistake in the file, with its line and a cure. Sends no request.
+
+With --online it also signs in to each account, tries every operation that
+polling needs, lists the jobs that each rule selects, and estimates the series
+and requests that they will cost. It sends an account about 10 to 60 requests,
+never more than 200, and ends within a minute. It changes nothing.
+
+examples:
+  azure-batch-exporter check --config.file=config.yaml
+      before a commit
+  azure-batch-exporter check --config.file=config.yaml --online
+      before the first start: with the identity and from the machine that the
+      exporter will have
+  azure-batch-exporter check --config.file=F --online --format=json
+      for a program: docs/check.md has the shape
+
+{flags.ENVIRONMENT}
+
+exit status:
+  0  the file is valid, and --online found warnings at most
+  1  an account cannot be polled as configured: what is missing was printed
+  2  usage or configuration
+"""
 
 
-def define(parser: CommandParser) -> None:
-    """The command and its flags."""
-    describe(
-        parser,
-        _check,
-        """
-        Names every mistake in the file, with its line and a cure, and asks nobody.
-
-        With --online it also signs in to each account, tries every operation that polling will
-        need, lists the jobs that each rule gets, and says what series and requests they will cost.
-        It asks an account for some 10 to 60 things, never more than 200 and not for longer than a
-        minute. Nothing is changed.
-        """,
-        examples={
-            "azure-batch-exporter check --config.file=config.yaml": "before a commit",
-            "azure-batch-exporter check --config.file=config.yaml --online": "before a start: with"
-            " the identity and from the place that the exporter will have",
-            "azure-batch-exporter check --config.file=F --online --format=json": "for a program:"
-            " docs/check.md has the shape",
-        },
-        files=flags.CONFIG_FILES,
-        environment=flags.ENVIRONMENT,
-        status={
-            "0": "the file is valid, and online nothing is wrong but what a warning tells",
-            "1": "an account cannot be polled as it should: what is missing was printed",
-            "2": "usage or configuration",
-        },
-    )
+def add_flags(parser: Parser) -> None:
+    """The flags of the command."""
     flags.add_config(parser, required=True)
-    parser.add_argument(
-        "--online", action="store_true", help="ask the accounts, too, and foretell what it costs"
-    )
-    parser.add_argument(
-        "--format",
-        type=OneOf(FORMATS),
-        default="text",
-        metavar="|".join(FORMATS),
-        help="of what --online prints (default: %(default)s)",
-    )
+    parser.add_flag("--online", "also ask the accounts, and estimate the cost", action="store_true")
+    parser.add_choice("--format", "of what --online prints", ("text", "json"))
 
 
-def _check(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print what is wrong, and with --online the report."""
     from exporter.service.families import load_config
 
     loaded = load_config(options.config_file)
@@ -66,13 +55,12 @@ def _check(options: argparse.Namespace) -> int:
     import msgspec
 
     from exporter.cli.preflight import table
-    from exporter.cli.preflight.report import foretell
+    from exporter.cli.preflight.account_check import check_accounts
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report
-    report = asyncio.run(foretell(loaded, str(options.config_file)))
+    report = asyncio.run(check_accounts(loaded, str(options.config_file)))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        text = table.render(report, colour=table.wants_colour(sys.stdout))
-        print(text, end="")
+        print(table.render(report), end="")
     return 0 if report.ok else 1

@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import re
 from os import environ
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter import simulator
 from exporter.cli import flags, simulate
-from exporter.cli.parsing import CommandParser, describe
+from exporter.cli.parsing import Parser, revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
     from exporter.config import Config
+    from exporter.simulator import Simulation
 
 KEY_VARIABLE = "AZURE_BATCH_EXPORTER_DEMO_KEY"
-"""Where the demo's configuration finds the simulated account's key, as any other would."""
+"""The environment variable with the simulated account's key, for the demo's configuration."""
+
+HELP = f"""\
+Starts a simulated Batch account on a free port of this machine and the
+exporter on top of it, and prints the URLs to open. While it runs, the scenario
+can be changed and about 120 faults can be injected. docs/tour.md shows what to
+look at.
+
+examples:
+  azure-batch-exporter demo
+      a healthy account, on port 10225
+  azure-batch-exporter demo --scenario=prep-storm
+      one with failures
+
+{simulate.SCENARIOS_HELP}
+
+{flags.EXIT_STATUS}
+"""
 
 _ALL_INTERFACES = re.compile(r"//(0\.0\.0\.0|\[::\]):")
 
 
-def define(parser: CommandParser) -> None:
-    """The command and its flags."""
-    describe(
-        parser,
-        _demo,
-        """
-        Starts a simulated Batch account on a free port of this machine and the exporter on top of
-        it, and says which URLs to open. While it runs another scenario can be begun, and any of
-        some 120 faults played. docs/tour.md shows what to look at.
-        """,
-        examples={
-            "azure-batch-exporter demo": "a healthy account, on port 10225",
-            "azure-batch-exporter demo --scenario=prep-storm": "one that has a bad day",
-        },
-        scenarios=simulate.SCENARIOS,
-    )
+def add_flags(parser: Parser) -> None:
+    """The flags of the command."""
     simulate.add_scenario(parser)
-    parser.add_argument(
-        "--simulator.listen-address",
-        dest="simulator_address",
-        type=flags.parse_address,
-        default=("127.0.0.1", 0),
-        metavar="ADDRESS",
-        help="host:port of the simulated account (default: a free port of 127.0.0.1)",
-    )
+    help_ = "host:port of the simulated account"
+    simulate.add_address(parser, "--simulator.listen-address", help_)
     flags.add_log_flags(parser)
     flags.add_web_flags(parser)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal stops the process."""
+    import asyncio
+
     logs.configure(options.log_level, options.log_format)
     return asyncio.run(_serve(options))
 
@@ -66,49 +65,48 @@ async def _serve(options: argparse.Namespace) -> int:
 
     def announce(urls: tuple[str, ...]) -> None:
         shown = dict.fromkeys(_ALL_INTERFACES.sub("//localhost:", url) for url in urls)
-        print(instructions(simulation, options.scenario, tuple(shown), options.telemetry_path))
+        metrics = options.web_telemetry_path
+        print(instructions(simulation.endpoint, options.scenario, tuple(shown), metrics))
         print("Press Ctrl-C to stop.", flush=True)
 
-    settings = simulate.Settings(scenario=options.scenario)
-    host, port = options.simulator_address
-    async with simulate.simulated_account(settings, host or "127.0.0.1", port) as simulation:
+    host, port = options.simulator_listen_address
+    account = simulate.simulated_account(options.scenario, host or "127.0.0.1", port)
+    async with account as simulation:
         loaded = demo_config(simulation)
-        async with open_service(loaded, revision=flags.revision()) as service:
+        async with open_service(loaded, revision=revision()) as service:
             await process.run(service, flags.listener(options), lambda: loaded, stop, announce)
     return 0
 
 
-def instructions(
-    simulation: simulator.Simulation, scenario: str, urls: tuple[str, ...], metrics: str
-) -> str:
+def instructions(endpoint: str, scenario: str, urls: tuple[str, ...], metrics: str) -> str:
     """The lines that tell the user which URLs to open and what to try. `metrics`: a path."""
-    control = simulation.endpoint + simulator.SCENARIO_PATH
-    faults = simulation.endpoint + simulator.FAULTS_PATH
+    from exporter.simulator import FAULTS_PATH, SCENARIO_PATH
+
+    control, faults = endpoint + SCENARIO_PATH, endpoint + FAULTS_PATH
     others = [name for name in simulate.SCENARIOS if name != scenario]
-    width = max(map(len, others))
-    lines = [
-        f"A simulated Batch account at {simulation.endpoint}",
-        f"lives the scenario {scenario}. {simulate.SCENARIOS[scenario]}",
-        "",
-        "Open",
-        *(f"  {url}/ for people, {url}{metrics} for Prometheus" for url in urls),
-        "  All series are there within 10 seconds.",
-        "",
-        "Change the scenario",
-        f"""  curl -X PUT {control} -d '{{"scenario": "{others[0]}"}}'""",
-        *(f"  {name.ljust(width)}  {simulate.SCENARIOS[name]}" for name in others),
-        "",
-        "Play any of some 120 faults, and end that",
-        f"""  curl -X PUT {faults} -d '{{"faults": [{{"name": "outage"}}]}}'""",
-        f"  curl -X DELETE {faults}",
-        f"  curl {faults} names them all",
-        "",
-        "docs/tour.md shows what to look at.",
-    ]
-    return "\n".join(lines)
+    pages = "\n".join(f"  {url}/ for people, {url}{metrics} for Prometheus" for url in urls)
+    scenarios = "\n".join(f"  {name:17}  {simulate.SCENARIOS[name]}" for name in others)
+    return f"""\
+A simulated Batch account at {endpoint}
+runs the scenario {scenario}. {simulate.SCENARIOS[scenario]}
+
+Open
+{pages}
+  All series are there within 10 seconds.
+
+Change the scenario
+  curl -X PUT {control} -d '{{"scenario": "{others[0]}"}}'
+{scenarios}
+
+Inject one of about 120 faults, then clear it
+  curl -X PUT {faults} -d '{{"faults": [{{"name": "outage"}}]}}'
+  curl -X DELETE {faults}
+  curl {faults} names them all
+
+docs/tour.md shows what to look at."""
 
 
-def demo_config(simulation: simulator.Simulation) -> Config:
+def demo_config(simulation: Simulation) -> Config:
     """A configuration that watches everything of a simulated account, often."""
     from exporter.config import loader
 

@@ -1,4 +1,4 @@
-"""Flags that several commands have, and the types of their values."""
+"""Flags that several commands have, the types of their values, and their part of the help."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.cli.parsing import OneOf
+from exporter.cli.parsing import Parser, whole_number
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -20,135 +20,97 @@ DEFAULT_MAX_REQUESTS = 40
 """The same as that of the listener's Limits, which the help does not import."""
 
 RESERVED_PATHS = ("/-/", "/api/", "/static/", "/job", "/config")
-"""Paths that the metrics cannot have, as the exporter has them; with "/" at the end: all below."""
-
-REVISION_VARIABLE = "AZURE_BATCH_EXPORTER_REVISION"
-"""Set in the image: the commit that it was built from."""
+"""Paths of the exporter, which the metrics cannot have; with "/" at the end: all below."""
 
 DOCS_VARIABLE = "AZURE_BATCH_EXPORTER_DOCS_URL"
-"""Says where the files of the project can be read: the page links there."""
+"""Where the files of the project can be read: the page links there."""
 
 PROJECT_URL = "https://github.com/azure-batch-exporter/azure-batch-exporter/blob/main"
-"""Where they are else."""
+"""The default of DOCS_VARIABLE."""
 
-ENVIRONMENT = {
-    "AZURE_*": "what azure-identity goes by, such as AZURE_TENANT_ID and AZURE_CLIENT_ID",
-    "HTTPS_PROXY, NO_PROXY": "the proxy to the service",
-    "SSL_CERT_FILE": "authorities that are trusted, for a proxy that opens TLS",
-}
-"""What whoever asks an account goes by."""
+ENVIRONMENT = """\
+environment:
+  AZURE_*                what azure-identity reads, such as AZURE_TENANT_ID and
+                         AZURE_CLIENT_ID
+  HTTPS_PROXY, NO_PROXY  the proxy to the service
+  SSL_CERT_FILE          trusted authorities, for a proxy that opens TLS"""
 
-CONFIG_FILES = {
-    "config.yaml": "the configuration: docs/configuration.md, config.example.yaml",
-}
+EXIT_STATUS = """\
+exit status:
+  0  success
+  1  something failed at run time
+  2  usage or configuration"""
 
 
-def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_config(parser: Parser, *, required: bool) -> None:
     """--config.file."""
-    parser.add_argument(
-        "--config.file",
-        dest="config_file",
-        type=Path,
-        required=required,
-        metavar="F",
-        help="configuration file (YAML)",
-    )
+    help_ = "configuration file (YAML): docs/configuration.md, config.example.yaml"
+    parser.add_flag("--config.file", help_, type=Path, required=required, metavar="F")
 
 
-def add_shard(parser: argparse.ArgumentParser) -> None:
+def add_shard(parser: Parser) -> None:
     """--shard."""
-    parser.add_argument(
-        "--shard",
-        type=_shard,
-        default="0/1",
-        metavar="I/N",
-        help="poll only the jobs of part I, counted from 0, of N (default: %(default)s, all)",
-    )
+    help_ = "poll only the jobs of part I, counted from 0, of N"
+    parser.add_flag("--shard", help_, type=_shard, default="0/1", metavar="I/N")
 
 
-def add_log_flags(parser: argparse.ArgumentParser) -> None:
+def add_log_flags(parser: Parser) -> None:
     """--log.level and --log.format."""
-    parser.add_argument(
-        "--log.level",
-        dest="log_level",
-        type=OneOf(logs.LEVELS),
-        default="info",
-        metavar="|".join(logs.LEVELS),
-        help="what is logged (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--log.format",
-        dest="log_format",
-        type=OneOf(logs.FORMATS),
-        default="logfmt",
-        metavar="|".join(logs.FORMATS),
-        help="how it is logged, on standard error (default: %(default)s)",
-    )
+    parser.add_choice("--log.level", "what is logged", logs.LEVELS, default="info")
+    parser.add_choice("--log.format", "how it is logged, on standard error", logs.FORMATS)
 
 
-def add_web_flags(parser: argparse.ArgumentParser) -> None:
+def add_web_flags(parser: Parser) -> None:
     """--web.*, as Prometheus' own programs have them."""
-    parser.add_argument(
+    parser.add_flag(
         "--web.listen-address",
-        dest="listen_addresses",
+        f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
         type=parse_address,
         action="append",
         metavar="ADDRESS",
-        help=f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
     )
-    parser.add_argument(
+    parser.add_flag(
         "--web.telemetry-path",
-        dest="telemetry_path",
+        "path of the metrics",
         type=parse_telemetry_path,
         default="/metrics",
         metavar="PATH",
-        help="path of the metrics (default: %(default)s)",
     )
-    parser.add_argument(
+    parser.add_flag(
         "--web.enable-lifecycle",
-        dest="enable_lifecycle",
+        "let POST /-/reload reload the configuration, as SIGHUP does",
         action="store_true",
-        help="let POST /-/reload reload the configuration, as SIGHUP does",
     )
-    parser.add_argument(
+    parser.add_flag(
         "--web.config.file",
-        dest="web_config_file",
+        "web configuration file (YAML): TLS, basic auth, headers: docs/web-config.md",
         type=Path,
         metavar="F",
-        help="web configuration file (YAML): TLS, basic auth, headers",
     )
-    parser.add_argument(
+    parser.add_flag(
         "--web.max-requests",
-        dest="max_requests",
-        type=_count,
+        "requests answered at once, past which they get 503; 0: no limit",
+        type=whole_number(0),
         default=DEFAULT_MAX_REQUESTS,
         metavar="N",
-        help="requests answered at once, past which they get 503; 0: no limit"
-        " (default: %(default)s)",
     )
 
 
 def listener(options: argparse.Namespace) -> Listener:
-    """What --web.* say."""
+    """The listener that the --web.* flags describe."""
     from exporter.service.process import Listener
     from exporter.web.server.limits import Limits
     from exporter.web.server.web_config_file import Settings, WebConfigFile
 
-    addresses = tuple(options.listen_addresses or [(None, DEFAULT_PORT)])
     file = options.web_config_file
     return Listener(
-        addresses,
-        options.telemetry_path,
-        WebConfigFile(file) if file is not None else Settings,
-        Limits(max_requests=options.max_requests),
-        enable_lifecycle=options.enable_lifecycle,
+        addresses=tuple(options.web_listen_address or [(None, DEFAULT_PORT)]),
+        telemetry_path=options.web_telemetry_path,
+        settings=WebConfigFile(file) if file is not None else Settings,
+        limits=Limits(max_requests=options.web_max_requests),
+        enable_lifecycle=options.web_enable_lifecycle,
         docs_url=_docs_url(),
     )
-
-
-def revision() -> str:
-    """The commit that this was built from, or ""."""
-    return os.environ.get(REVISION_VARIABLE, "")
 
 
 def _docs_url() -> str:
@@ -158,13 +120,6 @@ def _docs_url() -> str:
 
         raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
     return url
-
-
-def positive(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text}: write a whole number, 1 or more")
-    return int(text)
 
 
 def parse_address(text: str) -> tuple[str | None, int]:
@@ -179,10 +134,14 @@ def parse_address(text: str) -> tuple[str | None, int]:
     return host or None, int(port)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text}: write a whole number, 0 or more")
-    return int(text)
+def parse_telemetry_path(text: str) -> str:
+    """A path that the metrics can have."""
+    is_taken = any(
+        text.startswith(path) if path.endswith("/") else text == path for path in RESERVED_PATHS
+    )
+    if not text.startswith("/") or is_taken:
+        raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
+    return text
 
 
 def _shard(text: str) -> Shard:
@@ -192,13 +151,3 @@ def _shard(text: str) -> Shard:
         return Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def parse_telemetry_path(text: str) -> str:
-    """A path that the metrics can have."""
-    is_taken = any(
-        text.startswith(path) if path.endswith("/") else text == path for path in RESERVED_PATHS
-    )
-    if not text.startswith("/") or is_taken:
-        raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
-    return text

@@ -11,48 +11,52 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 
 from exporter.cli import flags
-from exporter.cli.parsing import CommandParser, describe
+from exporter.cli.parsing import Parser
 
 TIMEOUT = 5.0
 """Seconds."""
 
 
-def define(parser: CommandParser) -> None:
-    """The command and its flags."""
-    describe(
-        parser,
-        _healthcheck,
-        """
-        Asks a running exporter whether it can serve. One that asks for a password is alive.
-        Nobody's certificate is checked, for nothing but the question is sent.
-        """,
-        examples={
-            "azure-batch-exporter healthcheck": "on port 10225 of this machine",
-            "azure-batch-exporter healthcheck --url=https://127.0.0.1:10225/-/healthy": "with TLS",
-            "azure-batch-exporter healthcheck --url=tcp://127.0.0.1:10225": "where clients need a"
-            " certificate",
-        },
-        status={"0": "alive", "1": "not alive, or not to be reached", "2": "usage"},
-    )
-    parser.add_argument(
+HELP = """\
+Asks a running exporter whether it can serve. One that asks for a password is
+alive. No certificate is checked, because nothing but the question is sent.
+
+examples:
+  azure-batch-exporter healthcheck
+      on port 10225 of this machine
+  azure-batch-exporter healthcheck --url=https://127.0.0.1:10225/-/healthy
+      with TLS
+  azure-batch-exporter healthcheck --url=tcp://127.0.0.1:10225
+      where clients need a certificate
+
+exit status:
+  0  alive
+  1  not alive, or not to be reached
+  2  usage
+"""
+
+
+def add_flags(parser: Parser) -> None:
+    """The flags of the command."""
+    parser.add_flag(
         "--url",
+        "what to ask, http or https; tcp://host:port only connects",
         default=f"http://127.0.0.1:{flags.DEFAULT_PORT}/-/healthy",
-        help="what to ask, http or https; tcp://host:port only connects (default: %(default)s)",
     )
 
 
-def _healthcheck(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print the answer."""
     is_alive, text = ask(options.url)
     print(text, file=sys.stdout if is_alive else sys.stderr)
     return 0 if is_alive else 1
 
 
 def ask(url: str) -> tuple[bool, str]:
-    """Whether the exporter at `url` is alive, and what to say of it.
+    """Whether the exporter at `url` is alive, and the text to print.
 
-    `url`: http or https; tcp://host:port only connects, where clients need a certificate. A 401
-    is alive, too: who asks for a password serves. Nothing is sent but the question, so nobody's
-    certificate is checked.
+    `url`: http or https; tcp://host:port only connects, for listeners that need a client
+    certificate. An exporter that answers 401 is alive.
     """
     try:
         parts = urlsplit(url)
@@ -74,7 +78,7 @@ def ask(url: str) -> tuple[bool, str]:
 
 
 def _connect(parts: SplitResult) -> HTTPConnection:
-    """A connection to ask over. ValueError where the URL is none."""
+    """A connection, not yet open. ValueError where the URL is none."""
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write http://host:port/path, https://host:port/path or tcp://host:port")
     if parts.scheme == "http":

@@ -1,4 +1,4 @@
-"""What the system refused, in words that help."""
+"""Errors of the operating system as text with a cure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CURES = {
 
 
 def explain(error: OSError) -> str:
-    """One line: what, where, and what to do about it."""
+    """One line: what failed, where, and what to do."""
     text = re.sub(r"^\[[Ee]rrno -?\d+\] ", "", error.strerror or str(error))
     if error.filename is not None:
         text = f"{error.filename}: {text}"

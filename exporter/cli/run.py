@@ -5,41 +5,39 @@ from __future__ import annotations
 import argparse
 
 from exporter.cli import flags
-from exporter.cli.parsing import CommandParser, describe
+from exporter.cli.parsing import Parser, revision
 from exporter.service import logs
 
+HELP = f"""\
+Polls the jobs of the configured accounts in the background and serves their
+metrics to Prometheus. A scrape never asks Azure. Runs until SIGTERM or SIGINT.
+SIGHUP reloads the configuration: all of it or, where something is wrong,
+nothing.
 
-def define(parser: CommandParser) -> None:
-    """The command and its flags."""
-    describe(
-        parser,
-        _run,
-        """
-        Polls the jobs of the configured accounts in the background, and serves what it knows of
-        them to Prometheus. A scrape never asks Azure. Runs until SIGTERM or SIGINT; SIGHUP reloads
-        the configuration, all of it or, where something is wrong, nothing.
-        """,
-        examples={
-            "azure-batch-exporter run --config.file=config.yaml": "serves on port 10225",
-            "azure-batch-exporter run --config.file=config.yaml --shard=0/4": "polls a quarter of"
-            " the jobs; three more processes poll the others",
-        },
-        files={
-            **flags.CONFIG_FILES,
-            "web.yaml": "--web.config.file: deploy/web-config.example.yaml",
-        },
-        environment={
-            **flags.ENVIRONMENT,
-            flags.DOCS_VARIABLE: "where docs/ can be read: the page links there",
-        },
-    )
+examples:
+  azure-batch-exporter run --config.file=config.yaml
+      serves on port 10225
+  azure-batch-exporter run --config.file=config.yaml --shard=0/4
+      polls a quarter of the jobs; three more processes poll the others
+
+{flags.ENVIRONMENT}
+  {flags.DOCS_VARIABLE}
+                         where docs/ can be read: the page links there
+
+{flags.EXIT_STATUS}
+"""
+
+
+def add_flags(parser: Parser) -> None:
+    """The flags of the command."""
     flags.add_config(parser, required=False)
     flags.add_shard(parser)
     flags.add_log_flags(parser)
     flags.add_web_flags(parser)
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal stops the process."""
     import asyncio
 
     from exporter.config import Config
@@ -62,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
 
     async def serve(loaded: Config) -> None:
         stop = process.stop_on_signals()
-        async with open_service(loaded, revision=flags.revision(), shard=options.shard) as service:
+        async with open_service(loaded, revision=revision(), shard=options.shard) as service:
             await process.run(service, flags.listener(options), load, stop)
 
     logs.configure(options.log_level, options.log_format)

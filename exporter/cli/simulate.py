@@ -3,97 +3,97 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from exporter import simulator
 from exporter.cli import flags
-from exporter.cli.parsing import CommandParser, OneOf, describe
+from exporter.cli.parsing import Parser, one_of, whole_number
 
-SCENARIOS = dict(simulator.SUMMARIES)
-"""The scenarios there are: name and one line about each."""
+if TYPE_CHECKING:
+    from exporter.simulator import Simulation
+
+# As the simulator has them. The help does not import it: that takes 0.3 s of CPU.
+SCENARIOS = {
+    "steady": "A healthy account: work flows, a few things fail, as everywhere.",
+    "prep-storm": "An image breaks preparation on every node: tasks wait, no task fails.",
+    "spot-eviction": "Low-priority nodes preempted in waves: requeued tasks, preparation anew.",
+    "flaky-tasks": "Many tasks fail in many ways; most are retried, many of them in vain.",
+    "flaky-prep": "Preparation fails on about half of the nodes; the others do the work.",
+    "failing-release": "Most release tasks fail, so nodes keep what jobs left on them.",
+    "failing-tasks": "Nine of ten tasks fail, by their own fault and by the service's.",
+    "blocked-tasks": "The first task of each job fails, and all the others depend on it.",
+    "large-tasks": "Tasks ask for more slots than any node has: they wait beside idle nodes.",
+    "stalled": "Scheduling stops: tasks wait beside idle nodes, and nothing fails.",
+    "unusable-nodes": "One node after the other became unusable: tasks wait, nothing runs.",
+    "start-task-failed": "The start task fails on every node, so that none takes a task.",
+    "backlog": "Far more tasks than slots: they run, but most wait for very long.",
+    "leaked-jobs": "Jobs whose tasks are all completed stay active: nobody ends them.",
+    "throttled": "Half of the requests get 429, every other minute.",
+    "outage": "Every request is answered 503, or its connection reset.",
+    "auth-expired": "No request is authenticated any more.",
+    "no-access": "Every request is refused: no role allows it.",
+    "garbage": "Three of ten requests meet a fault of the catalogue, drawn by chance.",
+}
+
+SCENARIOS_HELP = "scenarios:\n" + "\n".join(
+    textwrap.fill(f"  {name:17}  {summary}", 79, subsequent_indent=" " * 21)
+    for name, summary in SCENARIOS.items()
+)
+
+HELP = f"""\
+Serves the REST API of a simulated Batch account: jobs are created and deleted,
+tasks are queued, run, fail and are retried. Prints endpoint, account name and
+key. It is read-only, and keeps everything in memory.
+
+examples:
+  azure-batch-exporter simulate --listen-address=127.0.0.1:10226
+      on a fixed port
+  azure-batch-exporter simulate --jobs=500 --nodes=40 --speed=10
+      larger, and faster
+
+{SCENARIOS_HELP}
+
+{flags.EXIT_STATUS}
+"""
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is simulated. `nodes`: of each fixed pool. `speed`: simulated seconds to a real one."""
-
-    scenario: str = "steady"
-    seed: int = 1
-    jobs: int = 12
-    nodes: int = 8
-    speed: float = 1.0
-
-
-def define(parser: CommandParser) -> None:
-    """The command and its flags."""
-    describe(
-        parser,
-        _simulate,
-        """
-        Serves the REST API of a Batch account that lives by itself: jobs come and go, tasks queue,
-        run, fail and are retried. Prints endpoint, account name and key. It is read-only, and
-        keeps everything in memory.
-        """,
-        examples={
-            "azure-batch-exporter simulate --listen-address=127.0.0.1:10226": "on a fixed port",
-            "azure-batch-exporter simulate --jobs=500 --nodes=40 --speed=10": "larger, and faster",
-        },
-        scenarios=SCENARIOS,
-    )
-    defaults = Settings()
-    parser.add_argument(
-        "--listen-address",
-        type=flags.parse_address,
-        default=("127.0.0.1", 0),
-        metavar="ADDRESS",
-        help="host:port to serve on (default: a free port of 127.0.0.1)",
-    )
+def add_flags(parser: Parser) -> None:
+    """The flags of the command."""
+    add_address(parser, "--listen-address", "host:port to serve on")
     add_scenario(parser)
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=defaults.seed,
-        metavar="N",
-        help="the same seed gives the same account (default: %(default)s)",
+    positive = whole_number(1)
+    parser.add_flag(
+        "--seed", "the same seed gives the same account", type=int, default=1, metavar="N"
     )
-    parser.add_argument(
-        "--jobs",
-        type=flags.positive,
-        default=defaults.jobs,
-        metavar="N",
-        help="number of jobs at any time (default: %(default)s)",
+    parser.add_flag("--jobs", "number of jobs at any time", type=positive, default=12, metavar="N")
+    parser.add_flag(
+        "--nodes", "number of nodes in each pool", type=positive, default=8, metavar="N"
     )
-    parser.add_argument(
-        "--nodes",
-        type=flags.positive,
-        default=defaults.nodes,
-        metavar="N",
-        help="number of nodes in each pool (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--speed",
-        type=_speed,
-        default=defaults.speed,
-        metavar="X",
-        help="simulated seconds to a real one (default: %(default)s)",
+    parser.add_flag(
+        "--speed", "simulated seconds to a real one", type=_speed, default=1.0, metavar="X"
     )
 
 
-def add_scenario(parser: argparse.ArgumentParser) -> None:
-    """--scenario; the section of the help that explains it lists SCENARIOS."""
-    parser.add_argument(
-        "--scenario",
-        type=OneOf(SCENARIOS),
-        default=Settings().scenario,
-        metavar="S",
-        help="what is simulated, see below (default: %(default)s)",
+def add_address(parser: Parser, name: str, help_: str) -> None:
+    """The flag with the simulator's address."""
+    parser.add_flag(
+        name,
+        f"{help_}; port 0: a free one",
+        type=flags.parse_address,
+        default="127.0.0.1:0",
+        metavar="ADDRESS",
     )
+
+
+def add_scenario(parser: Parser) -> None:
+    """--scenario; the help lists SCENARIOS."""
+    help_ = "what is simulated, see below"
+    parser.add_flag("--scenario", help_, type=one_of(SCENARIOS), default="steady", metavar="S")
 
 
 def _speed(text: str) -> float:
@@ -106,7 +106,10 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _simulate(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal stops the process."""
+    import asyncio
+
     return asyncio.run(_serve(options))
 
 
@@ -114,9 +117,16 @@ async def _serve(options: argparse.Namespace) -> int:
     from exporter.service import process
 
     stop = process.stop_on_signals()
-    settings = Settings(options.scenario, options.seed, options.jobs, options.nodes, options.speed)
     host, port = options.listen_address
-    async with simulated_account(settings, host or _ANYWHERE, port) as simulation:
+    async with simulated_account(
+        options.scenario,
+        host or _ANYWHERE,
+        port,
+        seed=options.seed,
+        jobs=options.jobs,
+        nodes=options.nodes,
+        speed=options.speed,
+    ) as simulation:
         print(f"endpoint: {simulation.endpoint}")
         print(f"account: {simulation.account_name}")
         print(f"key: {simulation.account_key}", flush=True)
@@ -126,29 +136,30 @@ async def _serve(options: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def simulated_account(
-    settings: Settings, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[simulator.Simulation]:
-    """Serve a simulated account that starts now. OSError where the port cannot be had."""
+    scenario: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    seed: int = 1,
+    jobs: int = 12,
+    nodes: int = 8,
+    speed: float = 1.0,
+) -> AsyncIterator[Simulation]:
+    """Serve a simulated account that starts now. OSError where the port is not free.
+
+    `nodes`: of each fixed pool. `speed`: simulated seconds to a real one.
+    """
+    from exporter import simulator
+
     start = datetime.now(UTC)
-    faults = simulator.Faults(seed=settings.seed)
-    simulator.begin_faults(faults, settings.scenario)
-    world = simulator.World(
-        simulator.SCENARIOS[simulator.world_of(settings.scenario)],
-        seed=settings.seed,
-        jobs=settings.jobs,
-        nodes=settings.nodes,
-        start=start,
-    )
-    clock = simulator.Clock(start, speed=settings.speed)
+    faults = simulator.Faults(seed=seed)
+    simulator.begin_faults(faults, scenario)
+    life = simulator.SCENARIOS[simulator.world_of(scenario)]
+    world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)
+    clock = simulator.Clock(start, speed=speed)
+    scenario_routes = simulator.scenario_routes(world, faults, scenario)
+    routes = (*scenario_routes, *simulator.fault_routes(faults))
     async with simulator.serve(
-        world,
-        clock,
-        interceptors=(faults,),
-        routes=(
-            *simulator.scenario_routes(world, faults, settings.scenario),
-            *simulator.fault_routes(faults),
-        ),
-        host=host,
-        port=port,
+        world, clock, interceptors=(faults,), routes=routes, host=host, port=port
     ) as simulation:
         yield simulation

@@ -21,7 +21,7 @@ from exporter.collectors import (
     tasks,
     watched_tasks,
 )
-from exporter.collectors.node_run import RESULTS
+from exporter.collectors.node_runs import RESULTS
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Key, Table
 from exporter.state.collector import JobCollector

@@ -1,87 +1,68 @@
-"""Reading a long list by its changes: all of it now and then, between only what is new.
+"""Reads a long list by its changes: all of it now and then, in between only what is new.
 
-What a $filter selects by time may come late or be missed; a full listing corrects that.
+A $filter by time may show a record late or miss it; the next full listing corrects that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from exporter.batch.errors import ServiceError
+
+if TYPE_CHECKING:
+    from exporter.batch.client import BatchClient
 
 T = TypeVar("T")
 
 OVERLAP = 60.0
-"""Seconds before the last reading from which changes are read again.
+"""Seconds by which a reading of changes goes back behind the start of the reading before.
 
-The service's index may show an update late, and clocks differ: by a second or two, for readings
-are timed by the service's own. What comes later still, the next full listing finds and counts as
-a correction. Not longer: each poll reads again, and compares, all that changed in this time.
+The service's index may show an update late. The clocks differ by a second or two at most, because
+readings are timed by the service's clock. What comes later than this, the next full listing counts
+as a correction. A longer overlap costs more: each poll reads and compares all its changes again.
 """
 
 
-class Api(Protocol):
-    """What reading by changes needs of the client."""
-
-    @property
-    def clock_offset(self) -> float: ...
-
-    def is_filter_refused(self, operation: str) -> bool: ...
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None: ...
-
-
 class ReadTimes(Protocol):
-    """When the last reading and the last full one began, in Unix seconds of the service."""
+    """When the last reading and the last full listing began, in Unix seconds of the service."""
 
     @property
     def read_at(self) -> float: ...
-
     @property
     def listed_at(self) -> float: ...
 
 
-class Window(NamedTuple):
-    """What a reading covers.
-
-    `started`: when it began, in Unix seconds of the service.
-    `since`: changes from then on were asked for; None: everything was.
-    """
-
-    started: float
-    since: float | None
-
-
 async def read_changes(
-    api: Api,
+    client: BatchClient,
     operation: str,
     times: ReadTimes | None,
     resync_interval: float,
     now: float,
     listing: Callable[[float | None], Awaitable[T]],
-) -> tuple[T, Window]:
-    """What `listing(since)` gives, and of what.
+) -> tuple[T, float, float | None]:
+    """What `listing(since)` returns, when the reading began, and `since`.
 
-    Everything where nothing was read yet (no times), the last full listing is too long ago, or
-    the service refuses the filter.
+    `since` is None, for a full listing, if nothing was read yet (`times` is None), if the last full
+    listing is too long ago, or if the service refuses the filter. Both times are Unix seconds of
+    the service.
     """
-    started = now + api.clock_offset
+    started = now + client.clock_offset
     if (
         times is not None
         and started - times.listed_at < resync_interval
-        and not api.is_filter_refused(operation)
+        and not client.is_filter_refused(operation)
     ):
         since = missed_before(times)
         try:
-            return await listing(since), Window(started, since)
+            return await listing(since), started, since
         except ServiceError as error:
             if error.status != 400:
                 raise
-            api.refuse_filter(operation, error)
-    return await listing(None), Window(started, None)
+            client.refuse_filter(operation, error)
+    return await listing(None), started, None
 
 
 def missed_before(times: ReadTimes) -> float:
-    """What is older than this and not known yet, reading by changes has missed."""
+    """The time before which a change that is still unknown was missed by reading changes."""
     return times.read_at - OVERLAP

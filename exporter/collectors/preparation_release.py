@@ -1,331 +1,401 @@
 """Job preparation and release on the nodes of a job (Job_ListPreparationAndReleaseTaskStatus).
 
 The list has an entry for every node that ever ran one of the tasks, so it may be long. After one
-full listing only what changed is read; a full listing now and then corrects what that missed.
+full listing the collector reads only changes; a full listing now and then finds what those missed.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Protocol
+from functools import lru_cache
+from itertools import product
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from exporter.batch import odata
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
-from exporter.batch.models import NodeTaskStatus
-from exporter.collectors import incremental
+from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import NodeTaskStatus, unix_time
 from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.node_pages import NodePages
-from exporter.collectors.node_run import RESULTS, STATES, Kept, Run, keep, run_of
-from exporter.collectors.node_runs import ByNode, Runs
-from exporter.collectors.special_tasks import (
-    OPERATION,
-    PREPARATION,
-    PREPARED,
-    RELEASE,
-    RELEASED,
-    Kind,
+from exporter.collectors.node_runs import (
+    LABELS,
+    RESULTS,
+    STATES,
+    ListedRuns,
+    NodeRun,
+    PoolEvents,
+    PoolRuns,
+    Runs,
 )
-from exporter.exposition.metric import Key, Labels, Merge, Metric, Samples
+from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
-from exporter.state.counters import total
+from exporter.state.counters import counter, total
+from exporter.state.failures import Failure, latest
+from exporter.state.histogram import histogram
 from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
+if TYPE_CHECKING:
+    from exporter.batch.client import BatchClient
 
-class Api(incremental.Api, Protocol):
-    """What this collector needs of the client."""
+OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 
-    def list_preparation_and_release_task_status(
-        self, job_id: str, filter_: str | None = None
-    ) -> AsyncIterator[tuple[NodeTaskStatus, ...]]: ...
+DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Seconds: from scripts that only make a directory to downloads that block a node for an hour."""
 
 
-class PreparationRelease(StateRecord, frozen=True, gc=False):
-    """Both kinds of task on all nodes.
+TaskPool = tuple[str, str]
+"""The name of a task and the id of a pool."""
 
-    `configured`: False where the job has neither task; that never changes in a job's life.
-    `pools`: every pool that was met, the job's own first of all.
-    `read_at`, `listed_at`: when the last reading and the last full one began, by the service's
-    clock.
+
+class Saved(StateRecord, frozen=True, gc=False):
+    """The state of a job without its runs.
+
+    `configured`: False if the job has neither task; that never changes in a job's life.
+    `pools`: every pool that the job or one of its nodes was seen in.
+    `read_at`, `listed_at`: when the last reading and the last full listing began, in Unix seconds
+    of the service.
     """
 
     configured: bool
     pools: tuple[str, ...] = ()
-    preparation: Runs = Runs()
-    release: Runs = Runs()
     read_at: float = 0.0
     listed_at: float = 0.0
 
 
+class PreparationRelease(Saved, frozen=True, gc=False):
+    """Both tasks on all nodes of a job."""
+
+    runs: Mapping[TaskPool, PoolRuns] = {}
+
+    @property
+    def preparation(self) -> Runs:
+        """The runs of the job preparation task."""
+        return Runs([pool for (task, _), pool in self.runs.items() if task == "preparation"])
+
+    @property
+    def release(self) -> Runs:
+        """The runs of the job release task."""
+        return Runs([pool for (task, _), pool in self.runs.items() if task == "release"])
+
+
+class NodeTask:
+    """The metrics of one of the two tasks. `member`: the task's name in the answer."""
+
+    def __init__(self, name: Literal["preparation", "release"], member: str) -> None:
+        self.name = name
+        self.member = member
+        source = f"{OPERATION} {member}"
+        prefix = f"azure_batch_job_{name}"
+        self.completed = counter(
+            f"{prefix}_tasks_completed_total",
+            f"Runs of the job {name} task on nodes that completed, each once, by result",
+            f"{source}.state, .result",
+            ("pool_id", "result"),
+        )
+        self.failed = counter(
+            f"{prefix}_tasks_failed_total",
+            f"Runs of the job {name} task on nodes that failed, by category",
+            f"{source}.failureInfo.category",
+            ("pool_id", "category"),
+        )
+        self.codes = counter(
+            f"{prefix}_task_failure_codes_total",
+            f"Runs of the job {name} task on nodes that failed, by category and code",
+            f"{source}.failureInfo",
+            ("pool_id", "category", "code"),
+        )
+        self.retries = counter(
+            f"{prefix}_task_retries_total",
+            f"Retries of the job {name} task on nodes",
+            f"growth of {source}.retryCount",
+            ("pool_id",),
+        )
+        rows = (self.completed, self.failed, self.codes, self.retries)
+        self.is_retried = name == "preparation"
+        self.counters = rows if self.is_retried else rows[:-1]
+        self.account_failed = counter(
+            f"azure_batch_account_{name}_tasks_failed_total",
+            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
+            f"{source}.failureInfo.category",
+            ("category",),
+        )
+        self.durations = histogram(
+            f"azure_batch_{name}_task_duration_seconds",
+            f"How long runs of {name} tasks on nodes took, of the jobs of a group or of all jobs"
+            " without one",
+            f"{source}.endTime - .startTime",
+            ("pool_id",),
+            DURATIONS,
+        )
+        self.gauges = (
+            Metric(
+                f"{prefix}_tasks",
+                "gauge",
+                f"Nodes by state of their latest run of the job {name} task, removed nodes"
+                " included",
+                f"{source}.state",
+                ("pool_id", "state"),
+                self._nodes_by("state", zeros=STATES),
+            ),
+            Metric(
+                f"{prefix}_completed_tasks",
+                "gauge",
+                f"Nodes by result of their latest completed run of the job {name} task",
+                f"{source}.result",
+                ("pool_id", "result"),
+                self._nodes_by("result", zeros=RESULTS),
+            ),
+            Metric(
+                f"{prefix}_failed_tasks",
+                "gauge",
+                f"Nodes whose latest run of the job {name} task failed, by category and code",
+                f"{source}.failureInfo",
+                ("pool_id", "category", "code"),
+                self._nodes_by("category", "code"),
+            ),
+            Metric(
+                f"{prefix}_oldest_running_start_timestamp_seconds",
+                "gauge",
+                f"When the longest running job {name} task started",
+                f"{source}.startTime",
+                ("pool_id",),
+                self._oldest_running,
+                merge=min,
+            ),
+        )
+
+    def increments(self, pool_id: str, events: PoolEvents) -> Iterator[tuple[Key, float]]:
+        """What the events in a pool add to its counters, which begin with 0."""
+        yield from ((key, 0) for key in _zeros(self, pool_id))
+        for (_, result, category, code), number in events.completed.items():
+            yield (self.completed.name, (pool_id, result or "")), number
+            if category is not None and code is not None:
+                yield (self.failed.name, (pool_id, category)), number
+                yield (self.codes.name, (pool_id, category, code)), number
+        if self.is_retried:
+            yield (self.retries.name, (pool_id,)), events.retries
+
+    def _nodes_by(
+        self, *labels: str, zeros: tuple[str, ...] = ()
+    ) -> Callable[[PreparationRelease], Samples]:
+        positions = [LABELS.index(label) for label in labels]
+
+        def samples(state: PreparationRelease) -> Samples:
+            numbers: dict[Labels, int] = dict.fromkeys(product(state.pools, zeros), 0)
+            for (task, pool_id), pool in state.runs.items():
+                for outcome, number in pool.outcomes.items():
+                    values = [value for each in positions if (value := outcome[each]) is not None]
+                    if task == self.name and len(values) == len(labels):
+                        key = (pool_id, *values)
+                        numbers[key] = numbers.get(key, 0) + number
+            return sorted(numbers.items())
+
+        return samples
+
+    def _oldest_running(self, state: PreparationRelease) -> Samples:
+        return sorted(
+            ((pool_id,), pool.oldest_running)
+            for (task, pool_id), pool in state.runs.items()
+            if task == self.name
+        )
+
+
+PREPARATION = NodeTask("preparation", "jobPreparationTaskExecutionInfo")
+RELEASE = NodeTask("release", "jobReleaseTaskExecutionInfo")
+TASKS = (PREPARATION, RELEASE)
+
+
+@lru_cache(maxsize=1000)
+def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
+    """The counters that begin with 0. The jobs on a pool share the keys, which saves memory."""
+    zeros: list[Key] = [(task.completed.name, (pool_id, result)) for result in RESULTS]
+    zeros += [(task.failed.name, (pool_id, category)) for category in (*CATEGORIES, UNKNOWN)]
+    if task.is_retried:
+        zeros.append((task.retries.name, (pool_id,)))
+    return tuple(zeros)
+
+
+Listing = defaultdict[TaskPool, ListedRuns]
+"""The listed runs. They take half the memory of the answer."""
+
+
+def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
+    """Add the records of a page."""
+    for record in page:
+        pool_id, node_id = record.pool_id or "", record.node_id or ""
+        for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
+            if info is None:
+                continue
+            run, end = NodeRun.of(info), unix_time(info.end_time)
+            listed = listing[task.name, pool_id]
+            listed.node_ids.append(node_id)
+            listed.runs.append(run)
+            listed.ends.append(end or 0.0)
+            if run.result == "failure":
+                listed.failures[node_id, run.start] = Failure.of(
+                    task.name,
+                    info.failure_info,
+                    ended=end or run.start,
+                    pool_id=pool_id,
+                    node_id=node_id,
+                    exit_code=info.exit_code,
+                )
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read of the nodes, or None where the job has neither task.
+    """What a poll read.
 
-    `pool_id`: the pool that the job runs on now, "" where it has none.
-    `pages`: those of the listing, by kind of task.
+    `pool_id`: the pool that the job runs on now, "" if there is none.
+    `listing`: None if the job has neither task.
     `started`: when the reading began, in Unix seconds of the service.
-    `since`: changes from then on were asked for; None: all nodes were.
+    `since`: the listing asked for changes since then; None: it asked for all nodes.
     """
 
     pool_id: str
-    pages: tuple[NodePages, ...] | None
+    listing: Listing | None
     started: float = 0.0
     since: float | None = None
 
 
-def no_pages(state: PreparationRelease | None) -> tuple[NodePages, ...]:
-    """Takes in what is read after a state, by kind of task."""
-    known = state or PreparationRelease(configured=True)
-    since = missed_before(known)
-    return (
-        NodePages(PREPARED, known.preparation, since),
-        NodePages(RELEASED, known.release, since),
-    )
-
-
 async def read(
-    api: Api, watched: WatchedJob, state: PreparationRelease | None, now: float
+    client: BatchClient, watched: WatchedJob, state: PreparationRelease | None, now: float
 ) -> Reading:
-    """Ask for what changed on the nodes of one job, or for all of them."""
+    """List the nodes of one job that changed, or all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
 
-    async def listing(since: float | None) -> tuple[NodePages, ...] | None:
+    async def list_nodes(since: float | None) -> Listing | None:
         filter_ = None if since is None else changes_since(since)
-        pages = no_pages(state)
+        listing = Listing(ListedRuns)
         try:
-            async for page in api.list_preparation_and_release_task_status(job.id, filter_):
-                for of_kind in pages:
-                    of_kind.add(page)
+            async for page in client.list_preparation_and_release_task_status(job.id, filter_):
+                add_page(listing, page)
         except TaskNotConfigured:
             return None
-        return pages
+        return listing
 
-    pages, window = await read_changes(api, OPERATION, state, resync_interval, now, listing)
-    if pages is None and state is not None and state.configured:
-        # That never changes; to believe it would be to ask no more.
+    listing, started, since = await read_changes(
+        client, OPERATION, state, resync_interval, now, list_nodes
+    )
+    if listing is None and state is not None and state.configured:
+        # The answer must be wrong. If the exporter believed it, it would never ask again.
         raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-    return Reading(job.pool_id, pages, *window)
+    return Reading(job.pool_id, listing, started, since)
 
 
 def changes_since(since: float) -> str:
-    """The $filter for nodes on which something started or ended since, or runs now."""
+    """The $filter for nodes on which a run started or ended since then, or is running."""
     moment = odata.literal(dt.datetime.fromtimestamp(since, dt.UTC))
     return odata.any_of(
-        term
-        for member in (PREPARATION, RELEASE)
-        for term in (
-            f"{member}/startTime ge {moment}",
-            f"{member}/endTime ge {moment}",
-            f"{member}/state eq 'running'",
-        )
+        f"{task.member}/{term}"
+        for task in TASKS
+        for term in (f"startTime ge {moment}", f"endTime ge {moment}", "state eq 'running'")
     )
 
 
 def fold(
     state: PreparationRelease | None, reading: Reading, _now: float, is_new: bool
 ) -> Folded[PreparationRelease]:
-    """The nodes after a reading, and the runs that were seen to complete.
+    """The nodes after a reading, and the events since the reading before.
 
-    The job's own pool is there from the start, with zeros. Of a job that is older than our watch,
-    what its first listing holds is where counting begins.
+    The job's own pool has zeros from the start. The first listing counts only if the job is new:
+    the runs of an older job may have ended before the exporter watched it.
     """
-    if reading.pages is None:
+    listing, full = reading.listing, reading.since is None
+    if listing is None:
         return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
-    full = reading.since is None
-    counts = state is not None or is_new
-    pools = {*before.pools, *filter(None, [reading.pool_id])}
-    pools.update(*(pages.seen.runs for pages in reading.pages))
-    counted: list[tuple[Key, float]] = []
-    observed: list[tuple[Key, float]] = []
-    for pages in reading.pages:
-        counted += [(key, 0) for pool_id in pools for key in pages.kind.zeros(pool_id)]
-        observed += pages.kind.durations.observed({(pool_id,): () for pool_id in pools}).items()
-        if counts:
-            counted += pages.increments.items()
-            observed += pages.observations.items()
-    merged = [pages.known.merged(pages.seen, full=full) for pages in reading.pages]
+    missed = missed_before(before) if state is not None and full else 0.0
+    runs = dict(before.runs)
+    events: dict[TaskPool, PoolEvents] = {}
+    for key in {**runs, **listing} if full else listing:
+        known, listed = runs.get(key, PoolRuns()), listing.get(key, ListedRuns())
+        runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
+    pools = {*before.pools, *(pool_id for _, pool_id in runs)}
+    if reading.pool_id:
+        pools.add(reading.pool_id)
+    increments: dict[Key, float] = {}
+    observations: dict[Key, float] = {}
+    counted = events if state is not None or is_new else {}
+    for task, pool_id in product(TASKS, sorted(pools)):
+        of_pool = counted.get((task.name, pool_id), PoolEvents())
+        increments |= total(task.increments(pool_id, of_pool))
+        observations |= task.durations.observed({(pool_id,): of_pool.durations})
+    after = PreparationRelease(
+        configured=True,
+        pools=tuple(sorted(pools)),
+        read_at=reading.started,
+        listed_at=reading.started if full else before.listed_at,
+        runs=runs,
+    )
     return Folded(
-        PreparationRelease(
-            configured=True,
-            pools=tuple(sorted(pools)),
-            preparation=merged[0],
-            release=merged[1],
-            read_at=reading.started,
-            listed_at=reading.started if full else before.listed_at,
-        ),
+        after,
         Events(
-            total(counted),
-            total(observed),
-            [failure for pages in reading.pages for failure in pages.failures],
-            sum(pages.corrections for pages in reading.pages) if state and full else 0,
+            increments,
+            observations,
+            latest(failure for of_pool in events.values() for failure in of_pool.failures),
+            sum(of_pool.corrections for of_pool in events.values()),
         ),
-        is_busy=bool(merged[0].running or merged[1].running),
-        points={"failed_nodes": merged[0].count("result", "failure")},
-        records=_records(reading.pages, merged),
+        is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
+        points={"failed_nodes": after.preparation.count("result", "failure")},
+        records=_changed_records(before, after, events),
     )
 
 
 MISSING = "missing"
-"""Stands behind the node in the key of the record of one that is missing."""
+"""The last part of a record's key if the node is missing; see `PoolRuns`."""
 
 
-def _records(
-    pages: Iterable[NodePages], merged: Iterable[Runs]
-) -> Iterator[tuple[tuple[str, ...], Run | None]]:
-    """What changes of the records. A node that is missing may also come back after a restart."""
-    for of_kind, after in zip(pages, merged, strict=True):
-        key, before = of_kind.kind.record_key, of_kind.known
-        for pool_id, node_id, _ in _only_in(before.missing, after.missing):
-            yield (*key(pool_id, node_id), MISSING), None
-        for pool_id, node_id, run in before.changed_by(of_kind.seen, after):
-            yield key(pool_id, node_id), run
-        for pool_id, node_id, kept in _only_in(after.missing, before.missing):
-            yield key(pool_id, node_id), None
-            yield (*key(pool_id, node_id), MISSING), run_of(kept)
-
-
-def _only_in(some: ByNode, others: ByNode) -> Iterator[tuple[str, str, Kept]]:
-    for pool_id, nodes in some.items():
-        for node_id, run in nodes.items():
-            if node_id not in others.get(pool_id, {}):
-                yield pool_id, node_id, run
-
-
-SamplesOf = Callable[[PreparationRelease], Samples]
-
-
-def _rows(kind: Kind) -> tuple[Metric[PreparationRelease], ...]:
-    """The gauges of one kind of task; both kinds have the same."""
-    runs_of: Callable[[PreparationRelease], Runs] = attrgetter(kind.name)
-
-    def row(
-        name: str,
-        help_: str,
-        field: str,
-        labels: tuple[str, ...],
-        samples: SamplesOf,
-        merge: Merge = sum,
-    ) -> Metric[PreparationRelease]:
-        source = f"{OPERATION} {kind.member}.{field}"
-        name = f"azure_batch_job_{kind.name}_{name}"
-        return Metric(name, "gauge", help_, source, ("pool_id", *labels), samples, merge)
-
-    def tallied(what: str, known: tuple[str, ...] = ()) -> SamplesOf:
-        def samples(state: PreparationRelease) -> Samples:
-            numbers: dict[Labels, int] = {
-                (pool_id, value): 0 for pool_id in state.pools for value in known
-            }
-            for (of, labels), number in runs_of(state).tally.items():
-                if of == what:
-                    numbers[labels] = number
-            return sorted(numbers.items())
-
-        return samples
-
-    def oldest_running(state: PreparationRelease) -> Samples:
-        oldest: dict[Labels, float] = {}
-        for pool_id, _, start in runs_of(state).running:
-            if start is not None and start <= oldest.get((pool_id,), start):
-                oldest[pool_id,] = start
-        return sorted(oldest.items())
-
-    return (
-        row(
-            "tasks",
-            f"Nodes by state of their latest run of the job {kind.name} task, removed nodes"
-            " included",
-            "state",
-            ("state",),
-            tallied("state", STATES),
-        ),
-        row(
-            "completed_tasks",
-            f"Nodes by result of their latest completed run of the job {kind.name} task",
-            "result",
-            ("result",),
-            tallied("result", RESULTS),
-        ),
-        row(
-            "failed_tasks",
-            f"Nodes whose latest run of the job {kind.name} task failed, by category and code",
-            "failureInfo",
-            ("category", "code"),
-            tallied("failure"),
-        ),
-        row(
-            "oldest_running_start_timestamp_seconds",
-            f"When the longest running job {kind.name} task started",
-            "startTime",
-            (),
-            oldest_running,
-            merge=min,
-        ),
-    )
-
-
-METRICS: tuple[Metric[PreparationRelease], ...] = (
-    *_rows(PREPARED),
-    *_rows(RELEASED),
-)
-
-
-class _Saved(msgspec.Struct):
-    """The state without the runs."""
-
-    configured: bool
-    pools: tuple[str, ...]
-    read_at: float
-    listed_at: float
+def _changed_records(
+    before: PreparationRelease,
+    after: PreparationRelease,
+    events: Mapping[TaskPool, PoolEvents],
+) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
+    """The records that differ. Missing nodes are saved too: they may come back after a restart."""
+    for key, of_pool in events.items():
+        known, pool = before.runs.get(key, PoolRuns()), after.runs[key]
+        back = known.missing.keys() - pool.missing.keys()
+        for node_id in (*of_pool.changed, *back):
+            yield (*key, node_id), pool.latest[node_id]
+        for node_id in back:
+            yield (*key, node_id, MISSING), None
+        for node_id in pool.missing.keys() - known.missing.keys():
+            yield (*key, node_id), None
+            yield (*key, node_id, MISSING), pool.missing[node_id]
 
 
 def dump(state: PreparationRelease) -> bytes:
     """The state without the runs, which are its records."""
-    saved = _Saved(state.configured, state.pools, state.read_at, state.listed_at)
+    saved = Saved(state.configured, state.pools, state.read_at, state.listed_at)
     return msgspec.json.encode(saved)
 
 
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationRelease:
     """The state that was dumped."""
-    known = msgspec.json.decode(saved, type=_Saved)
-
-    def runs(kind: Kind) -> Runs:
-        found: dict[str, dict[str, Kept]] = {}
-        missing: dict[str, dict[str, Kept]] = {}
-        for (name, pool_id, node_id, *is_missing), record in records.items():
-            if name == kind.name:
-                place = missing if is_missing else found
-                run = keep(msgspec.json.decode(record, type=Run))
-                place.setdefault(pool_id, {})[node_id] = run
-        return Runs.of(found, missing)
-
-    return PreparationRelease(
-        known.configured,
-        known.pools,
-        runs(PREPARED),
-        runs(RELEASED),
-        known.read_at,
-        known.listed_at,
-    )
+    known = msgspec.json.decode(saved, type=Saved)
+    nodes: dict[TaskPool, tuple[dict[str, NodeRun], dict[str, NodeRun]]] = {}
+    for (name, pool_id, node_id, *is_missing), record in records.items():
+        found, missing = nodes.setdefault((name, pool_id), ({}, {}))
+        (missing if is_missing else found)[node_id] = msgspec.json.decode(record, type=NodeRun)
+    runs = {key: PoolRuns.of(found, missing) for key, (found, missing) in nodes.items()}
+    return PreparationRelease(known.configured, known.pools, known.read_at, known.listed_at, runs)
 
 
 COLLECTOR = JobCollector(
     "preparation_release",
     read,
     fold,
-    METRICS,
+    (*PREPARATION.gauges, *RELEASE.gauges),
     dump=dump,
     load=load,
-    counters=(*PREPARED.counters, *RELEASED.counters),
-    account={
-        kind.failed.name: AccountRow(kind.account_failed, (1,)) for kind in (PREPARED, RELEASED)
-    },
-    histograms=(PREPARED.durations, RELEASED.durations),
+    counters=(*PREPARATION.counters, *RELEASE.counters),
+    account={task.failed.name: AccountRow(task.account_failed, (1,)) for task in TASKS},
+    histograms=(PREPARATION.durations, RELEASE.durations),
     is_settled=lambda state: not state.configured,
     lists=True,
 )

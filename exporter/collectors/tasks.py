@@ -7,15 +7,14 @@ full listing only tasks that changed are read, and those that run: a retry does 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from exporter.batch import models, odata
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.collectors import incremental
 from exporter.collectors.incremental import missed_before, read_changes
 from exporter.collectors.task_records import Change, Record, Tasks, record_of
 from exporter.exposition.metric import Key, Metric, only
@@ -24,6 +23,9 @@ from exporter.state.counters import Increments, counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
 from exporter.state.watched_job import WatchedJob
+
+if TYPE_CHECKING:
+    from exporter.batch.client import BatchClient
 
 OPERATION = "Task_List"
 
@@ -42,14 +44,6 @@ WAIT_SECONDS = (
 )
 """Bounds of buckets. Finer up to the minutes that a pool needs to grow; waiting for more than a day
 is one thing."""
-
-
-class Api(incremental.Api, Protocol):
-    """What this collector needs of the client."""
-
-    def list_tasks(
-        self, job_id: str, filter_: str | None = None, select: tuple[str, ...] = ()
-    ) -> AsyncIterator[tuple[models.Task, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -80,17 +74,19 @@ class JobTasks:
     listed_at: float = 0.0
 
 
-async def read(api: Api, watched: WatchedJob, state: JobTasks | None, now: float) -> Reading:
+async def read(
+    api: BatchClient, watched: WatchedJob, state: JobTasks | None, now: float
+) -> Reading:
     """Ask for the tasks of one job that changed or run, or for all of them."""
     job, resync_interval = watched.job, watched.rule.resync_interval
-    (tasks, failures), window = await read_changes(
+    (tasks, failures), started, since = await read_changes(
         api, OPERATION, state, resync_interval, now, lambda since: _tasks(api, job.id, since)
     )
-    return Reading(tasks, window.started, window.since, failures)
+    return Reading(tasks, started, since, failures)
 
 
 async def _tasks(
-    api: Api, job_id: str, since: float | None
+    api: BatchClient, job_id: str, since: float | None
 ) -> tuple[tuple[tuple[str, Record], ...], tuple[Failure, ...]]:
     filter_ = None if since is None else changes_since(since)
     # Page by page: a record takes a third of what the answer's own objects take.

@@ -24,7 +24,7 @@ from exporter.batch.models import (
 )
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
-from exporter.config.resolved_rule import WATCHED_TASKS
+from exporter.config.rule import WATCHED_TASKS
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.collector import Events, Folded, JobCollector
 from exporter.state.watched_job import WatchedJob

@@ -1,8 +1,9 @@
-"""What the models of the configuration have in common: durations, lists, strictness."""
+"""What the models of the configuration share: durations, lists, paths, strictness."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -11,13 +12,27 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     WithJsonSchema,
 )
 
 from exporter.config import durations
 
+T = TypeVar("T")
+
 MIN_INTERVAL = 1.0
-"""Seconds. A shorter interval would only find the counts that the service has not renewed."""
+"""Seconds. A shorter interval only reads again what the service has not renewed."""
+
+
+class Model(BaseModel):
+    """Base of all models: frozen, without unknown keys, without conversions.
+
+    The text below a field is its description in the reference and the schema.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 def _parse_duration(value: Any) -> float:
@@ -49,24 +64,30 @@ def _interval(seconds: float) -> float:
 Interval = Annotated[Duration, AfterValidator(_interval)]
 
 
-def duration_field(default: str, description: str) -> Any:
-    return Field(
-        default=durations.parse_duration(default),
-        description=description,
-        json_schema_extra={"default": default},
-    )
+def duration_field(default: str) -> Any:
+    """A field with a duration as default."""
+    return Field(default=default, validate_default=True)
 
 
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+def as_tuple(value: Any) -> Any:
+    """A list as tuple: models are strict, and YAML knows lists only."""
+    return tuple(value) if isinstance(value, list) else value
 
 
-def unique(names: tuple[str, ...]) -> tuple[str, ...]:
+def unique(names: tuple[T, ...]) -> tuple[T, ...]:
+    """The names; ValueError if one stands twice."""
     if len(set(names)) < len(names):
         raise ValueError("a name stands twice")
     return names
 
 
-def as_tuple(value: Any) -> Any:
-    # Models are strict, and YAML knows lists only.
-    return tuple(value) if isinstance(value, list) else value
+ListOf = Annotated[tuple[T, ...], BeforeValidator(as_tuple)]
+UniqueListOf = Annotated[ListOf[T], AfterValidator(unique)]
+
+
+def _in_folder(path: Path, info: ValidationInfo) -> Path:
+    return info.context / path if info.context is not None else path
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_in_folder)]
+"""A path. The context of the validation is the folder that it is relative to."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from exporter.config.fields import Interval, Model, as_tuple, duration_field
-from exporter.config.rule import Defaults, JobRule
+from exporter.config.fields import FilePath, Interval, ListOf, Model, duration_field
+from exporter.config.rule import Defaults, Rule
 from exporter.config.sign_in import Auth
 
 
@@ -28,105 +28,100 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"not a URL: {error}") from error
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("the endpoint is scheme and host only, without path or user")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("must be https: http is allowed on a loopback address only")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+
 class Account(Model):
     """One Batch account."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        examples=["renderprod"],
-        description="The Batch account's name; the label `account`.",
-    )
-    endpoint: str = Field(
-        description="The account's URL, https://{account}.{region}.batch.azure.com. It must be"
-        " https, except on a loopback address."
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", examples=["renderprod"])
+    """The Batch account's name; the label `account`."""
+    endpoint: Annotated[str, AfterValidator(_origin)]
+    """The account's URL, https://{account}.{region}.batch.azure.com. It must be https, except on a
+    loopback address."""
     api_version: str = Field(
         default="2024-07-01.20.0",
         pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
         examples=["2024-07-01.20.0"],
-        description="Version of the Batch REST API.",
     )
-    auth: Auth = Field(default=Auth(), description="How the exporter signs in.")
-    request_timeout: Interval = duration_field("10s", "Limit of one request, its body included.")
-    requests_per_second: float = Field(
-        default=20.0,
-        gt=0,
-        le=100_000,
-        strict=False,
-        description="Ceiling for this account, all collectors together; each of N shards"
-        " (`--shard`) takes an N-th of it.",
+    """Version of the Batch REST API."""
+    auth: Auth = Auth()
+    """How the exporter signs in."""
+    request_timeout: Interval = duration_field("10s")
+    """Limit of one request, its body included."""
+    requests_per_second: float = Field(default=20.0, gt=0, le=100_000, strict=False)
+    """Ceiling for this account, all collectors together; each of N shards (`--shard`) takes an N-th
+    of it."""
+    max_concurrency: int = Field(default=16, ge=1, le=256)
+    """Polls of this account under way at once, in each shard."""
+    discovery_interval: Interval = duration_field("60s")
+    """Time between two listings of the jobs."""
+    max_jobs: int = Field(default=5000, ge=1)
+    """Most jobs that are watched, by each shard. Past it the rest is left out, counted in
+    `azure_batch_jobs_dropped`, and said once; jobs that are watched already stay."""
+    max_series: int = Field(default=500_000, ge=1000)
+    """Most series of this account, in each shard. What would go past it is left out, counted in
+    `azure_batch_exporter_series_dropped_total`, and said once."""
+    pool_nodes: bool = True
+    """Read node counts by pool and state; shard 0 does it for all."""
+    jobs: ListOf[Rule] = Field(
+        default=(Rule(id_regex=".*"),), json_schema_extra={"default": [{"id_regex": ".*"}]}
     )
-    max_concurrency: int = Field(
-        default=16,
-        ge=1,
-        le=256,
-        description="Polls of this account under way at once, in each shard.",
-    )
-    discovery_interval: Interval = duration_field("60s", "Time between two listings of the jobs.")
-    max_jobs: int = Field(
-        default=5000,
-        ge=1,
-        description="Most jobs that are watched, by each shard. Past it the rest is left out,"
-        " counted in `azure_batch_jobs_dropped`, and said once; jobs that are watched already"
-        " stay.",
-    )
-    max_series: int = Field(
-        default=500_000,
-        ge=1000,
-        description="Most series of this account, in each shard. What would go past it is left"
-        " out, counted in `azure_batch_exporter_series_dropped_total`, and said once.",
-    )
-    pool_nodes: bool = Field(
-        default=True, description="Read node counts by pool and state; shard 0 does it for all."
-    )
-    jobs: Annotated[tuple[JobRule, ...], BeforeValidator(as_tuple)] = Field(
-        default=(JobRule(id_regex=".*"),),
-        description="Rules: which jobs are watched. The first that matches a job applies.",
-        json_schema_extra={"default": [{"id_regex": ".*"}]},
-    )
+    """Rules: which jobs are watched. The first that matches a job applies."""
 
-    @field_validator("endpoint")
-    @classmethod
-    def _is_an_origin(cls, value: str) -> str:
-        parts = urlsplit(value)
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"not a URL: {error}") from error
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise ValueError("not a URL: write https://{account}.{region}.batch.azure.com")
-        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-            raise ValueError("the endpoint is scheme and host only, without path or user")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("must be https: http is allowed on a loopback address only")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+
+def _different_names(accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+    names = [account.name for account in accounts]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two accounts are named {name}: the label must be unique")
+    return accounts
+
+
+def _no_folder(file: Path) -> Path:
+    # A file that does not exist or cannot be written is no mistake: this may be another machine,
+    # and the service runs without it.
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file in it")
+    return file
 
 
 class Config(Model):
     """The whole file."""
 
-    defaults: Defaults = Field(default=Defaults(), description="Settings of all job rules.")
-    exclude_metrics: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
-        default=(),
-        description="Names of metrics, with `*` as wildcard, that are not wanted at all.",
-    )
-    state_file: Path | None = Field(
-        default=None,
-        strict=False,
-        description="File (SQLite) in which counters are kept, so that they go on where they"
-        " stopped when the process restarts. `${shard}` in the path is the number of the shard"
-        " (`--shard`): each needs its own.",
-    )
-    accounts: Annotated[tuple[Account, ...], BeforeValidator(as_tuple)] = Field(
-        min_length=1, description="The Batch accounts to poll."
-    )
+    defaults: Defaults = Defaults()
+    """Settings of all job rules."""
+    exclude_metrics: ListOf[str] = ()
+    """Names of metrics, with `*` as wildcard, that are not wanted at all."""
+    state_file: Annotated[FilePath, AfterValidator(_no_folder)] | None = None
+    """File (SQLite) in which counters are kept, so that they go on where they stopped when the
+    process restarts. `${shard}` in the path is the number of the shard (`--shard`): each needs its
+    own."""
+    accounts: Annotated[ListOf[Account], AfterValidator(_different_names)] = Field(min_length=1)
+    """The Batch accounts to poll."""
 
     @field_validator("accounts")
     @classmethod
-    def _names_differ(cls, value: tuple[Account, ...], _: ValidationInfo) -> tuple[Account, ...]:
-        names = [account.name for account in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two accounts are named {name}: the label must be unique")
-        return value
+    def _rules_are_complete(
+        cls, value: tuple[Account, ...], info: ValidationInfo
+    ) -> tuple[Account, ...]:
+        defaults = info.data.get("defaults", Defaults())  # not there if it has a mistake
+        return tuple(
+            account.model_copy(
+                update={"jobs": tuple(rule.filled(defaults) for rule in account.jobs)}
+            )
+            for account in value
+        )

@@ -6,8 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`: did you mean NAME?`, or nothing where no name is near."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like the word, in any case; None if none is near."""
     lower = {name.lower(): name for name in sorted(known)}
     near = difflib.get_close_matches(word.lower(), lower, n=1)
-    return f": did you mean {lower[near[0]]}?" if near else ""
+    return lower[near[0]] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`: did you mean NAME?`, or "" if no name is near."""
+    near = nearest(word, known)
+    return f": did you mean {near}?" if near is not None else ""

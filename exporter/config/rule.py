@@ -4,57 +4,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_serializer, model_validator
 
-from exporter.config.fields import Duration, Interval, Model, as_tuple, duration_field, unique
+from exporter.config.fields import (
+    Duration,
+    Interval,
+    ListOf,
+    Model,
+    UniqueListOf,
+    duration_field,
+    unique,
+)
 
 JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
+WATCHED_TASKS = "watched_tasks"
+"""The collector that a rule has when it names tasks."""
+
 JobState = Literal[
     "active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"
 ]
-DEFAULT_STATES: tuple[JobState, ...] = (
-    "active",
-    "disabling",
-    "disabled",
-    "enabling",
-    "terminating",
-)
-
-CollectorNames = Annotated[
-    tuple[JobCollectorName, ...], BeforeValidator(as_tuple), AfterValidator(unique)
-]
-
-
-class Defaults(Model):
-    """Settings of each job rule that does not set them itself."""
-
-    interval: Interval = duration_field("30s", "Time between two polls of one job.")
-    idle_interval: Duration = duration_field(
-        "2m",
-        "Time between two polls of a job of which nothing waited, ran or changed for as long as"
-        " this, or that is completed. It counts as whole intervals. `0s`, and whatever is below"
-        " `interval`: as often as others.",
-    )
-    stale_after: int = Field(
-        default=3,
-        ge=1,
-        description="Number of failed intervals after which a job's last values are dropped.",
-    )
-    collect: CollectorNames = Field(
-        default=("task_counts", "preparation_release"),
-        description="What is read of each job.",
-    )
-    resync_interval: Duration = duration_field(
-        "15m",
-        "Time between two full listings of a job's nodes or tasks; between them only what changed"
-        " is read."
-        " `0s`: every listing is full.",
-    )
-
+DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 
 TaskId = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class JobSettings(Model):
+    """The keys that may stand in `defaults` and in a job rule."""
+
+    interval: Interval = duration_field("30s")
+    """Time between two polls of one job."""
+    idle_interval: Duration = duration_field("2m")
+    """Poll interval of idle and completed jobs, rounded up to whole intervals. A job is idle when
+    nothing has waited, run or changed for this long. `0s`, or less than `interval`: poll idle jobs
+    as often as others."""
+    stale_after: int = Field(default=3, ge=1)
+    """Number of failed intervals after which a job's last values are dropped."""
+    collect: UniqueListOf[JobCollectorName] = ("task_counts", "preparation_release")
+    """What is read of each job. `tasks`: failures, retries and how long tasks wait and run."""
+    resync_interval: Duration = duration_field("15m")
+    """Time between two full listings of a job's nodes or tasks; between them only what changed is
+    read. `0s`: every listing is full."""
+    command_lines: bool = False
+    """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
+    and in `/api/v1/failures`. A command line may hold secrets."""
+
+
+class Defaults(JobSettings):
+    """Settings of each job rule that does not set them itself."""
+
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 """In the `group` of a rule: `${NAME}` of a named group of id_regex, `${metadata.NAME}`, …"""
@@ -65,110 +65,103 @@ def label_name(metadata_name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_]", "_", metadata_name)
 
 
-class JobRule(Model):
+_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_RESERVED_LABELS = frozenset(
+    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
+)
+
+
+def _check_label(name: str) -> None:
+    if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
+        raise ValueError(
+            f"{name!r} cannot be a label: a letter first, then letters, digits and _, and none of"
+            " the exporter's own"
+        )
+
+
+def _label_names(labels: Mapping[str, str]) -> Mapping[str, str]:
+    for name in labels:
+        _check_label(name)
+    return labels
+
+
+def _metadata_labels(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        _check_label(label_name(name))
+    return names
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        cure = "; any text is .*" if text.startswith("*") else ""
+        raise ValueError(f"not a regular expression: {error}{cure}") from error
+    return text
+
+
+def _task_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    # The service does not look at the case of an id.
+    unique(tuple(task_id.lower() for task_id in ids))
+    return ids
+
+
+class Rule(JobSettings):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
-    id: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Exactly this job, compared without regard to case; polled even where it is"
-        " not listed, in any state unless `states` is given.",
-    )
-    id_regex: str | None = Field(
-        default=None,
-        description="Regular expression (Python) for the whole id of jobs that the account lists.",
-    )
-    states: Annotated[tuple[JobState, ...], BeforeValidator(as_tuple), AfterValidator(unique)] = (
-        Field(
-            default=DEFAULT_STATES,
-            min_length=1,
-            description="Job states that are watched.",
-        )
-    )
-    completed_for: Duration | None = Field(
-        default=None, description="Watch also jobs that completed less than this ago."
-    )
-    metadata: Mapping[str, str] = Field(
-        default={}, description="Only jobs that carry all these name-value pairs as metadata."
-    )
-    group: str | None = Field(
-        default=None,
-        min_length=1,
-        description="One set of series, with the label `job_group`, for all jobs of the group"
-        " instead of one for each job. May use `${NAME}` for a named group of `id_regex`,"
-        " `${metadata.NAME}` and `${pool_id}`.",
-    )
-    labels: Mapping[str, str] = Field(
-        default={}, description="Further labels, on `azure_batch_job_info` only."
-    )
-    metadata_labels: Annotated[
-        tuple[str, ...], BeforeValidator(as_tuple), AfterValidator(unique)
-    ] = Field(
-        default=(),
-        description="Names of the job's metadata that become labels of `azure_batch_job_info`.",
-    )
-    collect: CollectorNames | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
-    tasks: Annotated[tuple[TaskId, ...], BeforeValidator(as_tuple)] = Field(
-        default=(),
-        description="Ids of tasks that are watched one by one, each at the cost of one request a"
-        " poll, and become the label `task_id`.",
-    )
-    interval: Interval | None = Field(default=None, description="As in `defaults`, for this rule.")
-    idle_interval: Duration | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
-    stale_after: int | None = Field(
-        default=None, ge=1, description="As in `defaults`, for this rule."
-    )
-    resync_interval: Duration | None = Field(
-        default=None, description="As in `defaults`, for this rule."
-    )
+    # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
+    # `states` None: any state, for a job that is named. `collect` has `watched_tasks` where the
+    # rule has `tasks`.
 
-    @field_validator("id_regex")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                re.compile(value)
-            except (re.error, OverflowError, RecursionError) as error:
-                cure = "; any text is .*" if value.startswith("*") else ""
-                raise ValueError(f"not a regular expression: {error}{cure}") from error
-        return value
+    id: str | None = Field(default=None, min_length=1)
+    """Exactly this job, compared without regard to case; polled even where it is not listed, in any
+    state unless `states` is given."""
+    id_regex: Annotated[str, AfterValidator(_regex)] | None = None
+    """Regular expression (Python) for the whole id of jobs that the account lists."""
+    states: Annotated[UniqueListOf[JobState], Field(min_length=1)] | None = Field(
+        default=None, json_schema_extra={"default": list(DEFAULT_STATES)}
+    )
+    """Job states that are watched."""
+    completed_for: Duration | None = None
+    """Watch also jobs that completed less than this ago."""
+    metadata: Mapping[str, str] = {}
+    """Only jobs that carry all these name-value pairs as metadata."""
+    group: str | None = Field(default=None, min_length=1)
+    """One set of series, with the label `job_group`, for all jobs of the group instead of one for
+    each job. May use `${NAME}` for a named group of `id_regex`, `${metadata.NAME}` and
+    `${pool_id}`."""
+    labels: Annotated[Mapping[str, str], AfterValidator(_label_names)] = {}
+    """Further labels, on `azure_batch_job_info` only."""
+    metadata_labels: Annotated[UniqueListOf[str], AfterValidator(_metadata_labels)] = ()
+    """Names of the job's metadata that become labels of `azure_batch_job_info`."""
+    tasks: Annotated[ListOf[TaskId], AfterValidator(_task_ids)] = ()
+    """Ids of tasks that are watched one by one, each at the cost of one request a poll, and become
+    the label `task_id`."""
 
-    @field_validator("tasks")
-    @classmethod
-    def _are_different_tasks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # The service does not look at the case of an id.
-        return tuple(unique(tuple(task_id.lower() for task_id in value)) and value)
+    @cached_property
+    def pattern(self) -> re.Pattern[str] | None:
+        """`id_regex`, compiled."""
+        return re.compile(self.id_regex) if self.id_regex is not None else None
 
-    @field_validator("labels")
-    @classmethod
-    def _are_label_names(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value:
-            if not _LABEL_NAME.fullmatch(name) or name in _RESERVED_LABELS:
-                raise ValueError(
-                    f"{name!r} cannot be a label: a letter first, then letters,"
-                    " digits and _, and none of the exporter's own"
-                )
-        return value
+    def filled(self, defaults: Defaults) -> Rule:
+        """This rule with each key of `defaults` that it does not set itself."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return Rule.model_validate(defaults.model_dump(mode="json") | given)
 
-    @field_validator("metadata_labels")
-    @classmethod
-    def _become_label_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        cls._are_label_names({label_name(name): "" for name in value})
-        return value
+    @field_serializer("collect")
+    def _without_watched_tasks(self, value: tuple[str, ...]) -> list[str]:
+        # The file asks for it with `tasks`.
+        return [name for name in value if name != WATCHED_TASKS]
 
     @model_validator(mode="after")
-    def _one_way_to_match(self) -> JobRule:
+    def _one_way_to_match(self) -> Rule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
         return self
 
     @model_validator(mode="after")
-    def _group_is_known(self) -> JobRule:
-        named = re.compile(self.id_regex).groupindex if self.id_regex is not None else {}
+    def _group_is_known(self) -> Rule:
+        named = self.pattern.groupindex if self.pattern is not None else {}
         for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
                 raise ValueError(
@@ -177,8 +170,10 @@ class JobRule(Model):
                 )
         return self
 
-
-_LABEL_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
-_RESERVED_LABELS = frozenset(
-    {"account", "job_id", "job_group", "display_name", "pool_id", "job", "instance", "le"}
-)
+    @model_validator(mode="after")
+    def _depends_on_other_keys(self) -> Rule:
+        if self.id is None and self.states is None:
+            object.__setattr__(self, "states", DEFAULT_STATES)
+        if self.tasks and WATCHED_TASKS not in self.collect:
+            object.__setattr__(self, "collect", (*self.collect, WATCHED_TASKS))
+        return self

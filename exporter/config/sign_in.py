@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from exporter.config.fields import Model
+from exporter.config.fields import FilePath, Model
 
 AuthMethod = Literal[
     "default",
@@ -22,62 +21,59 @@ AuthMethod = Literal[
 
 
 class Auth(Model):
-    """How the exporter proves to the account who it is."""
+    """How the exporter signs in to the account."""
 
-    method: AuthMethod = Field(
-        default="default",
-        description="`default` tries what azure-identity's DefaultAzureCredential tries;"
-        " the others use exactly what their name says. `shared_key` is the account's own key.",
-    )
-    tenant_id: str | None = Field(default=None, description="Microsoft Entra tenant.")
-    client_id: str | None = Field(
-        default=None, description="Application, or user-assigned managed identity."
-    )
-    client_secret_file: Path | None = Field(
-        default=None, strict=False, description="File with the client secret."
-    )
-    client_secret_env: str | None = Field(
-        default=None, description="Environment variable with the client secret."
-    )
-    certificate_file: Path | None = Field(
-        default=None, strict=False, description="PEM or PFX file with certificate and private key."
-    )
-    key_file: Path | None = Field(
-        default=None, strict=False, description="File with the account key (base64)."
-    )
-    key_env: str | None = Field(
-        default=None, description="Environment variable with the account key (base64)."
-    )
+    method: AuthMethod = "default"
+    """`default` tries what azure-identity's DefaultAzureCredential tries; the others use exactly
+    what their name says. `shared_key` is the account's own key."""
+    tenant_id: str | None = None
+    """Microsoft Entra tenant."""
+    client_id: str | None = None
+    """Application, or user-assigned managed identity."""
+    client_secret_file: FilePath | None = None
+    """File with the client secret."""
+    client_secret_env: str | None = None
+    """Environment variable with the client secret."""
+    certificate_file: FilePath | None = None
+    """PEM or PFX file with certificate and private key."""
+    key_file: FilePath | None = None
+    """File with the account key (base64)."""
+    key_env: str | None = None
+    """Environment variable with the account key (base64)."""
     scope: str = Field(
         default="https://batch.core.windows.net//.default",
         pattern=r"^[a-z]+://.+/\.default$",
         examples=["https://batch.core.windows.net//.default"],
-        description="Scope of the token. The double slash belongs there. Sovereign clouds have"
-        " their own, for example `https://batch.chinacloudapi.cn//.default`.",
     )
+    """Scope of the token. The double slash belongs there. Sovereign clouds have their own, for
+    example `https://batch.chinacloudapi.cn//.default`."""
+
+    @property
+    def secret_key(self) -> str:
+        """The key that says where the secret is, or ""."""
+        given = (name for name, value in self if value is not None)
+        return next((name for name in given if name.endswith(("_file", "_env"))), "")
 
     @model_validator(mode="after")
-    def _fields_fit_the_method(self) -> Auth:
-        required, optional = _AUTH_FIELDS[self.method]
-        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
-        given -= {"method", "scope"}
+    def _keys_fit_the_method(self) -> Auth:
+        required, optional = _KEYS[self.method]
+        given = {name for name, value in self if value is not None} - {"method", "scope"}
         problems = []
         for choice in required:
-            count = len(given & set(choice))
+            count = len(given.intersection(choice))
             if count == 0:
                 problems.append(f"method {self.method} needs {' or '.join(choice)}")
             elif count > 1:
                 problems.append(f"give only one of {', '.join(choice)}")
-        known = {name for choice in required for name in choice} | set(optional)
-        if unused := sorted(given - known):
+        if unused := sorted(given.difference(optional, *required)):
             problems.append(f"method {self.method} does not use {', '.join(unused)}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
 
-# Of each method: groups of fields of which exactly one is needed, and fields that may be given.
-_AUTH_FIELDS: Mapping[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
+# For each method: groups of keys of which it needs exactly one, and the keys that it may have.
+_KEYS: Mapping[str, tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]] = {
     "default": ((), ("tenant_id", "client_id")),
     "managed_identity": ((), ("client_id",)),
     "workload_identity": ((), ("tenant_id", "client_id")),

@@ -6,23 +6,24 @@ It knows no model by name, so that each file that is configuration answers in th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from exporter.config.near_miss import did_you_mean
+from exporter.config.near_miss import did_you_mean, nearest
 from exporter.config.problems import ConfigError
-from exporter.config.yaml_document import Document
+from exporter.config.yaml_document import Document, format_path
 from exporter.config.yaml_document import Path as KeyPath
 
 M = TypeVar("M", bound=BaseModel)
 
 
 def read_text(file: Path) -> str:
-    """The text of a file; ConfigError where it cannot be had."""
+    """The text of a file; ConfigError if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
@@ -31,60 +32,56 @@ def read_text(file: Path) -> str:
         raise ConfigError((f"{file}: not UTF-8 text: {error.reason}",)) from error
 
 
-def validate(model: type[M], document: Document) -> M:
-    """The data of `document` as `model`; ConfigError names every problem."""
+def validate(model: type[M], document: Document, folder: Path | None = None) -> M:
+    """The data of `document` as `model`; ConfigError names every problem.
+
+    `folder`: what paths in the file are relative to.
+    """
     try:
-        return model.model_validate(document.data)
+        return model.model_validate(document.data, context=folder)
     except ValidationError as error:
-        details: list[dict[str, Any]] = [dict(detail) for detail in error.errors()]
+        details = error.errors()
     found = [
-        (document.line(detail["loc"]), _explain(model, document, detail))
+        (document.line(detail["loc"]), document.problem(detail["loc"], _explain(model, detail)))
         for detail in details
-        # A list whose items are wrong counts as too short on top: one cause, one line.
-        if not (detail["type"] == "too_short" and _has_problem_below(detail["loc"], details))
+        # pydantic calls a list whose items are wrong too short as well: one cause, one line.
+        if not (detail["type"] == "too_short" and detail["input"])
     ]
     # Not raised from pydantic's error: that one shows what was given, secrets included.
     raise ConfigError(tuple(text for _, text in sorted(found)))
 
 
-def _has_problem_below(path: KeyPath, details: list[dict[str, Any]]) -> bool:
-    return any(len(d["loc"]) > len(path) and d["loc"][: len(path)] == path for d in details)
+def _explain(root: type[BaseModel], detail: ErrorDetails) -> str:
+    """What is wrong, in the words of the file."""
+    given, context = detail["input"], detail.get("ctx", {})
+    place, key = _place(detail["loc"]), str(detail["loc"][-1])
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key{_meant_key(_fields(root), place, key)}"
+        case "string_pattern_mismatch":
+            examples = _fields(root)[place, key].examples or [""]
+            return f"{given!r} cannot be right: write for example {examples[0]}"
+        case "string_type" if given is not None:
+            return f"must be text: write it in quotes, '{given}'"
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            expected = context["expected"]
+            near = did_you_mean(str(given), re.findall("'([^']*)'", expected))
+            return f"{given!r} is not one of {expected}{near}"
+        case kind if kind in _TEXTS:
+            return _TEXTS[kind].format(**context)
+    return detail["msg"][:1].lower() + detail["msg"][1:]
 
 
-def _explain(root: type[BaseModel], document: Document, detail: dict[str, Any]) -> str:
-    """One line for one of pydantic's errors, in the words of the file."""
-    path: KeyPath = tuple(detail["loc"])
-    kind, given = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        text = f"unknown key{_meant_key(root, path)}"
-    elif kind == "string_pattern_mismatch":
-        text = f"{given!r} cannot be right: write for example {_example(root, path)}"
-    elif kind == "string_type" and given is not None:
-        text = f"must be text: write it in quotes, '{given}'"
-    else:
-        text = _in_short(kind, given, detail.get("ctx", {}))
-    text = text or detail["msg"][:1].lower() + detail["msg"][1:]
-    return document.problem(path, text)
-
-
-def _in_short(kind: str, given: Any, context: dict[str, Any]) -> str:
-    """What is wrong with a value, whatever its place; "" where pydantic says it as well."""
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        expected = context["expected"]
-        near = did_you_mean(str(given), re.findall("'([^']*)'", expected))
-        return f"{given!r} is not one of {expected}{near}"
-    if kind in _BOUNDS:
-        bound, member = _BOUNDS[kind]
-        return f"must be {bound} {context[member]:g}"
-    return _FIXED.get(kind, "")
-
-
-_FIXED = {
+_TEXTS = {
     "missing": "this key is required",
     "too_short": "must not be empty",
     "tuple_type": "must be a list",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
     **dict.fromkeys(
         ("dict_type", "mapping_type", "model_type"), "must be a mapping, lines of key: value"
     ),
@@ -95,47 +92,34 @@ _FIXED = {
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number, without quotes"),
 }
 
-_BOUNDS = {
-    "greater_than": ("more than", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("less than", "lt"),
-    "less_than_equal": ("at most", "le"),
-}
 
-
-def _meant_key(root: type[BaseModel], path: KeyPath) -> str:
-    """What an unknown key was meant to be: one that is near, or one whose place is elsewhere."""
-    key = str(path[-1])
-    if near := did_you_mean(key, _keys(root, path)):
+def _meant_key(fields: Mapping[tuple[str, str], FieldInfo], here: str, key: str) -> str:
+    """What an unknown key was meant to be: a key of this mapping, or one of another place."""
+    if near := did_you_mean(key, (known for place, known in fields if place == here)):
         return near
     places: dict[str, str] = {}
-    for place, known in _all_keys(root):
-        places.setdefault(known, place)
+    for place, known in fields:
+        places.setdefault(known, place or "the file itself")
     if key in places:
-        return f" here: it belongs in {places[key] or 'the file itself'}"
-    near = did_you_mean(key, places)
-    meant = near.removeprefix(": did you mean ").removesuffix("?")
-    return f"{near[:-1]}, in {places[meant] or 'the file itself'}?" if near else ""
+        return f" here: it belongs in {places[key]}"
+    meant = nearest(key, places)
+    return f": did you mean {meant}, in {places[meant]}?" if meant is not None else ""
 
 
-def _all_keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
-    """(place, key) of all that may stand in a file."""
+def _place(path: KeyPath) -> str:
+    """The mapping in which the last part of `path` stands, as `accounts[].auth`."""
+    return re.sub(r"\[\d+\]", "[]", format_path(path[:-1]))
+
+
+def _fields(model: type[BaseModel], place: str = "") -> dict[tuple[str, str], FieldInfo]:
+    """The fields that may stand in a file, by place and key."""
+    found: dict[tuple[str, str], FieldInfo] = {}
     for key, field in fields_by_key(model).items():
-        below = _model_in(field.annotation)
-        if below is not None:
-            path = f"{place}.{key}" if place else key
+        found[place, key] = field
+        if (below := _model_in(field.annotation)) is not None:
             listed = "[]" if "tuple" in str(field.annotation) else ""
-            yield from _all_keys(below, path + listed)
-        yield place, key
-
-
-def _keys(root: type[BaseModel], path: KeyPath) -> dict[str, FieldInfo]:
-    """The keys of the mapping in which the last part of `path` stands."""
-    model: type[BaseModel] = root
-    for part in path[:-1]:
-        if isinstance(part, str):
-            model = _model_in(fields_by_key(model)[part].annotation) or model
-    return fields_by_key(model)
+            found |= _fields(below, f"{place}.{key}{listed}".removeprefix("."))
+    return found
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -148,9 +132,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for each in get_args(annotation) if (found := _model_in(each))), None)
-
-
-def _example(root: type[BaseModel], path: KeyPath) -> str:
-    examples = _keys(root, path)[str(path[-1])].examples
-    assert examples, f"{path}: a field with a pattern has an example"
-    return str(examples[0])

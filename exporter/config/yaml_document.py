@@ -42,35 +42,26 @@ def format_path(path: Path) -> str:
     return text
 
 
-_OF_SCALARS = (ValueError, LookupError, AttributeError, TypeError)
-"""What yaml lets out of its constructors where a value does not fit its tag, as in `!!int x`."""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+_SCALAR_ERRORS = (ValueError, LookupError, AttributeError, TypeError)
+"""What yaml raises for a value that does not fit its tag, as in `!!int x`."""
 
 
 def parse_yaml(text: str, name: str) -> Document:
-    """Parse one document. ConfigError where it is no YAML or a key stands twice in a mapping."""
+    """Parse one document. ConfigError if it is not YAML or a key stands twice in a mapping."""
+    lines: dict[Path, int] = {}
+    duplicates: list[tuple[Path, int]] = []
+    data = None
     try:
-        loader = yaml.SafeLoader(text)
-    except yaml.YAMLError as error:  # a character that YAML does not allow
-        raise ConfigError((f"{name}:1: not valid YAML: {_line(error)}",)) from error
-    try:
-        root = loader.get_single_node()
-        lines: dict[Path, int] = {}
-        if root is None:
-            return Document(name, None, lines)
-        duplicates: list[tuple[Path, int]] = []
-        _index(root, (), lines, duplicates)
-        data = loader.construct_document(root)
+        root = yaml.compose(text, yaml.SafeLoader)
+        if root is not None:
+            _index(root, (), lines, duplicates)
+            data = yaml.SafeLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError((f"{name}:{line}: not valid YAML: {error.problem}",)) from error
-    except (yaml.YAMLError, *_OF_SCALARS, RecursionError) as error:
-        raise ConfigError((f"{name}:1: not valid YAML: {_line(error)}",)) from error
-    finally:
-        loader.dispose()
+    except (yaml.YAMLError, *_SCALAR_ERRORS, RecursionError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError((f"{name}:1: not valid YAML: {message}",)) from error
     if duplicates:
         raise ConfigError(
             tuple(
@@ -85,19 +76,18 @@ def parse_yaml(text: str, name: str) -> Document:
 def _index(
     node: yaml.Node, path: Path, lines: dict[Path, int], duplicates: list[tuple[Path, int]]
 ) -> None:
+    """Note the line of each path below a node; of a value in a mapping, that of its key."""
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value):
             _index(item, (*path, number), lines, duplicates)
     elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            below = (*path, key.value)
-            if key.value in seen:
-                duplicates.append((below, key.start_mark.line + 1))
-                continue
-            seen.add(key.value)
-            lines[below] = key.start_mark.line + 1
-            _index(value, below, lines, duplicates)
+            below, line = (*path, key.value), key.start_mark.line + 1
+            if below in lines:
+                duplicates.append((below, line))
+            else:
+                lines[below] = line
+                _index(value, below, lines, duplicates)

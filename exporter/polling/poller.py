@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -17,14 +17,14 @@ from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError, UnexpectedError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
-from exporter.config.resolved_rule import Rule
-from exporter.config.shard import WHOLE, Shard
+from exporter.config import Account, Defaults, Rule
+from exporter.config.shard import Shard
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import Scope, select, watch_saved
+from exporter.polling.selection import Scope, metadata_names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.store import Store
-from exporter.state.watched_job import JobState, SelectedJobs, WatchedJob
+from exporter.state.watched_job import JobState, WatchedJob
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +58,6 @@ class Timetable(Protocol):
     def waiting(self) -> int: ...
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is polled of an account, and how often. Times in seconds."""
-
-    account: str
-    rules: tuple[Rule, ...]
-    discovery_interval: float
-    pool_nodes: bool
-    interval: float
-    stale_after: int
-    max_concurrency: int
-    max_jobs: int
-    shard: Shard = WHOLE
-
-
 class AccountPoller:
     """Polls one account, which the store knows, into it.
 
@@ -82,7 +67,9 @@ class AccountPoller:
 
     def __init__(
         self,
-        plan: Plan,
+        account: Account,
+        defaults: Defaults,
+        shard: Shard,
         api: BatchClient,
         store: Store,
         observer: AccountObserver,
@@ -90,7 +77,10 @@ class AccountPoller:
         diagnose: Callable[[PollError], None] = lambda _: None,
         requests_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._plan = plan
+        self._account = account
+        self._defaults = defaults
+        self._shard = shard
+        self._name = account.name
         self._api = api
         self._store = store
         self._observer = observer
@@ -104,8 +94,8 @@ class AccountPoller:
 
     def _prepare(self) -> None:
         # Other accounts, and other shards on this machine, poll at other moments.
-        name = f"{self._plan.account} {self._plan.shard}"
-        self._scheduler = Scheduler(self._plan.max_concurrency, self._observer, name)
+        name = f"{self._name} {self._shard}"
+        self._scheduler = Scheduler(self._account.max_concurrency, self._observer, name)
 
     @property
     def is_ready(self) -> bool:
@@ -148,29 +138,31 @@ class AccountPoller:
         if self._scheduler.polls():
             return
         # Whatever was listed before: other rules may want other jobs.
-        self._scheduler.add(Poll((JOBS,), self._plan.discovery_interval, self._poll_jobs))
-        if self._plan.pool_nodes:
-            self._add_poll(Poll((POOL_NODES,), self._plan.interval, self._poll_pool_nodes))
+        self._scheduler.add(Poll((JOBS,), self._account.discovery_interval, self._poll_jobs))
+        # Nodes are the account's, not a job's: one shard reads them for all.
+        if self._account.pool_nodes and self._shard.index == 0:
+            self._add_poll(Poll((POOL_NODES,), self._defaults.interval, self._poll_pool_nodes))
 
     def apply_rules(self) -> None:
         """Select anew from the jobs that are known, without asking the service."""
-        account, rules = self._plan.account, self._plan.rules
-        known = self._store.outcome(account, JOBS).state
-        if known is not None:
+        account, rules = self._name, self._account.jobs
+        known, names = self._store.outcome(account, JOBS).state, metadata_names(rules)
+        # What other metadata the jobs have, only the next listing tells.
+        if known is not None and names <= known.metadata_names:
             found = [entry.watched.job for entry in self._store.jobs(account).values()]
-            selected = select(rules, found, self._now())[: self._plan.max_jobs]
-            self._store.select_anew(account, SelectedJobs(selected, known.dropped))
+            selected = select(rules, found, self._now())[: self._account.max_jobs]
+            self._store.select_anew(account, replace(known, jobs=selected, metadata_names=names))
         self._store.watch_leaving(account, partial(watch_saved, rules))
 
     async def _poll_jobs(self, key: Key) -> None:
-        account, interval = self._plan.account, self._plan.discovery_interval
+        account, interval = self._name, self._account.discovery_interval
         watched = [entry.watched for entry in self._store.jobs(account).values()]
         # After a restart the jobs of the process before are leaving: they, too, go before new ones.
         leaving = [entry.watched for entry in self._store.leaving(account).values()]
         known = {each.job.id.lower(): each.job for each in (*leaving, *watched)}
-        owns = partial(self._plan.shard.owns, account)
-        scope = Scope(self._plan.rules, self._plan.max_jobs, owns)
-        with self._recorded(key, None, interval, self._plan.stale_after):
+        owns = partial(self._shard.owns, account)
+        scope = Scope(self._account.jobs, self._account.max_jobs, owns)
+        with self._recorded(key, None, interval, self._defaults.stale_after):
             started = self._now()
             selected = await discover(self._until(interval), scope, known, started)
             self._log_dropped(selected.dropped)
@@ -182,7 +174,7 @@ class AccountPoller:
     def _follow_selection(self, before: Iterable[WatchedJob]) -> None:
         """Poll the jobs that are selected now, and no others. `before`: those that were."""
         for watched in before:
-            entry = self._store.jobs(self._plan.account).get(watched.job.id)
+            entry = self._store.jobs(self._name).get(watched.job.id)
             if entry is None or not watched.is_same_job(entry.watched.job):
                 self._remove_polls(watched.job.id)
             elif entry.watched.job != watched.job:
@@ -194,7 +186,7 @@ class AccountPoller:
         if dropped and not self._has_dropped:
             log.warning(
                 "max_jobs (%d) is reached: %d more jobs are left out",
-                self._plan.max_jobs,
+                self._account.max_jobs,
                 dropped,
                 extra=self._context(),
             )
@@ -202,7 +194,7 @@ class AccountPoller:
 
     def _add_polls(self) -> None:
         polls, run = self._scheduler.polls(), self._poll_job
-        for job_id, entry in self._store.jobs(self._plan.account).items():
+        for job_id, entry in self._store.jobs(self._name).items():
             rule = entry.watched.rule
             for collector in JOB_COLLECTORS:
                 key = (collector, job_id)
@@ -218,20 +210,20 @@ class AccountPoller:
 
     def _add_poll(self, poll: Poll) -> None:
         # After a reload, or under another rule, a poll that succeeded before need not run at once.
-        outcome = self._store.outcome(self._plan.account, *poll.key)
+        outcome = self._store.outcome(self._name, *poll.key)
         self._scheduler.add(poll, at_once=outcome.succeeded_at is None)
 
     def _add_last_polls(self) -> None:
         """Read a job that left the selection once more: what it did last is not lost."""
         polls = self._scheduler.polls()
-        for job_id, entry in self._store.leaving(self._plan.account).items():
+        for job_id, entry in self._store.leaving(self._name).items():
             key = (LAST, job_id)
             if key not in polls:
                 run = partial(self._poll_last, entry)
                 self._scheduler.add(Poll(key, entry.watched.rule.interval, run))
 
     async def _poll_last(self, entry: JobState, key: Key) -> None:
-        account, (_, job_id) = self._plan.account, key
+        account, (_, job_id) = self._name, key
         if self._store.leaving(account).get(job_id) is entry:
             is_gone = False
             try:
@@ -248,14 +240,14 @@ class AccountPoller:
         self._scheduler.remove(key)
 
     async def _read_last(self, entry: JobState) -> None:
-        account, watched = self._plan.account, entry.watched
+        account, watched = self._name, entry.watched
         # Counts do not say whose they are: by now the id may be another job's.
         api = self._until(watched.rule.interval)
         current = await api.get_job(watched.job.id)
         if not watched.is_same_job(current):
             raise JobGone(404)
         # It may only have been missing: pages of a listing are no snapshot.
-        selected = select(self._plan.rules, [current], self._now())
+        selected = select(self._account.jobs, [current], self._now())
         if selected and self._has_room():
             self._store.take_back(account, selected[0])
             self._add_polls()
@@ -269,7 +261,7 @@ class AccountPoller:
                 self._store.put_reading(account, job, name, reading, state, now)
 
     def _has_room(self) -> bool:
-        return len(self._store.jobs(self._plan.account)) < self._plan.max_jobs
+        return len(self._store.jobs(self._name)) < self._account.max_jobs
 
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
@@ -277,14 +269,14 @@ class AccountPoller:
         self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self, key: Key) -> None:
-        interval = self._plan.interval
-        with self._recorded(key, None, interval, self._plan.stale_after):
+        interval = self._defaults.interval
+        with self._recorded(key, None, interval, self._defaults.stale_after):
             snapshot = await pool_nodes.read(self._until(interval))
-            self._store.put_pool_nodes(self._plan.account, snapshot, self._now())
+            self._store.put_pool_nodes(self._name, snapshot, self._now())
 
     async def _poll_job(self, key: Key) -> float | None:
         """Poll one collector of a job; returns the time to its next poll; None: an interval."""
-        account, (collector, job_id) = self._plan.account, key
+        account, (collector, job_id) = self._name, key
         entry = self._store.jobs(account).get(job_id)
         if entry is None:
             return None
@@ -333,10 +325,10 @@ class AccountPoller:
         return self._api.until(asyncio.get_running_loop().time() + interval)
 
     def _forget(self, job: Job) -> None:
-        entry = self._store.jobs(self._plan.account).get(job.id)
+        entry = self._store.jobs(self._name).get(job.id)
         if entry is not None and entry.watched.is_same_job(job):
             log.info("job is gone", extra=self._context(job.id))
-            self._store.remove_job(self._plan.account, job.id)
+            self._store.remove_job(self._name, job.id)
             self._remove_polls(job.id)
 
     @contextmanager
@@ -347,7 +339,7 @@ class AccountPoller:
         collector = key[0]
         loop = asyncio.get_running_loop()
         started = loop.time()
-        before = self._store.outcome(self._plan.account, collector, job.id if job else None)
+        before = self._store.outcome(self._name, collector, job.id if job else None)
         error: PollError | None = None
         try:
             yield
@@ -369,12 +361,12 @@ class AccountPoller:
             # Half a turn of grace: a poll is never exactly on time.
             failed = loop.time() - since + interval * 1.5
             stale = failed >= stale_after * interval
-            account = self._plan.account
+            account = self._name
             self._store.fail(account, collector, job, error, since=since, stale=stale)
             self._log_failure(collector, job, before.error, error)
 
     def _context(self, job_id: str | None = None, collector: str | None = None) -> dict[str, str]:
-        given = {"account": self._plan.account, "job_id": job_id, "collector": collector}
+        given = {"account": self._name, "job_id": job_id, "collector": collector}
         return {name: value for name, value in given.items() if value is not None}
 
     def _log_failure(

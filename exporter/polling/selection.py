@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from exporter import config
 from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import Rule, resolve
+from exporter.config import Rule
 from exporter.state.saved import SavedJob
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
@@ -40,7 +41,7 @@ def names(rule: Rule, job: Job) -> bool:
     elif rule.pattern is not None and rule.pattern.fullmatch(job.id) is None:
         return False
     carried = {(item.name, item.value) for item in job.metadata or ()}
-    return rule.metadata <= carried
+    return rule.metadata.items() <= carried
 
 
 def _wants_state(rule: Rule, job: Job, now: float) -> bool:
@@ -57,7 +58,7 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     """A job under the rule that matches it, with its group and labels filled in."""
     metadata = {item.name or "": item.value or "" for item in job.metadata or ()}
     given = {config.label_name(name): metadata.get(name, "") for name in rule.metadata_labels}
-    labels = tuple(sorted({**given, **dict(rule.labels)}.items()))
+    labels = tuple(sorted({**given, **rule.labels}.items()))
     if rule.group is None:
         return WatchedJob(job, rule, None, labels)
     match = rule.pattern.fullmatch(job.id) if rule.pattern is not None else None
@@ -77,8 +78,32 @@ def watch_saved(rules: Iterable[Rule], saved: SavedJob) -> WatchedJob:
     found = next((watch(saved.job, rule) for rule in rules if names(rule, saved.job)), None)
     if found is not None:
         return found
-    rule = resolve(JobRule(id=saved.job.id), Defaults())
-    return WatchedJob(saved.job, replace(rule, collect=tuple(saved.states)), saved.group)
+    rule = Rule(id=saved.job.id).model_copy(update={"collect": tuple(saved.states)})
+    return WatchedJob(saved.job, rule, saved.group)
+
+
+def metadata_names(rules: Iterable[Rule]) -> frozenset[str]:
+    """The metadata that rules name; of a job no other is kept, for it may hold anything."""
+    return frozenset(
+        name
+        for rule in rules
+        for name in (
+            *rule.metadata,
+            *rule.metadata_labels,
+            *(
+                placeholder.removeprefix("metadata.")
+                for placeholder in config.PLACEHOLDER.findall(rule.group or "")
+                if placeholder.startswith("metadata.")
+            ),
+        )
+    )
+
+
+def _with_metadata(job: Job, names: frozenset[str]) -> Job:
+    if not job.metadata:
+        return job
+    kept = tuple(item for item in job.metadata if item.name in names)
+    return msgspec.structs.replace(job, metadata=kept or None)
 
 
 def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[WatchedJob, ...]:
@@ -87,9 +112,13 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     A job that stands twice (listings are no snapshots) is taken once, as it came last.
     """
     rules = tuple(rules)
+    kept = metadata_names(rules)
     latest = {job.id.lower(): job for job in jobs}
     watched = (
-        next((watch(job, rule) for rule in rules if matches(rule, job, now)), None)
+        next(
+            (watch(_with_metadata(job, kept), rule) for rule in rules if matches(rule, job, now)),
+            None,
+        )
         for job in latest.values()
     )
     return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))
@@ -103,12 +132,12 @@ def select_within(
     `known`: jobs that are watched already, by id in lower case. They stay, past the limit too: a
     series that comes and goes is worse than one that never was.
     """
-    selected = select(scope.rules, jobs, now)
+    selected, names = select(scope.rules, jobs, now), metadata_names(scope.rules)
     if len(selected) <= scope.max_jobs:
-        return SelectedJobs(selected)
+        return SelectedJobs(selected, 0, names)
     known_first = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)
     kept = sorted(known_first[: scope.max_jobs], key=lambda watched: watched.job.id)
-    return SelectedJobs(tuple(kept), len(selected) - scope.max_jobs)
+    return SelectedJobs(tuple(kept), len(selected) - scope.max_jobs, names)
 
 
 def needs_listing(rules: Iterable[Rule]) -> bool:

@@ -7,23 +7,13 @@ import json
 import logging
 import re
 import sys
-from typing import Literal, Protocol
+from typing import Literal, TextIO
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
 LogFormat = Literal["logfmt", "json"]
 FORMATS: tuple[LogFormat, ...] = ("logfmt", "json")
-
-
-class Stream(Protocol):
-    """Where log lines go."""
-
-    def write(self, text: str, /) -> int:
-        """Write a piece."""
-
-    def flush(self) -> None:
-        """Write it now."""
 
 
 MAX_TEXT = 2000
@@ -72,7 +62,7 @@ def _quoted(value: object) -> str:
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
 
 
-def configure(level: Level, format_: LogFormat, stream: Stream | None = None) -> None:
+def configure(level: Level, format_: LogFormat, stream: TextIO | None = None) -> None:
     """Send all log lines to `stream` (standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())

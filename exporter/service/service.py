@@ -18,13 +18,12 @@ from exporter.batch.budget import Budget
 from exporter.batch.connect import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
-from exporter.config.resolved_rule import resolve
 from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate, as_measured
-from exporter.polling.poller import AccountPoller, Plan
+from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import AccountTelemetry, Telemetry
@@ -61,7 +60,7 @@ class _Wanted:
     """How an account is to be polled. `secret`: digest of its secret, to notice changes."""
 
     account: Account
-    plan: Plan
+    defaults: Defaults
     secret: bytes
 
 
@@ -180,7 +179,7 @@ class Service:
         before = self._config
         if before is not None and before.state_file != config.state_file:
             raise ConfigError(("state_file: another file needs a restart of the process",))
-        wanted = {each.name: _wanted(each, config.defaults, self.shard) for each in config.accounts}
+        wanted = {each.name: _wanted(each, config.defaults) for each in config.accounts}
         changed = [
             each
             for name, each in wanted.items()
@@ -217,14 +216,14 @@ class Service:
 
     async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
         """Poll an account as it is configured now."""
-        account, plan = wanted.account, wanted.plan
+        account = wanted.account
         before = self._accounts.get(account.name)
         rate = account.requests_per_second / self.shard.count  # the other shards use the rest
         if before is None:
             observer = AccountTelemetry(self.telemetry, account.name)
             budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
-            self.store.add_account(account.name, saved, partial(watch_saved, plan.rules))
+            self.store.add_account(account.name, saved, partial(watch_saved, account.jobs))
         else:
             await before.stop()
             observer, budget = before.observer, before.budget
@@ -232,7 +231,7 @@ class Service:
         stack = AsyncExitStack()
         client = open_client(stack, account, credential, budget, observer)
         poller = AccountPoller(
-            plan,
+            *(account, wanted.defaults, self.shard),
             client,
             self.store,
             observer,
@@ -323,9 +322,9 @@ async def open_service(
         yield service
 
 
-def _wanted(account: Account, defaults: Defaults, shard: Shard) -> _Wanted:
+def _wanted(account: Account, defaults: Defaults) -> _Wanted:
     try:
-        return _Wanted(account, _plan(account, defaults, shard), secret.digest(account.auth))
+        return _Wanted(account, defaults, secret.digest(account.auth))
     except ValueError as error:
         raise ConfigError((f"account {account.name}: {error}",)) from error
 
@@ -354,18 +353,3 @@ def info_labels(config: Config) -> tuple[str, ...]:
     rules = [rule for account in config.accounts for rule in account.jobs]
     names = {name for rule in rules for name in rule.labels}
     return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))
-
-
-def _plan(account: Account, defaults: Defaults, shard: Shard) -> Plan:
-    return Plan(
-        account=account.name,
-        rules=tuple(resolve(rule, defaults) for rule in account.jobs),
-        discovery_interval=account.discovery_interval,
-        # Nodes are the account's, not a job's: one shard reads them for all.
-        pool_nodes=account.pool_nodes and shard.index == 0,
-        interval=defaults.interval,
-        stale_after=defaults.stale_after,
-        max_concurrency=account.max_concurrency,
-        max_jobs=account.max_jobs,
-        shard=shard,
-    )

@@ -67,6 +67,17 @@ CREATE TABLE record (
 {_FAILURE_TABLE}
 """
 
+_MIGRATION_3 = f"""
+BEGIN;
+DROP TABLE failure;
+{_FAILURE_TABLE}
+ALTER TABLE job RENAME TO old;
+{_JOB_TABLE}
+INSERT INTO job SELECT account, job_id, job, is_new, NULL, left_at FROM old;
+DROP TABLE old;
+COMMIT;
+"""  # noqa: S608 - of our own texts
+
 Collectors = Mapping[str, JobCollector[Any, Any]]
 
 
@@ -168,13 +179,7 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
         whole = {**given, **inner, "details": details}
         whole["time"] = None if moment is None else iso_time(moment)
         failures.append(msgspec.convert(whole, Failure))
-    connection.executescript(
-        f"BEGIN; DROP TABLE failure; {_FAILURE_TABLE}"
-        "ALTER TABLE job RENAME TO old;"
-        f"{_JOB_TABLE}"
-        "INSERT INTO job SELECT account, job_id, job, is_new, NULL, left_at FROM old;"
-        "DROP TABLE old; COMMIT;"
-    )
+    connection.executescript(_MIGRATION_3)
     with connection:
         for failure in failures:
             _write_failures(connection, failure.account, [failure])

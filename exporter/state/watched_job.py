@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job
-from exporter.config.resolved_rule import Rule
+from exporter.config import Rule
 from exporter.state.record import StateRecord
 
 
@@ -37,11 +37,13 @@ class WatchedJob(StateRecord, frozen=True, gc=False):
 class SelectedJobs:
     """The jobs that the rules select, in the order of their ids.
 
-    `dropped`: how many more they select, past the limit.
+    `dropped`: how many more they select, past the limit. `metadata_names`: the metadata that is
+    kept of each.
     """
 
     jobs: tuple[WatchedJob, ...] = ()
     dropped: int = 0
+    metadata_names: frozenset[str] = frozenset()
 
 
 class Outcome(StateRecord, frozen=True, gc=False):

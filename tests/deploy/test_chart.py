@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import exporter
-from exporter import __main__ as program
+from exporter.__main__ import main
+from exporter.cli.parsing import parse
 from tests import tools
 from tests.deploy.rendering import (
     CHART,
@@ -189,8 +190,8 @@ def test_the_exporter_takes_the_configuration_and_the_arguments_that_are_rendere
     switch: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [each.replace("$(POD_INDEX)", "0") for each in container(switch)["args"]]
-    options = program.build_parser().parse_args(arguments)
-    assert options.listen_addresses == [(None, container(switch)["ports"][0]["containerPort"])]
+    options = parse(arguments)
+    assert options.web_listen_address == [(None, container(switch)["ports"][0]["containerPort"])]
     file = f"--config.file={tmp_path}/config.yaml"
     for each in of_kind(switch, "ConfigMap"):
         if "config.yaml" in each["data"]:
@@ -198,7 +199,7 @@ def test_the_exporter_takes_the_configuration_and_the_arguments_that_are_rendere
             for account in config["accounts"]:  # the key is not here
                 account.pop("auth", None)
             (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-            assert program.main(["check", file]) == 0, capsys.readouterr().err
+            assert main(["check", file]) == 0, capsys.readouterr().err
 
 
 def test_shards_are_a_stateful_set_that_numbers_its_pods() -> None:
@@ -294,7 +295,7 @@ def test_helm_test_asks_the_service_and_not_the_pod() -> None:
         (only,) = test_pod["spec"]["containers"]
         assert only["args"] == ["healthcheck", f"--url={url}"]
         assert only["image"] == container(switch)["image"]
-        program.build_parser().parse_args(only["args"])
+        parse(only["args"])
 
 
 def test_an_image_is_named_by_tag_or_by_digest() -> None:

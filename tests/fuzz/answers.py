@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter import collectors
 from exporter.batch import models
 from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
-from exporter.config import Defaults, JobRule
-from exporter.config.resolved_rule import WATCHED_TASKS, resolve
+from exporter.config import Rule
+from exporter.config.rule import WATCHED_TASKS
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.discovery import discover
 from exporter.polling.selection import Scope, watch_saved
@@ -39,7 +39,7 @@ MAX_ANSWERS = 3
 _TABLES = collectors.tables()
 _JOB = models.Job("job", pool_info=models.PoolInfo("pool"))
 _RULES = tuple(
-    resolve(JobRule(**{"id_regex": "(?s).*", "tasks": ("t",), **more}), Defaults())
+    Rule(**{"id_regex": "(?s).*", "tasks": ("t",), **more})
     for more in ({}, {"group": "${pool_id}"})
 )
 _DECODERS = {
@@ -114,7 +114,7 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
 
 
 def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:
-    any_state = replace(rule, states=None)
+    any_state = rule.model_copy(update={"states": None})
     api = cast("Any", _Api(models.Page(found)))
     selected = _result(discover(api, Scope((any_state,), 50), {}, now))
     store.select(ACCOUNT, selected, now, now)

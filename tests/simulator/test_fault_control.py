@@ -158,8 +158,7 @@ async def test_a_request_without_credentials_is_refused_before_any_fault(
 @pytest.mark.parametrize("name", FAULT_SCENARIOS)
 async def test_a_fault_scenario_starts_with_its_fault_and_ends_when_told(name: str) -> None:
     assert name in simulate.SCENARIOS and name not in SCENARIOS
-    settings = simulate.Settings(scenario=name, jobs=3, nodes=2, speed=0)
-    async with simulate.simulated_account(settings) as simulation:
+    async with simulate.simulated_account(name, jobs=3, nodes=2, speed=0.0) as simulation:
         assert simulation.world.scenario is SCENARIOS["steady"]
         _, answer = await call(simulation, "GET")
         assert [one["name"] for one in answer["active"]] == [name]
@@ -169,9 +168,9 @@ async def test_a_fault_scenario_starts_with_its_fault_and_ends_when_told(name: s
 
 
 async def test_the_calls_that_the_demo_prints_are_right() -> None:
-    settings = simulate.Settings(scenario="prep-storm", jobs=3, nodes=2, speed=0)
-    async with simulate.simulated_account(settings) as simulation:
-        text = demo.instructions(simulation, "prep-storm", ("http://localhost:1",), "/metrics")
+    async with simulate.simulated_account("prep-storm", jobs=3, nodes=2, speed=0.0) as simulation:
+        url = "http://localhost:1"
+        text = demo.instructions(simulation.endpoint, "prep-storm", (url,), "/metrics")
         assert (
             "  http://localhost:1/ for people, http://localhost:1/metrics for Prometheus\n" in text
         )

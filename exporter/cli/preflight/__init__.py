@@ -1,1 +1,1 @@
-"""What a configuration will meet and cost, found out before it runs: `check --online`."""
+"""`check --online`: what a configuration needs of its accounts, and what polling them will cost."""

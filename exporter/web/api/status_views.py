@@ -79,10 +79,6 @@ def running_config(loaded: config.Config) -> RunningConfig:
     wrote into a URL are left out.
     """
     shown = loaded.model_dump(mode="json", exclude_none=True)
-    for account, written in zip(loaded.accounts, shown["accounts"], strict=True):
-        for rule, each in zip(account.jobs, written["jobs"], strict=True):
-            if rule.id is not None and "states" not in rule.model_fields_set:
-                del each["states"]  # there its default is any state
     return RunningConfig(_redacted(shown))
 
 
