@@ -65,13 +65,7 @@ def _parse(file: Path, *, before: Settings | None = None) -> tuple[Document, Web
         document = replace(document, data={})
     if not isinstance(document.data, dict):
         raise ConfigError((f"{file}:1: the file must be a mapping, lines of key: value",))
-    config = validate(WebConfig, document)
-    tls = config.tls_server_config
-    if tls is None:
-        return document, config
-    paths = {name: file.parent / path for name in _FILES if (path := getattr(tls, name))}
-    resolved = tls.model_copy(update=paths)
-    return document, config.model_copy(update={"tls_server_config": resolved})
+    return document, validate(WebConfig, document, file.parent)
 
 
 def _build(parsed: tuple[Document, WebConfig]) -> Settings:
