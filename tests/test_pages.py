@@ -14,7 +14,7 @@ from exporter import config
 from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
 from exporter.web.pages import PAGES, STATIC
-from exporter.web.pages.html import Html, fill, join, link, tag
+from exporter.web.pages.html import Html, join, link, render, tag
 from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch, batch_error
 from tests.filled import ACCOUNT, config_of, fill
@@ -95,7 +95,7 @@ def test_text_is_escaped_and_markup_is_not() -> None:
         tag("input", value="", disabled=True, hidden=False, id=None) == '<input value="" disabled>'
     )
     assert link("x", "job", {"job_id": "a&b=c#d e"}) == '<a href="job?job_id=a%26b%3Dc%23d+e">x</a>'
-    filled = fill("text", label='"><b>', text=("<i>$label", Html("<br>")))
+    filled = render("text", label='"><b>', text=("<i>$label", Html("<br>")))
     assert 'aria-label="&quot;&gt;&lt;b&gt;"' in filled
     assert filled.endswith(">&lt;i&gt;$label<br></pre>")
     assert tag("rect", x=0) == '<rect x="0"></rect>'

@@ -66,7 +66,7 @@ def link(text: Child, page: str, query: dict[str, str] | None = None, **more: At
     return tag("a", text, href=href, **more)
 
 
-def fill(template: str, /, **values: Child) -> Html:
+def render(template: str, /, **values: Child) -> Html:
     """A file of templates/ with its values; their text is escaped, in attributes too."""
     return Html(_template(template).substitute({key: _text(each) for key, each in values.items()}))
 

@@ -12,7 +12,7 @@ from exporter.web.api.job_views import job_detail
 from exporter.web.api.parameters import parse
 from exporter.web.backend import Backend
 from exporter.web.pages import parts
-from exporter.web.pages.html import Child, Html, fill, link, tag
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.layout import Links, ago, badge, moment, number, page
 
 
@@ -34,7 +34,7 @@ async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
 
 
 def _facts(job: models.JobView) -> Html:
-    return fill(
+    return render(
         "job",
         health=badge(job.health),
         error=job.error,
@@ -93,5 +93,5 @@ def _series(found: models.JobDetail) -> tuple[Child, ...]:
     text = "\n".join(found.series)
     return (
         tag("p", number(len(found.series)), " samples. ", whose),
-        fill("text", label="Samples", text=text) if text else None,
+        render("text", label="Samples", text=text) if text else None,
     )

@@ -9,7 +9,7 @@ import exporter
 from exporter.config import durations
 from exporter.web.api.models import Health
 from exporter.web.api.parameters import Refusal
-from exporter.web.pages.html import Child, Html, fill, link, tag
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
 
 REFRESH = 5
@@ -50,7 +50,7 @@ def page(title: str, links: Links, *content: Child, current: str = "") -> Html:
     ]
     metrics = link("Metrics", links.telemetry_path.lstrip("/"))
     navigation = (*own, metrics, link("API", "api/v1/openapi.json"), *docs)
-    return fill(
+    return render(
         "page",
         title=title,
         version=exporter.__version__,

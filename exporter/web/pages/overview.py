@@ -15,7 +15,7 @@ from exporter.web.api.parameters import parse
 from exporter.web.api.status_views import status
 from exporter.web.backend import Backend
 from exporter.web.pages import parts
-from exporter.web.pages.html import Child, Html, fill, link, tag
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.layout import Links, ago, badge, decimal, number, page
 
 ON_A_PAGE = 50
@@ -82,7 +82,7 @@ def _account(account: models.AccountView) -> Html:
     shares = [("failed" if is_tight else "running", round(100 * used))]
     dropped = (", ", number(account.jobs_dropped), " left out: max_jobs is reached")
     pause = parts.pair("Pause", f"{decimal(load.pause_seconds)} s left")
-    return fill(
+    return render(
         "account",
         name=account.name,
         up=_up(account),
@@ -153,7 +153,7 @@ def _filters(values: Mapping[str, Any], state: models.Status) -> Html:
         for name in ("job_group", "pool_id")
         if values[name]
     ]
-    return fill("filters", search=values["search"], hidden=hidden, **options)
+    return render("filters", search=values["search"], hidden=hidden, **options)
 
 
 def _jobs(found: models.JobList, values: Mapping[str, Any]) -> Iterable[Html]:

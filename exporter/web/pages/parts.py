@@ -10,7 +10,7 @@ from exporter.batch.models import Counts
 from exporter.state.failures import Failure
 from exporter.state.history import Point
 from exporter.web.api.models import Nodes
-from exporter.web.pages.html import Child, Html, fill, link, tag
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.layout import moment, number
 
 WIDTH, HEIGHT = 320, 96
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 320, 96
 
 def section(name: str, title: str, *content: Child, before: Child = None) -> Html:
     """A part of a page. `name`: the id of its content, which the script renews."""
-    return fill("section", name=name, title=title, before=before, content=content)
+    return render("section", name=name, title=title, before=before, content=content)
 
 
 def pair(term: str, *description: Child) -> Html:
@@ -35,7 +35,7 @@ def bar(parts: Sequence[tuple[str, int]], whole: int, label: str) -> Html:
             width = 100 * count / whole
             shapes.append(tag("rect", x=f"{left:.2f}", width=f"{width:.2f}", height=8, class_=name))
             left += width
-    return fill("bar", label=label, shapes=shapes)
+    return render("bar", label=label, shapes=shapes)
 
 
 def tasks_bar(counts: Counts | None) -> Child:
@@ -110,7 +110,7 @@ def _chart(
             path += f"H{x(time)}V{y(value)}"
     path += f"H{x(now)}"
     minutes = round(span / 60)
-    return fill(
+    return render(
         "chart",
         title=title,
         kind=kind,
@@ -147,7 +147,7 @@ def _failure(each: Failure, *, with_job: bool) -> Html:
 def table(label: str, head: Iterable[Child], rows: Iterable[Html]) -> Html:
     """A table; on a narrow screen each row is a card. `head`: text, or whole cells."""
     cells = [each if isinstance(each, Html) else tag("th", each, scope="col") for each in head]
-    return fill("table", label=label, head=cells, rows=rows)
+    return render("table", label=label, head=cells, rows=rows)
 
 
 def row(*cells: tuple[str, Child, str]) -> Html:
