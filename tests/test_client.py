@@ -203,7 +203,6 @@ async def test_errors_of_the_service_are_told_apart(
     assert type(error) is kind
     assert str(error) == f"HTTP {status} {name} Something is the matter."
     assert isinstance(error, errors.ServiceError)
-    assert error.request_id == "a6da6a26-9115-425c-af41-5241ed66f789"
     assert observed.requests == [("Job_Get", str(status))]
 
 
@@ -357,13 +356,10 @@ async def test_the_account_pauses_as_the_service_asks(
         assert len(batch.requests) == 1
 
 
-def test_every_error_of_a_poll_has_a_reason_and_stands_in_the_tree() -> None:
-    tree = inspect.getdoc(errors) or ""
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
-    for kind in kinds:
-        assert kind.__name__ in tree
-        if issubclass(kind, errors.PollError) and kind is not errors.PollError:
-            assert f" {kind.reason} " in tree
+def test_every_error_of_a_poll_has_a_reason() -> None:
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        assert issubclass(kind, errors.PollError)
+        assert "reason" in vars(kind)
 
 
 # Models

@@ -14,11 +14,11 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from azure.core.credentials import AccessTokenInfo
-from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.credentials_async import AsyncSupportsTokenInfo
 from azure.core.exceptions import AzureError
 
 from exporter import config
@@ -42,20 +42,22 @@ _SIGNED_HEADERS = (
 )
 
 FORGET_AT_MOST_EVERY = 60.0
-"""Seconds between two tokens that are asked for because the service refused the one before."""
+"""Seconds between two requests for a new token after the service refused one."""
 
 REFRESH_BEFORE = 300.0
-"""Seconds before a token's end at which a new one is asked for, where it does not say itself."""
+"""Seconds before the expiry of a token at which it is renewed, unless the token sets a time."""
 
 
-class Auth(Protocol):
-    """Authentication of requests to one account."""
+class Auth:
+    """Authentication of requests to one account. Without a subclass it gives no headers."""
 
-    async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
+    async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
         """The headers that authenticate this request. CredentialError where there are none."""
+        return {}
 
-    def forget(self, headers: Mapping[str, str]) -> bool:
-        """The service refused these headers: do not give them again. False: there are no others."""
+    def forget(self, _: Mapping[str, str], /) -> bool:
+        """Note that the service refused these headers. False: there are no others to try."""
+        return False
 
     async def close(self) -> None:
         """Free what is held."""
@@ -73,45 +75,34 @@ def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, st
     return "\n".join(lines)
 
 
-class SharedKeyAuth:
+class SharedKeyAuth(Auth):
     """Signs each request with the account key."""
 
     def __init__(self, account: str, key: bytes, now: Callable[[], float] = time.time) -> None:
         self._account = account
         self._key = key
         self._now = now
-        self._date = (0, "")
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
         """ocp-date and Authorization."""
-        second = int(self._now())
-        if self._date[0] != second:  # many requests are signed in one second
-            self._date = (second, formatdate(second, usegmt=True))
-        dated = {"ocp-date": self._date[1]}
+        dated = {"ocp-date": formatdate(self._now(), usegmt=True)}
         text = string_to_sign(self._account, method, url, {**headers, **dated})
         digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         signature = base64.b64encode(digest).decode()
         return {**dated, "Authorization": f"SharedKey {self._account}:{signature}"}
 
-    def forget(self, _: Mapping[str, str]) -> bool:
-        """A key cannot be renewed from here."""
-        return False
 
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-class TokenAuth:
+class TokenAuth(Auth):
     """Bearer tokens from a credential, renewed before they expire.
 
-    A renewal that fails does no harm while the token is still good. `make_credential`: makes a
-    credential that remembers nothing; ValueError where its secret cannot be read. `timeout`:
-    seconds that a renewal may take.
+    While the token is valid, a failed renewal is only a warning. `make_credential`: returns a new
+    credential without cached tokens; ValueError where its secret cannot be read. `timeout`: seconds
+    that a renewal may take.
     """
 
     def __init__(
         self,
-        make_credential: Callable[[], AsyncTokenCredential],
+        make_credential: Callable[[], AsyncSupportsTokenInfo],
         scope: str,
         timeout: float,
         now: Callable[[], float] = time.time,
@@ -131,17 +122,18 @@ class TokenAuth:
         token = self._token
         if token is None or self._is_due(token):
             try:
-                async with asyncio.timeout(self._timeout), self._lock:  # one serves all who wait
+                # One renewal serves all requests.
+                async with asyncio.timeout(self._timeout), self._lock:
                     token = await self._renewed()
             except TimeoutError as error:
                 raise CredentialError(f"no token within {self._timeout:g} s") from error
         return {"Authorization": f"Bearer {token.token}"}
 
-    def forget(self, headers: Mapping[str, str]) -> bool:
-        """Ask for another token with the next request, but not more often than makes sense."""
+    def forget(self, headers: Mapping[str, str], /) -> bool:
+        """Renew the token with the next request, at most once a minute."""
         token = self._token
         if token is None or headers.get("Authorization") != f"Bearer {token.token}":
-            return True  # it is another one by now
+            return True  # it was renewed meanwhile
         if self._now() - self._forgotten_at < FORGET_AT_MOST_EVERY:
             return False
         self._forgotten_at = self._now()
@@ -161,7 +153,7 @@ class TokenAuth:
         if current is not None and not self._is_due(current):
             return current
         if self._has_refused_token:
-            # Credentials keep their tokens, and would give the same one again.
+            # A credential caches its token, and would return the refused one.
             await self._replace_credential()
         try:
             self._token = await _get_token(self._credential, self._scope)
@@ -182,23 +174,19 @@ class TokenAuth:
         await old.close()
 
 
-async def _get_token(credential: AsyncTokenCredential, scope: str) -> AccessTokenInfo:
+async def _get_token(credential: AsyncSupportsTokenInfo, scope: str) -> AccessTokenInfo:
     try:
-        if hasattr(credential, "get_token_info"):
-            info: AccessTokenInfo = await credential.get_token_info(scope)
-            return info
-        token = await credential.get_token(scope)
-        return AccessTokenInfo(token.token, token.expires_on)
+        return await credential.get_token_info(scope)
     except AzureError as error:
-        # The first line says what failed; those after it repeat how to set up each credential.
+        # The first line says what failed. The others repeat how to set up each credential.
         raise CredentialError(str(error).strip().partition("\n")[0]) from error
 
 
 def build(account: config.Account) -> Auth:
-    """The authentication that an account's configuration asks for.
+    """The authentication that an account is configured with.
 
-    ValueError where its secret cannot be read. azure-identity is imported only where it is used:
-    it takes longer to load than all the rest.
+    ValueError where its secret cannot be read. azure-identity is imported only where it is used,
+    because it takes longer to load than everything else.
     """
     auth = account.auth
     if auth.method == "shared_key":
@@ -208,7 +196,7 @@ def build(account: config.Account) -> Auth:
 
 
 def _authority(endpoint: str) -> str | None:
-    """Where a sovereign cloud signs in; None: AZURE_AUTHORITY_HOST, or else the public cloud."""
+    """The authority of a sovereign cloud. None: AZURE_AUTHORITY_HOST, or the public cloud."""
     host = urlsplit(endpoint).hostname or ""
     for suffix, authority in (
         (".batch.chinacloudapi.cn", "login.chinacloudapi.cn"),
@@ -219,10 +207,10 @@ def _authority(endpoint: str) -> str | None:
     return None
 
 
-def _credential(auth: config.Auth, authority: str | None) -> AsyncTokenCredential:
+def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenInfo:
     from azure.identity import aio
 
-    # Only what is given is passed: each credential has its own defaults from the environment.
+    # Unset options are not passed: each credential reads its defaults from the environment.
     cloud: dict[str, Any] = {"authority": authority} if authority else {}
     client: dict[str, Any] = {"client_id": auth.client_id} if auth.client_id else {}
     tenant: dict[str, Any] = {"tenant_id": auth.tenant_id} if auth.tenant_id else {}

@@ -1,4 +1,4 @@
-"""How many requests one account may be sent, and the pauses that the service asks for."""
+"""The request rate of one account, and the pauses that the service asks for."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from exporter.batch.errors import Throttled
 from exporter.batch.tick import TICK, next_tick, tick_after
 
 MAX_PAUSE = 900.0
-"""Seconds. A longer Retry-After is taken as this: it is checked again then."""
+"""Seconds. A longer Retry-After is cut to this."""
 
 DEFAULT_PAUSE = 5.0
-"""Seconds of pause where the service says "too many requests" and not for how long."""
+"""Seconds of a pause after "too many requests" without Retry-After."""
 
 RETRIES = 20.0
-"""Attempts that may be repeated in a row while none succeeds."""
+"""Retries in a row while no request succeeds."""
 
 RETRIES_EARNED = 0.125
-"""Each successful request earns this part of a retry: a service that is down gets few."""
+"""Retries that a successful request earns. A service that is down gets few retries."""
 
 BURST = 0.25
-"""Seconds. After quieter times, requests for this long may start at once."""
+"""Seconds. After a quiet time, this many seconds' worth of requests may start at once."""
 
 ROUNDING_ERROR = 1e-6
-"""Tokens by which a sum of parts may be off."""
+"""Tokens by which a sum of fractions may be wrong."""
 
 
 class _Waiting(NamedTuple):
-    """A request that waits for its start, no longer than `until`, where the account is paused."""
+    """A queued request. A pause that ends after `until` makes it fail."""
 
     granted: asyncio.Future[None]
     until: float
@@ -39,14 +39,14 @@ class _Waiting(NamedTuple):
 class Budget:
     """The request budget of one account, shared by all its collectors: a token bucket.
 
-    `requests_per_second`: at most so many start in a second, and in between a quarter of a second's
-    worth at once. Requests that wait start in the order in which they came.
+    `requests_per_second`: the rate at which requests start, changed by `set_rate`. After a quiet
+    time, a quarter of a second's worth starts at once. Queued requests start in order of arrival.
     `on_pause`: called with the seconds by which a pause grew.
     `started`: number of requests that started.
     """
 
     def __init__(self, requests_per_second: float, on_pause: Callable[[float], None]) -> None:
-        self._rate = requests_per_second
+        self.requests_per_second = requests_per_second
         self._on_pause = on_pause
         self._tokens = self._burst
         self._filled_at = 0.0
@@ -58,14 +58,9 @@ class Budget:
         self.started = 0
 
     @property
-    def requests_per_second(self) -> float:
-        """The ceiling."""
-        return self._rate
-
-    @property
     def _burst(self) -> float:
-        """The most tokens kept. Fewer than one plus those of a tick would lower the rate."""
-        return max(self._rate * BURST, 1.0 + self._rate * TICK)
+        """The size of the bucket. Less than one token plus those of a tick would lower the rate."""
+        return max(self.requests_per_second * BURST, 1.0 + self.requests_per_second * TICK)
 
     @property
     def pause_left(self) -> float:
@@ -74,36 +69,28 @@ class Budget:
 
     @property
     def active_at(self) -> float:
-        """When the last request was let start, or when the last pause ends, if that is later."""
+        """When the last request started, or when the last pause ends, if that is later."""
         return max(self._granted_at, self._paused_until)
 
     def set_rate(self, requests_per_second: float) -> None:
-        """Another ceiling from now on; a pause goes on."""
+        """Change the highest rate. A pause continues."""
         self._fill()
-        self._rate = requests_per_second
+        self.requests_per_second = requests_per_second
         self._tokens = min(self._tokens, self._burst)
         self._set_timer()
 
     async def acquire(self, until: float) -> None:
-        """Wait for the moment at which one request may start.
+        """Wait until one request may start.
 
-        Throttled at once where the account is paused past `until`, a time of the event loop.
+        Throttled at once where the account is paused until after `until`, a time of the event loop.
         """
-        now = asyncio.get_running_loop().time()
-        if self._paused_until > max(now, until):
-            raise _throttled(self._paused_until - now)
-        self._fill()
-        if not self._waiting and self._may_start():
-            self._take_token()
-        else:
-            await self._wait(until)
-        self.started += 1
-
-    async def _wait(self, until: float) -> None:
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._paused_until > max(loop.time(), until):
+            raise _throttled(self._paused_until - loop.time())
+        granted: asyncio.Future[None] = loop.create_future()
         self._waiting.append(_Waiting(granted, until))
-        if self._timer is None:
-            self._set_timer()
+        if self._timer is None:  # no other request is queued
+            self._start_waiting()
         try:
             await granted
         except asyncio.CancelledError:
@@ -111,11 +98,12 @@ class Budget:
                 # The token was granted just before the cancellation: give it back.
                 self._tokens += 1.0
             raise
+        self.started += 1
 
     def _fill(self) -> None:
         now = asyncio.get_running_loop().time()
         if now > self._filled_at:
-            more = (now - self._filled_at) * self._rate
+            more = (now - self._filled_at) * self.requests_per_second
             self._tokens = min(self._tokens + more, self._burst)
             self._filled_at = now
 
@@ -123,18 +111,15 @@ class Budget:
         is_paused = self._paused_until > asyncio.get_running_loop().time()
         return not is_paused and self._tokens > 1.0 - ROUNDING_ERROR
 
-    def _take_token(self) -> None:
-        self._tokens -= 1.0
-        self._granted_at = asyncio.get_running_loop().time()
-
     def _start_waiting(self) -> None:
-        """Start as many waiting requests as there are tokens, and set the timer for the others."""
+        """Start as many queued requests as there are tokens, and set the timer for the others."""
         self._timer = None
         self._fill()
         while self._waiting and self._may_start():
             waiting = self._waiting.popleft()
             if not waiting.granted.done():  # cancelled
-                self._take_token()
+                self._tokens -= 1.0
+                self._granted_at = asyncio.get_running_loop().time()
                 waiting.granted.set_result(None)
         self._set_timer()
 
@@ -144,25 +129,25 @@ class Budget:
             self._timer = None
         if self._waiting:
             loop = asyncio.get_running_loop()
-            filled_at = self._filled_at + max(0.0, 1.0 - self._tokens) / self._rate
+            filled_at = self._filled_at + max(0.0, 1.0 - self._tokens) / self.requests_per_second
             at = max(next_tick(max(filled_at, self._paused_until)), tick_after(loop.time()))
             self._timer = loop.call_at(at, self._start_waiting)
 
     def may_retry(self) -> bool:
-        """Whether an attempt may be repeated; if so, it counts as repeated."""
+        """Whether a failed attempt may be repeated. If so, the retry is counted."""
         if self._retries < 1.0:
             return False
         self._retries -= 1.0
         return True
 
     def succeeded(self) -> None:
-        """A request was answered as it should be."""
+        """Count a successful request."""
         self._retries = min(RETRIES, self._retries + RETRIES_EARNED)
 
     def pause(self, seconds: float | None) -> None:
         """Hold all requests back for `seconds` from now, as Retry-After asked.
 
-        Requests that wait and may not wait so long fail at once, as Throttled.
+        Queued requests that may not wait so long fail at once, as Throttled.
         """
         now = asyncio.get_running_loop().time()
         asked = DEFAULT_PAUSE if seconds is None else min(max(seconds, 0.0), MAX_PAUSE)
@@ -171,9 +156,9 @@ class Budget:
             return
         self._on_pause(end - max(now, self._paused_until))
         self._paused_until = end
-        # What waited meanwhile starts at the rate, not all at once. A short pause earns no token.
+        # Queued requests start at the rate, not all at once. A short pause earns no token.
         self._fill()
-        gained = (end - self._filled_at) * self._rate
+        gained = (end - self._filled_at) * self.requests_per_second
         self._tokens, self._filled_at = min(1.0, self._tokens + gained), end
         for waiting in self._waiting:
             if waiting.until < end and not waiting.granted.done():

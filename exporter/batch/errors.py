@@ -1,37 +1,22 @@
-"""Every expected failure of a poll, as one tree.
-
-PollError                       a poll could not be finished; `reason` is a fixed word
-├── CredentialError         credential   no token was issued
-├── RequestTimeout          timeout      no complete answer within request_timeout
-├── ConnectionFailed        connection   DNS, TCP or TLS failed, or the connection broke
-├── InvalidResponse         invalid      the answer is not what the API documents
-├── Throttled               throttled    the account is paused, as the service asked
-├── UnexpectedError         internal     an internal error, contained
-└── ServiceError            service      the service answered with an error
-    ├── AuthenticationFailed  authentication   401, or 403 with code AuthenticationFailed
-    ├── Forbidden             forbidden        any other 403
-    ├── TooManyRequests       throttled        429, or 503 with Retry-After
-    ├── JobGone               gone             the job does not exist (any more)
-    ├── TaskGone              task_gone        the task does not exist (any more)
-    ├── NotModified           not_modified     304: what was asked for is unchanged
-    └── TaskNotConfigured     not_configured   the job has no preparation or release task
-"""
+"""Every expected failure of a poll. `reason` is the fixed word of its kind."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
+
+from exporter.batch.redaction import redact
 
 MAX_TEXT = 1000
 """Characters of an error answer's text that are kept."""
 
 
 class PollError(Exception):
-    """A poll could not be finished.
+    """A poll could not be finished. Secrets in its text are masked.
 
-    `account_wide`: the cause is not the job's, so that every poll of the account meets it.
-    `is_transient`: the same request may well succeed a little later.
-    `cause`, `cure`: what is probably wrong, as a fixed word, and what to do about it; known where
-    the poll ends, see `exporter.diagnosis`.
+    `account_wide`: every poll of the account fails for the same cause.
+    `is_transient`: the same request may succeed a little later.
+    `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
+    poll ends: see `exporter.diagnosis`.
     """
 
     reason: ClassVar[str] = "error"
@@ -40,16 +25,20 @@ class PollError(Exception):
     cause: str = ""
     cure: str = ""
 
+    def __init__(self, text: str = "") -> None:
+        # An answer may have megabytes of text.
+        super().__init__(redact(text[: 4 * MAX_TEXT])[:MAX_TEXT])
+
 
 class CredentialError(PollError):
-    """No token could be had for the account."""
+    """No token was issued for the account."""
 
     reason = "credential"
     account_wide = True
 
 
 class RequestTimeout(PollError):
-    """The answer, its body included, was not there within the request timeout."""
+    """No complete answer arrived within the request timeout."""
 
     reason = "timeout"
     is_transient = True
@@ -58,7 +47,7 @@ class RequestTimeout(PollError):
 class ConnectionFailed(PollError):
     """The service could not be reached, or the connection broke.
 
-    `step`: at which it failed, `dns`, `tls`, or `connection` for all the rest.
+    `step`: what failed: `dns`, `tls`, or `connection` for everything else.
     """
 
     reason = "connection"
@@ -77,14 +66,14 @@ class InvalidResponse(PollError):
 
 
 class Throttled(PollError):
-    """The account is paused because the service asked for it, for longer than a poll may wait."""
+    """The account is paused, as the service asked, for longer than the poll may wait."""
 
     reason = "throttled"
     account_wide = True
 
 
 class UnexpectedError(PollError):
-    """An exception that nobody foresaw. It costs one poll, never the process."""
+    """An unexpected exception. One poll fails; the process goes on."""
 
     reason = "internal"
 
@@ -92,9 +81,8 @@ class UnexpectedError(PollError):
 class ServiceError(PollError):
     """An error answer of the service (BatchError).
 
-    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is none.
+    `status`: the HTTP status. `code`: BatchError.code, or "" where the body is no BatchError.
     `message`: its text, without RequestId and Time. `values`: its key-value pairs.
-    `request_id`: the header request-id, for a support case.
     """
 
     reason = "service"
@@ -105,18 +93,15 @@ class ServiceError(PollError):
         code: str = "",
         message: str = "",
         values: tuple[tuple[str, str], ...] = (),
-        request_id: str = "",
     ) -> None:
         details = "; ".join(f"{key}: {value}" for key, value in values[:10])
         text = " ".join(part for part in (f"HTTP {status}", code, message) if part)
-        # Whoever answered, a log line is not the place for megabytes.
-        super().__init__((f"{text} ({details})" if details else text)[:MAX_TEXT])
+        super().__init__(f"{text} ({details})" if details else text)
         self.status = status
         self.code = code
         self.message = message
         self.values = values
-        self.request_id = request_id
-        # As Microsoft's own clients decide it.
+        # The same rule as in Microsoft's own clients.
         is_of_server = status >= 500 and status not in (501, 505)
         self.is_transient = is_of_server or status in (408, 429)
 
@@ -154,7 +139,7 @@ class TaskGone(ServiceError):
 
 
 class NotModified(ServiceError):
-    """What was asked for has still the eTag that was given: no error, and nothing to read."""
+    """The resource still has the eTag that was sent: nothing to read, and no error."""
 
     reason = "not_modified"
 

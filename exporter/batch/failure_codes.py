@@ -1,7 +1,8 @@
-"""The documented categories and codes of failureInfo: the only ones that may become labels.
+"""The documented categories and codes of failureInfo: only these become label values.
 
 Sources: learn.microsoft.com, "Batch status and error codes"; TaskFailureInformationCodes of
-Microsoft's .NET client; recorded answers. The service adds codes without notice: those are `other`.
+Microsoft's .NET client; recorded answers. The service adds codes without notice: those become
+`other`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,6 @@ def category(failure: FailureInfo | None) -> str:
 
 
 def code(failure: FailureInfo | None) -> str:
-    """A documented code as it is documented, or `other`."""
+    """A documented code as the documentation writes it, or `other`."""
     given = (failure.code if failure else None) or ""
     return _BY_LOWER_CASE.get(given.lower(), OTHER)

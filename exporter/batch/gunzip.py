@@ -1,4 +1,4 @@
-"""Decompresses gzip bodies, with ISA-L where it can be had: that takes half as long as zlib."""
+"""Decompresses gzip bodies, with ISA-L where it is installed: it takes half as long as zlib."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from types import ModuleType
 _zlib: ModuleType
 try:
     from isal import isal_zlib as _zlib
-except ImportError:  # it is not to be had for each processor
+except ImportError:  # it is not built for every processor
     import zlib as _zlib
 
 MAX_MEMBERS = 100
-"""Of one gzip body. One is usual; behind each the rest of the body is copied."""
+"""Members of one gzip body. One is usual; after each, the rest of the body is copied."""
 
 
-class NotGzip(ValueError):
-    """What should have been gzip is not, or ends too early."""
+class NotGzip(OSError):
+    """A body is not gzip, or ends too early."""
+
+    def __init__(self, why: object) -> None:
+        super().__init__(f"the answer is no gzip: {why}")
 
 
 class TooLong(ValueError):
-    """The decompressed body is longer than allowed."""
+    """A body is longer than allowed."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answer is longer than {most} bytes")
 
 
 def gunzip(body: bytes | bytearray, most: int) -> bytes:
@@ -33,10 +39,10 @@ def gunzip(body: bytes | bytearray, most: int) -> bytes:
         try:
             text = member.decompress(body, left + 1)
         except _zlib.error as error:
-            raise NotGzip(str(error)) from error
+            raise NotGzip(error) from error
         left -= len(text)
         if left < 0:
-            raise TooLong(f"more than {most} bytes")
+            raise TooLong(most)
         if not member.eof:
             raise NotGzip("it ends too early")
         texts.append(text)

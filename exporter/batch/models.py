@@ -1,9 +1,9 @@
 """What the service answers, as typed values.
 
-Members are snake case here and camel case on the wire. Every member may be missing (or null:
-never seen, but harmless), because the specification marks nearly all as optional and older API
-versions lack some. Members that are not named here are skipped. Numbers that stand in quotes
-(int64 on the wire) are read as numbers. Enumerations stay text: see `enum_value`.
+Members are snake case here and camel case on the wire. Every member may be missing or null,
+because the specification marks nearly all as optional and older versions of the API lack some.
+Other members are skipped. Numbers in quotes (int64 on the wire) are read as numbers. Enumerations
+stay text: see `enum_value`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,36 @@ from collections.abc import Iterable
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
+
+from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
 
 T = TypeVar("T")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""How many there are of something, an int32 of the API. What else is said to be one is nonsense."""
+"""A count, an int32 of the API. An answer with another number is invalid."""
+
+
+MAX_TEXT = 10_000
+"""Characters of a text that are kept when it is masked."""
 
 
 class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Base of all models: frozen, camel case on the wire.
 
-    None can be part of a circle of references, so the garbage collector need not look for one in
-    the thousands that a page brings.
+    No record can be part of a reference cycle, so the garbage collector skips the thousands that a
+    page brings.
     """
+
+
+class Redacted(Record, frozen=True):
+    """A record whose texts may hold a secret. Each text is masked and cut when it is decoded."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str) and (masked := redact(value[:MAX_TEXT])) != value:
+                force_setattr(self, name, masked)
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -38,14 +55,22 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 
-class NameValuePair(Record, frozen=True):
-    """A name and its value, both free text."""
+class NameValuePair(Redacted, frozen=True):
+    """A name and its value, both free text; an error answer calls the name `key`.
+
+    The value of a name such as `password` is masked.
+    """
 
     name: str | None = None
     value: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name and self.value and is_secret_name(self.name):
+            force_setattr(self, "value", MASK)
 
-class FailureInfo(Record, frozen=True):
+
+class FailureInfo(Redacted, frozen=True):
     """failureInfo (TaskFailureInformation): why a task failed."""
 
     category: str | None = None
@@ -54,21 +79,21 @@ class FailureInfo(Record, frozen=True):
     details: tuple[NameValuePair, ...] | None = None
 
 
-class PoolInfo(Record, frozen=True):
-    """The pool a job asks for; on an auto pool there is no `pool_id`."""
+class PoolInfo(Redacted, frozen=True):
+    """The pool that a job names. A job with an auto pool has no `pool_id` here."""
 
     pool_id: str | None = None
 
 
-class JobExecutionInfo(Record, frozen=True):
-    """When and where a job runs. `pool_id` is the real pool, also of an auto pool."""
+class JobExecutionInfo(Redacted, frozen=True):
+    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too."""
 
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
     pool_id: str | None = None
 
 
-class Job(Record, frozen=True):
+class Job(Redacted, frozen=True):
     """A job, from Job_Get or Job_List."""
 
     id: str
@@ -84,25 +109,10 @@ class Job(Record, frozen=True):
 
     @property
     def pool_id(self) -> str:
-        """The pool that the job runs on, or "" while it has none."""
+        """The pool that the job runs on, or "" if it has none yet."""
         real = self.execution_info.pool_id if self.execution_info else None
         asked = self.pool_info.pool_id if self.pool_info else None
         return real or asked or ""
-
-
-JOB_FIELDS = (
-    "id",
-    "displayName",
-    "state",
-    "stateTransitionTime",
-    "creationTime",
-    "priority",
-    "usesTaskDependencies",
-    "poolInfo",
-    "executionInfo",
-    "metadata",
-)
-"""$select for `Job`."""
 
 
 class Counts(Record, frozen=True):
@@ -116,7 +126,7 @@ class Counts(Record, frozen=True):
 
 
 class TaskCountsResult(Counts, frozen=True):
-    """Job_GetTaskCounts: wrapped since 2020-09-01.12.0, the counts themselves before."""
+    """Job_GetTaskCounts. Before 2020-09-01.12.0 the counts were members of the answer itself."""
 
     task_counts: Counts | None = None
     task_slot_counts: Counts | None = None
@@ -125,7 +135,9 @@ class TaskCountsResult(Counts, frozen=True):
 class SpecialTaskExecutionInfo(Record, frozen=True):
     """One run of a job preparation or release task on a node: the latest one.
 
-    `retry_count` is documented for preparation only; a release task that carries one is read too.
+    Its texts are not masked: there are 200,000 of these, and `enum_value` replaces other values.
+
+    `retry_count` is documented for preparation only, but is read for release as well.
     """
 
     state: str | None = None
@@ -138,7 +150,7 @@ class SpecialTaskExecutionInfo(Record, frozen=True):
     last_retry_time: dt.datetime | None = None
 
 
-class NodeTaskStatus(Record, frozen=True):
+class NodeTaskStatus(Redacted, frozen=True):
     """JobPreparationAndReleaseTaskExecutionInformation: both special tasks on one node."""
 
     pool_id: str | None = None
@@ -150,17 +162,12 @@ class NodeTaskStatus(Record, frozen=True):
         default=None, name="jobReleaseTaskExecutionInfo"
     )
 
-
-NODE_TASK_STATUS_FIELDS = (
-    "poolId",
-    "nodeId",
-    "jobPreparationTaskExecutionInfo",
-    "jobReleaseTaskExecutionInfo",
-)
-"""$select for `NodeTaskStatus`."""
+    def __post_init__(self) -> None:
+        if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search, because there are 100,000
+            super().__post_init__()
 
 
-class TaskExecutionInfo(Record, frozen=True):
+class TaskExecutionInfo(Redacted, frozen=True):
     """How often and with what result a task ran."""
 
     start_time: dt.datetime | None = None
@@ -171,15 +178,19 @@ class TaskExecutionInfo(Record, frozen=True):
     retry_count: Count | None = None
     requeue_count: Count | None = None
 
+    def __post_init__(self) -> None:
+        if self.result and is_suspect(self.result):
+            super().__post_init__()
 
-class NodeInfo(Record, frozen=True):
-    """Where a task runs; empty while, or because, it never ran."""
+
+class NodeInfo(Redacted, frozen=True):
+    """Where a task runs. Empty if it never ran."""
 
     pool_id: str | None = None
     node_id: str | None = None
 
 
-class TaskStatistics(Record, frozen=True):
+class TaskStatistics(Redacted, frozen=True):
     """Resources that a task used ($expand=stats). Durations are ISO 8601: `duration_seconds`."""
 
     last_update_time: dt.datetime | None = None
@@ -193,7 +204,7 @@ class TaskStatistics(Record, frozen=True):
     write_io_gib: float | None = msgspec.field(default=None, name="writeIOGiB")
 
 
-class Task(Record, frozen=True):
+class Task(Redacted, frozen=True):
     """A task, from Task_Get or Task_List."""
 
     id: str
@@ -207,23 +218,14 @@ class Task(Record, frozen=True):
     node_info: NodeInfo | None = None
     stats: TaskStatistics | None = None
 
-
-TASK_FIELDS = (
-    "id",
-    "state",
-    "stateTransitionTime",
-    "creationTime",
-    "lastModified",
-    "eTag",
-    "requiredSlots",
-    "executionInfo",
-    "nodeInfo",
-    "stats",
-)
-"""$select for `Task`."""
+    def __post_init__(self) -> None:
+        if is_suspect(
+            f"{self.id},{self.state},{self.e_tag}"
+        ):  # one search, because there are 100,000
+            super().__post_init__()
 
 
-class PoolNodeCounts(Record, frozen=True):
+class PoolNodeCounts(Redacted, frozen=True):
     """Nodes of one pool by state (camel case, with `total`), from Account_ListPoolNodeCounts."""
 
     pool_id: str | None = None
@@ -231,20 +233,19 @@ class PoolNodeCounts(Record, frozen=True):
     low_priority: dict[str, Count | None] | None = None
 
 
-class BatchErrorMessage(Record, frozen=True):
-    """The text of an error, with RequestId and Time on lines of their own."""
+class BatchErrorMessage(Redacted, frozen=True):
+    """The text of an error, with RequestId and Time on separate lines."""
 
     value: str | None = None
 
 
-class BatchErrorDetail(Record, frozen=True):
+class BatchErrorDetail(NameValuePair, frozen=True):
     """A further fact about an error."""
 
-    key: str | None = None
-    value: str | None = None
+    name: str | None = msgspec.field(default=None, name="key")
 
 
-class BatchError(Record, frozen=True):
+class BatchError(Redacted, frozen=True):
     """The body of an error answer."""
 
     code: str
@@ -253,15 +254,20 @@ class BatchError(Record, frozen=True):
 
     @property
     def text(self) -> str:
-        """The message without its RequestId and Time lines, which differ each time."""
+        """The message without its RequestId and Time lines, because they differ each time."""
         lines = (self.message.value or "").splitlines() if self.message else []
         return " ".join(line for line in lines if not line.startswith(("RequestId:", "Time:")))
+
+
+def select(record: type[Record]) -> str:
+    """$select for a model: the names of its members on the wire."""
+    return ",".join(field.encode_name for field in msgspec.structs.fields(record))
 
 
 def unix_time(moment: dt.datetime | None) -> float | None:
     """Seconds since 1970 of a time from the wire; a time without zone is UTC.
 
-    None where it cannot be one of this service: .NET's smallest and largest mean that none was set.
+    None where the year is impossible: .NET's smallest and largest times mean that none was set.
     """
     if moment is None or not 1970 <= moment.year < 2200:
         return None
@@ -271,7 +277,7 @@ def unix_time(moment: dt.datetime | None) -> float | None:
 
 
 def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
-    """`unix_time` of each of many, of which most are as they should be."""
+    """`unix_time` of each; most have a zone and a possible year."""
     return [
         moment.timestamp()
         if moment is not None and moment.tzinfo is dt.UTC and 1970 <= moment.year < 2200
@@ -283,8 +289,8 @@ def unix_times(moments: Iterable[dt.datetime | None]) -> list[float | None]:
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
 
-    The service writes UserError in some places and usererror in others. Interned: a hundred
-    thousand records share what they have in common.
+    The service writes UserError in some places and usererror in others. The text is interned, so
+    that 100,000 records share it.
     """
     if value is None:
         return None
@@ -295,6 +301,7 @@ def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
 _DURATION = re.compile(
     r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.ASCII
 )
+_SECONDS_OF = (86400, 3600, 60, 1)
 _MAX_TIMESPAN = "P10675199DT2H48M5.4775807S"
 
 
@@ -308,13 +315,7 @@ def duration_seconds(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None or not any(match.groups()[1:]):
         raise ValueError(f"{text!r} is not a duration")
-    sign, days, hours, minutes, seconds = match.groups()
-    total = math.fsum(
-        (
-            float(days or 0) * 86400,
-            float(hours or 0) * 3600,
-            float(minutes or 0) * 60,
-            float(seconds or 0),
-        )
-    )
-    return -total if sign else total
+    sign, *parts = match.groups("0")
+    # A timedelta would lose tenths of microseconds.
+    total = math.fsum(float(part) * unit for part, unit in zip(parts, _SECONDS_OF, strict=True))
+    return -total if sign == "-" else total

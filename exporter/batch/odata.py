@@ -1,4 +1,4 @@
-"""$filter expressions and query strings, as the service wants them."""
+"""$filter expressions and query strings, as the service reads them."""
 
 from __future__ import annotations
 

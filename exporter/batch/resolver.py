@@ -1,11 +1,11 @@
-"""Looks up names in threads of its own."""
+"""Looks up host names in separate threads."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
@@ -15,12 +15,12 @@ Getaddrinfo = Callable[..., Sequence[tuple[Any, ...]]]
 
 
 class NameResolver(AbstractResolver):
-    """Runs each look-up in a daemon thread of its own.
+    """Runs each look-up in a new daemon thread.
 
-    A look-up may hang for minutes. In the event loop's default executor it would hold up other
-    work, and asyncio.run() would wait for it at the end. The connector caches what is found and
-    looks up a name once at a time, so there are few threads. `getaddrinfo`: socket.getaddrinfo, or
-    a function like it.
+    A look-up may hang for minutes. In the event loop's default executor it would delay other work,
+    and asyncio.run() would wait for it at exit. There are few threads: the connector caches the
+    addresses, and looks up a name once at a time. `getaddrinfo`: socket.getaddrinfo, or a function
+    like it.
     """
 
     def __init__(self, getaddrinfo: Getaddrinfo = socket.getaddrinfo) -> None:
@@ -30,24 +30,16 @@ class NameResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """The addresses of a host. OSError where it has none."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Sequence[tuple[Any, ...]]] = loop.create_future()
+        found: Future[Sequence[tuple[Any, ...]]] = Future()
+        found.set_running_or_notify_cancel()  # a cancellation cannot stop the thread
 
         def look_up() -> None:
             try:
-                result = self._getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                found.set_result(
+                    self._getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                )
             except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
-                hand_over(found.set_exception, error)
-            else:
-                hand_over(found.set_result, result)
-
-        def hand_over(settle: Callable[[Any], None], value: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle_once, settle, value)
-
-        def settle_once(settle: Callable[[Any], None], value: Any) -> None:
-            if not found.done():  # else it was cancelled
-                settle(value)
+                found.set_exception(error)
 
         Thread(target=look_up, name="name look-up", daemon=True).start()
         return [
@@ -59,7 +51,7 @@ class NameResolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for family, _, protocol, _, address in await found
+            for family, _, protocol, _, address in await asyncio.wrap_future(found)
         ]
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """GET requests to one origin, by aiohttp.
 
-What arrives was written by others: all of it is bounded. Every error of aiohttp becomes an OSError
-or a ValueError here; nothing above knows aiohttp.
+Each part of an answer has a limit. Every error of aiohttp becomes an OSError or a ValueError here;
+nothing above knows aiohttp.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from exporter.batch.gunzip import NotGzip, TooLong, gunzip
-from exporter.batch.proxy import Proxy
+from exporter.batch.gunzip import TooLong, gunzip
 from exporter.batch.resolver import NameResolver
 
 MAX_HEADER = 32 * 1024
@@ -26,16 +25,13 @@ MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, compressed and decompressed. A page of 1,000 records is about 1.3 MB."""
 
 MAX_CONNECTIONS = 256
-"""Open at the same time. No account may have more polls in flight (`max_concurrency`)."""
+"""Connections of one account. `max_concurrency` cannot be larger."""
 
 KEEP_ALIVE = 15.0
-"""Seconds for which an idle connection is kept. Some load balancers drop silent ones."""
+"""Seconds for which an idle connection is kept. Some load balancers drop idle ones."""
 
 DNS_TTL = 60
 """Seconds for which the addresses of a name are cached."""
-
-HAPPY_EYEBALLS_DELAY = 0.25
-"""Seconds until another of a host's addresses is tried beside the first (RFC 8305)."""
 
 _ILLEGAL = re.compile(r"[^\x20-\x7e]")
 _ILLEGAL_IN_TARGET = re.compile(r"[^\x21-\x7e]")
@@ -47,7 +43,7 @@ class BrokenConnection(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers`: names in lower case; of several of one name the first. `body`: decompressed."""
+    """`headers`: names in lower case; the first one of a repeated name. `body`: decompressed."""
 
     status: int
     reason: str
@@ -58,15 +54,15 @@ class Answer:
 class Session:
     """Sends requests to one origin, over connections that are kept open.
 
-    It is made within a running event loop. `origin`: scheme, host and port, as in a URL. `proxy`:
-    used for an https origin only. `resolver`: looks up names. `keep_alive`: seconds for which an
-    idle connection is kept. `max_body`: bytes of a body, compressed and decompressed.
+    Create it in a running event loop. `origin`: scheme, host and port, as in a URL. `proxy`: used
+    for an https origin only. `resolver`: looks up names. `keep_alive`: seconds for which an idle
+    connection is kept. `max_body`: bytes of a body, compressed and decompressed.
     """
 
     def __init__(
         self,
         origin: str,
-        proxy: Proxy | None = None,
+        proxy: URL | None = None,
         *,
         resolver: AbstractResolver | None = None,
         keep_alive: float = KEEP_ALIVE,
@@ -80,27 +76,26 @@ class Session:
             ssl=ssl.create_default_context() if is_tls else True,
             resolver=resolver or NameResolver(),
             ttl_dns_cache=DNS_TTL,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY,
             keepalive_timeout=keep_alive,
             limit=MAX_CONNECTIONS,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
-            proxy=self._proxy.url if self._proxy else None,
+            proxy=self._proxy,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # it has no limit of the decompressed size
-            timeout=aiohttp.ClientTimeout(),  # none: whoever asks sets one for the whole attempt
+            timeout=aiohttp.ClientTimeout(),  # none: the caller limits the whole attempt
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
         )
-        # aiohttp repeats requests by default: neither the budget nor the metrics would count those.
+        # aiohttp repeats requests by default. The budget and the metrics would not count those.
         self._session._retry_connection = False  # noqa: SLF001 - there is no public name
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """The answer to a request for a URL of this origin, whatever its status.
 
         OSError where there is no answer. ValueError where it is longer than `max_body`, or where
-        what would be sent is no request.
+        the URL or a header has an illegal character.
         """
         target = request_target(self._origin, url, headers)
         body = bytearray()
@@ -108,16 +103,15 @@ class Session:
             async with self._session.get(
                 target,
                 headers={**headers, "Accept-Encoding": "gzip"},
-                allow_redirects=False,  # credentials stay here
-                proxy_headers=self._proxy.headers if self._proxy else None,
+                allow_redirects=False,  # credentials go to this origin only
             ) as response:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > self._max_body:
-                        raise self._too_long()
+                        raise TooLong(self._max_body)
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        # Reversed, so that the first of several headers of one name wins.
+        # Reversed: where a name repeats, the first header wins.
         named = {
             name.decode("latin-1").lower(): value.decode("latin-1")
             for name, value in reversed(response.raw_headers)
@@ -125,12 +119,7 @@ class Session:
         reason = _printable(response.reason or "")
         encoding = named.get("content-encoding", "identity").lower()
         if encoding in ("gzip", "x-gzip"):
-            try:
-                return Answer(response.status, reason, named, gunzip(body, self._max_body))
-            except NotGzip as error:
-                raise BrokenConnection(f"the answer is no gzip: {error}") from error
-            except TooLong as error:
-                raise self._too_long() from error
+            return Answer(response.status, reason, named, gunzip(body, self._max_body))
         if encoding != "identity":
             raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
         return Answer(response.status, reason, named, body)
@@ -139,15 +128,12 @@ class Session:
         """Close all connections."""
         await self._session.close()
 
-    def _too_long(self) -> ValueError:
-        return ValueError(f"the answer is longer than {self._max_body} bytes")
-
     def _translated(self, error: aiohttp.ClientError) -> Exception:
         """The error as an OSError or a ValueError; those of DNS and TLS keep their own type."""
         proxy = f"the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
         match error:
             case aiohttp.InvalidURL():
-                return ValueError(str(error))
+                return ValueError("odata.nextLink is no URL")
             case aiohttp.ClientConnectorCertificateError():
                 return error.certificate_error
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
@@ -173,8 +159,8 @@ class Session:
 def request_target(origin: str, url: str, headers: Mapping[str, str]) -> URL:
     """The URL to send, with path and query byte for byte as given, because they are signed.
 
-    It always leads to `origin`: two parsers may differ on where another URL leads. ValueError where
-    the URL or a header has a character that may not stand in a request.
+    It always leads to `origin`, because two parsers may read another URL differently. ValueError
+    where the URL or a header has an illegal character.
     """
     path = url.partition("://")[2].partition("#")[0].partition("/")[2]
     if _ILLEGAL_IN_TARGET.search(path) or _ILLEGAL.search("".join(headers.values())):
@@ -183,5 +169,5 @@ def request_target(origin: str, url: str, headers: Mapping[str, str]) -> URL:
 
 
 def _printable(text: str) -> str:
-    """aiohttp decodes invalid UTF-8 to surrogates, which no log can write."""
+    """The text without surrogates. aiohttp makes them of invalid UTF-8; no log can write them."""
     return text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Requests to one account: signed, within its budget, bounded in time and size, tried again.
+"""Requests to one account: signed, within its budget, bounded in time and size, with retries.
 
 Every failure leaves here as one of `exporter.batch.errors`; nothing above knows HTTP.
 """
@@ -20,24 +20,12 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 import exporter
-from exporter.batch import models
+from exporter.batch import errors, models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.errors import (
-    AuthenticationFailed,
-    ConnectionFailed,
-    Forbidden,
-    InvalidResponse,
-    JobGone,
-    NotModified,
-    PollError,
-    RequestTimeout,
-    ServiceError,
-    TaskGone,
-    TaskNotConfigured,
-    TooManyRequests,
-)
-from exporter.batch.session import Answer
+from exporter.batch.errors import PollError, ServiceError
+from exporter.batch.redaction import redact
+from exporter.batch.session import Answer, Session
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +37,20 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
-"""Seconds before an attempt is repeated, at most: the first time, and ever (full jitter)."""
+"""Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
 
 MAX_SKEW = 300.0
-"""Seconds by which clocks may differ before that is named as the likely cause of a refusal."""
+"""Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
 
 END_OF_TIME = 2.0**37
-"""Unix time, in the year 6325. No Date is taken that is past it."""
+"""Unix time, in the year 6325. A later Date is ignored."""
+
+LARGE_BODY = 1024 * 1024
+"""Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
 NOT_CONFIGURED_CODES = frozenset(
     {
-        # Documented is the second; the service answers with the first.
+        # The service answers with the first. The second is documented.
         "JobPreparationTaskOrReleaseTaskNotSpecified",
         "JobPreparationTaskNotSpecified",
         "JobReleaseTaskNotSpecified",
@@ -69,37 +60,27 @@ NOT_CONFIGURED_CODES = frozenset(
 JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
 
 
-class Http(Protocol):
-    """Sends requests to the account's endpoint."""
-
-    async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
-        """OSError where there is no answer, ValueError where there can be none."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-
-
 class RequestObserver(Protocol):
-    """Is told of every HTTP attempt."""
+    """Counts the HTTP attempts."""
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """`code`: the HTTP status, or `timeout`, `connection`, `invalid`."""
 
     def retried(self, operation: str) -> None:
-        """An attempt that failed is repeated."""
+        """A failed attempt is repeated."""
 
 
 class Transport:
     """Sends GET requests to one account.
 
-    `request_timeout`: seconds for an attempt, body included. `http`, `auth` and `budget` are this
-    account's own. `jitter`: a random number from 0 to 1.
+    `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
+    belong to this account only. `jitter`: returns a random number from 0 to 1.
     """
 
     def __init__(
         self,
         *,
-        http: Http,
+        http: Session,
         auth: Auth,
         budget: Budget,
         observer: RequestObserver,
@@ -115,7 +96,6 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self._clock_offset = 0.0
-        self._date: tuple[str, float | None] = ("", None)
 
     @property
     def clock_offset(self) -> float:
@@ -138,7 +118,7 @@ class Transport:
     ) -> T:
         """The decoded body of an answer.
 
-        `until`: time of the event loop past which no further attempt is begun.
+        `until`: time of the event loop after which no further attempt starts.
         """
         loop = asyncio.get_running_loop()
         headers = {
@@ -154,7 +134,7 @@ class Transport:
             credentials = await self._auth.headers("GET", url, headers)
             try:
                 answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
-            except AuthenticationFailed:
+            except errors.AuthenticationFailed:
                 if not may_renew or not self._auth.forget(credentials):
                     raise
                 may_renew = False
@@ -187,61 +167,64 @@ class Transport:
             code = answer.status
             self._read_clock(answer.headers)
             if answer.status == 200:
-                return decoder.decode(answer.body)
-            raise self._failure(answer)
+                return await _decode(answer.body, decoder)
+            raise await self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
-            raise RequestTimeout(
+            raise errors.RequestTimeout(
                 f"{operation}: no whole answer within {self._request_timeout:g} s"
             ) from error
         except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
-            raise ConnectionFailed(text, _step(error)) from error
+            raise errors.ConnectionFailed(text, _step(error)) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
             code = "invalid"
-            raise InvalidResponse(f"{operation}: {error}") from error
+            raise errors.InvalidResponse(f"{operation}: {error}") from error
         finally:
-            if code is not None:  # None: cancelled, nobody waits for the answer any more
+            if code is not None:  # None: the poll was cancelled
                 self._observer.request_done(operation, str(code), loop.time() - started)
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
-        date = headers.get("date", "")
-        if date != self._date[0]:  # many answers come in one second
-            self._date = (date, _unix_time(date))
-        theirs = self._date[1]
+        theirs = _unix_time(headers.get("date", ""))
         if theirs is None or not 0 <= theirs < END_OF_TIME:
-            return  # nobody's clock, and what is reckoned with it may be no date
-        # The header has whole seconds, cut off: half of one is what it lacks on average, and what
-        # is below a whole one is no difference.
+            return  # no clock is this wrong, and later arithmetic could leave the range of dates
+        # The header is cut to whole seconds: half a second is missing on average, and a difference
+        # below one second means nothing.
         offset = theirs + 0.5 - self._now()
         self._clock_offset = offset if abs(offset) > 1.0 else 0.0
 
-    def _failure(self, answer: Answer) -> PollError:
-        """The error for an answer that is not 200; a request for a pause is passed on."""
+    async def _failure(self, answer: Answer) -> PollError:
+        """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
         status = answer.status
-        code, message = "", answer.reason
+        code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
         try:
-            parsed = _ERROR.decode(answer.body)
+            parsed = await _decode(answer.body, _ERROR)
         except (ValueError, RecursionError):
-            pass  # a proxy's page, or nothing: the status is all there is
+            pass  # the page of a proxy, or an empty body: only the status is known
         else:
             code, message = parsed.code, parsed.text
-            values = tuple((item.key or "", item.value or "") for item in parsed.values or ())
+            values = tuple((item.name or "", item.value or "") for item in parsed.values or ())
         kind = _kind(status, code, answer.headers)
-        if kind is TooManyRequests:
+        if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        if kind is AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
+        if kind is errors.AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
             ahead = "behind" if self._clock_offset > 0 else "ahead of"
             skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
-        return kind(status, code, message, values, answer.headers.get("request-id", ""))
+        return kind(status, code, message, values)
+
+
+async def _decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
+    if len(body) < LARGE_BODY:
+        return decoder.decode(body)
+    return await asyncio.to_thread(decoder.decode, body)
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
-    """How far a connection came."""
+    """The step at which a connection failed."""
     if isinstance(error, socket.gaierror):
         return "dns"
     if isinstance(error, ssl.SSLError):
@@ -251,16 +234,16 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
     if status == 401 or (status == 403 and code == "AuthenticationFailed"):
-        return AuthenticationFailed
+        return errors.AuthenticationFailed
     if status == 429 or (status == 503 and "retry-after" in headers):
-        return TooManyRequests
+        return errors.TooManyRequests
     if (status, code) in JOB_GONE:
-        return JobGone
+        return errors.JobGone
     if status == 409 and code in NOT_CONFIGURED_CODES:
-        return TaskNotConfigured
+        return errors.TaskNotConfigured
     if (status, code) == (404, "TaskNotFound"):
-        return TaskGone
-    return {403: Forbidden, 304: NotModified}.get(status, ServiceError)
+        return errors.TaskGone
+    return {403: errors.Forbidden, 304: errors.NotModified}.get(status, ServiceError)
 
 
 def _unix_time(date: str) -> float | None:
@@ -275,12 +258,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    try:
-        until, now = parsedate_to_datetime(text), parsedate_to_datetime(headers.get("date", ""))
-        seconds = (until - now).total_seconds()
-        return seconds if seconds > 0 else None
-    except (TypeError, ValueError, OverflowError):
-        return None
+    until, now = _unix_time(text), _unix_time(headers.get("date", ""))
+    return until - now if until is not None and now is not None and until > now else None
 
 
 _ERROR = msgspec.json.Decoder(models.BatchError, strict=False)

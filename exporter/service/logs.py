@@ -1,4 +1,7 @@
-"""Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error."""
+"""Log lines in the shape of Prometheus' own: logfmt or JSON, on standard error.
+
+Secrets in a message, a field or a traceback are masked, also those of libraries.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import re
 import sys
 from typing import Literal, TextIO
 
+from exporter.batch.redaction import redact
+
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 
@@ -17,7 +22,7 @@ FORMATS: tuple[LogFormat, ...] = ("logfmt", "json")
 
 
 MAX_TEXT = 2000
-"""Characters of a message or a value that are logged: both may hold what a service answered."""
+"""Characters of a message or a value that are logged: both may hold text of the service."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[^\s\"=\\]+")
@@ -29,15 +34,15 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": record.levelname,
         "source": record.name,
-        "msg": record.getMessage()[:MAX_TEXT],
+        "msg": redact(record.getMessage())[:MAX_TEXT],
     }
     fields |= {
-        name: value if isinstance(value, int | float) else str(value)[:MAX_TEXT]
+        name: value if isinstance(value, int | float) else redact(str(value))[:MAX_TEXT]
         for name, value in vars(record).items()
         if name not in _STANDARD
     }
     if record.exc_info:
-        fields["traceback"] = logging.Formatter().formatException(record.exc_info)
+        fields["traceback"] = redact(logging.Formatter().formatException(record.exc_info))
     return fields
 
 
@@ -67,6 +72,6 @@ def configure(level: Level, format_: LogFormat, stream: TextIO | None = None) ->
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # What libraries log at level info is noise to an operator.
+    # These libraries log details at info.
     for name in ("aiohttp", "azure", "asyncio", "msal"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
