@@ -18,7 +18,7 @@ from exporter.batch.models import Counts
 from exporter.collectors.node_runs import PoolRuns
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
-from exporter.service.telemetry import Telemetry
+from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state import table_names
 from exporter.state.counters import Counters
 from exporter.state.watched_job import Outcome
@@ -123,7 +123,7 @@ def scraped(
 def own_metrics() -> Telemetry:
     """The exporter's own series of one account, as they are after a while."""
     telemetry = Telemetry("benchmark")
-    account = telemetry.for_account("account")
+    account = AccountTelemetry(telemetry, "account")
     for operation in ("Job_List", "Job_GetTaskCounts", "Account_ListPoolNodeCounts"):
         for code in ("200", "429", "500", "timeout"):
             account.request_done(operation, code, 0.1)

@@ -206,7 +206,7 @@ class Observer:
     """The program's own, that notes each poll's lag beside."""
 
     def __init__(self) -> None:
-        self._own = Telemetry("").for_account(ACCOUNT)
+        self._own = AccountTelemetry(Telemetry(""), ACCOUNT)
         self.lags: list[float] = []
 
     def poll_started(self, lag: float) -> None:

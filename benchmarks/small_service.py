@@ -51,6 +51,7 @@ from benchmarks.harness import (
     verdict,
 )
 from exporter.exposition.body import Format
+from exporter.service.telemetry import AccountTelemetry
 
 FLOOR = 1.0
 """ms of CPU for the making of a body."""
@@ -179,7 +180,7 @@ def made(kind: Kind, times: int) -> float:
     """ms of CPU to make a body here, one job and some own values having changed before each."""
     exposition, jobs = shown(JOBS * SERIES_OF_A_JOB)
     telemetry = own_metrics()
-    account = telemetry.for_account("account")
+    account = AccountTelemetry(telemetry, "account")
     spent = []
     for step in range(times):
         show(exposition, polled(step % jobs, 1 + step))

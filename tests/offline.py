@@ -75,7 +75,7 @@ def watch(
     shard: Shard = WHOLE,
 ) -> Watch:
     """The parts as the program puts them together, for one account."""
-    observer = observer or Telemetry("").for_account(account.name)
+    observer = observer or AccountTelemetry(Telemetry(""), account.name)
     exposition = Exposition(collectors.tables())
     store = new_store(exposition)
 

@@ -14,7 +14,7 @@ from exporter import config
 from exporter.service.service import Service, open_service
 from exporter.web.app import build_app
 from exporter.web.pages import PAGES, STATIC
-from exporter.web.pages.html import Html, join, link, tag
+from exporter.web.pages.html import Html, join, link, render, tag
 from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch, batch_error
 from tests.filled import ACCOUNT, config_of, fill
@@ -95,6 +95,9 @@ def test_text_is_escaped_and_markup_is_not() -> None:
         tag("input", value="", disabled=True, hidden=False, id=None) == '<input value="" disabled>'
     )
     assert link("x", "job", {"job_id": "a&b=c#d e"}) == '<a href="job?job_id=a%26b%3Dc%23d+e">x</a>'
+    filled = render("text", label='"><b>', text=("<i>$label", Html("<br>")))
+    assert 'aria-label="&quot;&gt;&lt;b&gt;"' in filled
+    assert filled.endswith(">&lt;i&gt;$label<br></pre>")
     assert tag("rect", x=0) == '<rect x="0"></rect>'
 
 
@@ -105,14 +108,14 @@ async def test_every_number_of_a_job_is_that_of_the_api(
     page = await see(http, path)
     given = urlsplit(path).query
     answer = await ask(http, f"/api/v1/jobs?limit=50&{given}")
-    rows = [row for row in page.rows if "Waiting" in row]
+    rows = [row for row in page.rows if "Queued" in row]
     assert len(rows) == len(answer["jobs"]) > 10
     for row, job in zip(rows, answer["jobs"], strict=True):
         tasks, nodes = job["tasks"], job["preparation"]
         assert row["Job"] == job["job_id"] + job.get("display_name", "")
         assert row["State"] == job["state"]
         assert row["Polls"] == job["health"] + job.get("error", "")
-        assert row["Waiting"] == str(tasks["active"])
+        assert row["Queued"] == str(tasks["active"])
         assert row["Running"] == str(tasks["running"])
         assert row["Failed"] == str(tasks["failed"])
         assert row["Tasks"].endswith(f"{tasks['completed']} done")
@@ -163,7 +166,7 @@ async def test_sorting_filters_and_paging_need_no_script(http: aiohttp.ClientSes
     assert "51 to 90 of 90 jobs of 120" in second.text
     assert any(each == "./?search=job&state=active" for each in second.links())
     empty = await see(http, "/?search=nothing")
-    assert "No job is like this: 0 jobs of 120" in empty.text
+    assert "No jobs match: 0 jobs of 120" in empty.text
 
 
 async def test_a_page_that_cannot_be_says_why(http: aiohttp.ClientSession) -> None:
@@ -184,7 +187,7 @@ async def test_a_job_shows_its_series_and_charts(http: aiohttp.ClientSession) ->
         assert line in page.text
     charts = [found for name, found in page.tags if name == "svg" and found["class"] == "chart"]
     assert len(charts) == 5
-    assert "Tasks that wait: from 50 to 50 in 0 minutes, at most 50" in page.text
+    assert "Queued tasks: from 50 to 50 in 0 minutes, at most 50" in page.text
     assert "The task exited with 1" in page.text
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from exporter import collectors
-from exporter.service.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS
 from exporter.state import table_names
 from tests.pages import inline
 
@@ -55,7 +55,7 @@ OF_ANOTHER_EXPORTER = dict.fromkeys(
 def families() -> dict[str, frozenset[str]]:
     """Labels of every series that the exporter may serve, by name."""
     found = dict(OTHERS)
-    rows: list[tuple[Any, tuple[str, ...]]] = [(row, row.labels) for row in (*ROWS, SERIES)]
+    rows: list[tuple[Any, tuple[str, ...]]] = [(row, row.labels) for row in ROWS]
     for name, table in collectors.tables().items():
         of_groups = "job_id" in table.identity or name == table_names.HISTOGRAMS
         own = (*table.identity, *(("job_group",) if of_groups else ()))

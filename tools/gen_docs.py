@@ -1,4 +1,4 @@
-"""Writes what is made of the code: pages of docs/, and parts of the Helm chart.
+"""Writes what is made of the code: pages of docs/, the API's description, parts of the Helm chart.
 
 python -m tools.gen_docs           rewrite them
 python -m tools.gen_docs --check   exit 1 where one is not what the code says
@@ -21,12 +21,11 @@ from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
 from exporter.config.validation import fields_by_key
 from exporter.exposition import metric
-from exporter.service.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS
 from exporter.simulator.faults import CATALOGUE
 from exporter.state import table_names
-from exporter.web.api import openapi
 from exporter.web.server import web_config as web
-from tools import gen_chart
+from tools import gen_chart, openapi
 from tools.fault_matrix import CASES, HEAVY, Case
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
@@ -80,6 +79,7 @@ def pages() -> dict[Path, str]:
         DOCS / "config.schema.json": json.dumps(schema(), indent=2) + "\n",
         DOCS / "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
         DOCS / "openapi.yaml": openapi_page(),
+        openapi.FILE: openapi.text(),
     }
 
 
@@ -176,10 +176,7 @@ def metrics_page() -> str:
         "| metric | type | labels | what it says |",
         "|---|---|---|---|",
     ]
-    parts += [
-        f"| `{row.name}` | {row.type} | {_labels(row.labels)} | {row.help} |"
-        for row in (*ROWS, SERIES)
-    ]
+    parts += [f"| `{row.name}` | {row.type} | {_labels(row.labels)} | {row.help} |" for row in ROWS]
     return "\n".join(parts) + "\n"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 WINDOW = 60
 """Seconds over which the rate of requests is taken."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """`requests_per_second`: of the last minute, of `budget_per_second`.
+class Load(msgspec.Struct, frozen=True):
+    """How busy the polls of an account are.
 
+    `requests_per_second`: of the last minute; `budget_per_second`: what is allowed.
     `polls_per_second`: what the timetable asks for. `polls_waiting`: due and not begun.
     `lag_seconds`: how late the latest poll began. `pause_seconds`: left of a pause that the service
     asked for.
@@ -21,9 +23,14 @@ class Load:
     requests_per_second: float
     budget_per_second: float
     polls_per_second: float
-    polls_waiting: int
+    polls_waiting: Annotated[int, msgspec.Meta(ge=0)]
     lag_seconds: float
     pause_seconds: float
+
+
+def as_measured(value: float) -> float:
+    """A rate or time to about three digits, as far as it was measured."""
+    return float(f"{value:.3g}") if value >= 1.0 else round(value, 3)
 
 
 class RequestRate:

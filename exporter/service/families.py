@@ -6,11 +6,10 @@ from pathlib import Path
 
 from exporter.collectors import tables
 from exporter.config import Config, loader
-from exporter.service.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS
 
 FAMILIES = frozenset(
-    [row.name for table in tables().values() for row in table.metrics]
-    + [row.name for row in (*ROWS, SERIES)]
+    [row.name for table in tables().values() for row in table.metrics] + [row.name for row in ROWS]
 )
 """Every family of the exporter's own, `process_*` and `python_*` left out."""
 

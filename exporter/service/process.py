@@ -1,4 +1,4 @@
-"""The service as a process: it listens, reloads, tells how it does, and ends when asked to."""
+"""The service as a process: it listens, reloads, reports its health, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from exporter.web.server.web_config_file import CurrentSettings
 log = logging.getLogger(__name__)
 
 STALL = 30.0
-"""Seconds for which the event loop may stand still before a traceback of it is written."""
+"""Seconds for which the event loop may stall before its traceback is written."""
 
 HEARTBEAT = 5.0
-"""Seconds between two signs of life of the event loop."""
+"""Seconds between two heartbeats of the event loop."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,28 @@ class Listener:
 
 
 class Reloader:
-    """Takes over the configuration anew. `load`: reads it; raises ConfigError."""
+    """Reloads the configuration. `load`: reads it; raises ConfigError."""
 
     def __init__(self, service: Service, load: Callable[[], Config], notifier: Notifier) -> None:
         self._service = service
         self._load = load
         self._notifier = notifier
         self._lock = asyncio.Lock()
-        # A thread of its own: what else runs in threads may hang, as name resolution does.
+        # Its own thread, because name resolution may block the shared ones.
         self._thread = ThreadPoolExecutor(1, "configuration")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> None:
-        """One at a time. ConfigError says why it cannot be, and then everything is as it was."""
+        """Reload, one at a time. ConfigError: it cannot be used, and nothing has changed."""
         async with self._lock:
             self._notifier.reloading()
             try:
-                # A large file takes a while, and polls and scrapes go on.
+                # Reading a large file must not block polls and scrapes.
                 loop = asyncio.get_running_loop()
                 loaded = await loop.run_in_executor(self._thread, self._load)
                 await self._service.configure(loaded)
             except ConfigError as error:
-                self._service.telemetry.config_refused()
+                self._service.telemetry.set("config_last_reload_successful", 0)
                 for problem in error.problems:
                     log.error("configuration not reloaded: %s", problem)
                 raise
@@ -77,7 +77,7 @@ class Reloader:
                 self._notifier.ready()
 
     def reload_soon(self) -> None:
-        """From a signal: what is wrong stands in the log."""
+        """Reload on a signal. Errors are logged."""
         task = asyncio.ensure_future(self._reload_quietly())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -147,11 +147,11 @@ async def run(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
-            task.result()  # polling ends by itself only by a defect
+            task.result()  # polling only ends on an internal error
 
 
 async def _heartbeat(service: Service, notifier: Notifier) -> None:
-    """While the event loop runs and polls begin, tell so; where it stands still, write where."""
+    """Report to systemd while polls start; write a traceback if the event loop stalls."""
     interval = min(HEARTBEAT, notifier.watchdog_interval or HEARTBEAT)
     is_frozen = False
     while True:

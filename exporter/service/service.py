@@ -1,7 +1,4 @@
-"""The parts wired together, and wired anew when the configuration changes.
-
-From a configuration to running polls and a rendered state: what is set in one place only.
-"""
+"""Connects the parts, and connects them again when the configuration changes."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from exporter.config.shard import WHOLE, Shard
 from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
-from exporter.polling.load import Load, RequestRate
+from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
 from exporter.service.supervision import supervised
@@ -37,18 +34,18 @@ from exporter.state.saved import Saved
 log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL = 1.0
-"""Seconds between two renderings of a group of which a job has changed."""
+"""Seconds between two renderings of a group whose jobs change."""
 
 SHARD_PLACEHOLDER = "${shard}"
-"""In the path of the state file: the shard's number, so that all have one configuration."""
+"""In the path of the state file: the shard's number, so that all shards share a configuration."""
 
 STUCK_AFTER = 300.0
-"""Seconds without a poll, while one is due, after which an account is taken to be stuck."""
+"""Seconds without a poll, while one is due, after which an account counts as stuck."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the first round of polls is. `pages`: answers, each a page of a list or an object."""
+    """How far the first round of polls is. `pages`: answers with status 200."""
 
     accounts: int
     accounts_done: int
@@ -60,7 +57,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """How an account is to be polled. `secret`: tells whether its secret is still the same."""
+    """How an account is to be polled. `secret`: digest of its secret, to notice changes."""
 
     account: Account
     defaults: Defaults
@@ -69,7 +66,7 @@ class _Wanted:
 
 @dataclass
 class _Polled:
-    """An account that is polled. `polling`: the task that does; None while nothing is polled."""
+    """An account that is polled. `polling`: the task that polls; None while it does not run."""
 
     wanted: _Wanted
     poller: AccountPoller
@@ -84,16 +81,16 @@ class _Polled:
         """How busy its polls are."""
         timetable = self.poller.timetable
         return Load(
-            requests_per_second=self.rate.per_second,
-            budget_per_second=self.budget.requests_per_second,
-            polls_per_second=timetable.polls_per_second,
+            requests_per_second=as_measured(self.rate.per_second),
+            budget_per_second=as_measured(self.budget.requests_per_second),
+            polls_per_second=as_measured(timetable.polls_per_second),
             polls_waiting=timetable.waiting,
-            lag_seconds=self.observer.lag,
-            pause_seconds=self.budget.pause_left,
+            lag_seconds=as_measured(self.observer.lag),
+            pause_seconds=as_measured(self.budget.pause_left),
         )
 
     async def stop(self) -> None:
-        """End polling and close the connections. Of a poll under way nothing is kept."""
+        """Stop polling and close the connections. Polls that still run are discarded."""
         if self.polling is not None:
             self.polling.cancel()
             await asyncio.gather(self.polling, return_exceptions=True)
@@ -125,8 +122,7 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether each account has finished a first round; an account that is added later has not
-        to, for what is known of the others is as good as before."""
+        """Whether each account has finished a first round. It stays true when a reload adds one."""
         self._was_ready = self._was_ready or all(
             polled.poller.is_ready for polled in self._accounts.values()
         )
@@ -143,7 +139,7 @@ class Service:
         return self.telemetry.text(format_, series_of_state)
 
     def load(self, account: str) -> Load | None:
-        """How busy the polls of an account are; None while it is being taken over."""
+        """How busy the polls of an account are; None while it is being added."""
         polled = self._accounts.get(account)
         return polled.load if polled is not None else None
 
@@ -153,7 +149,7 @@ class Service:
 
     @property
     def problem(self) -> str | None:
-        """Why the process should be started anew; None: it need not."""
+        """Why the process should be restarted; None: it need not."""
         for name, polled in self._accounts.items():
             idle = polled.poller.stuck_for
             if polled.polling is not None and idle > STUCK_AFTER:
@@ -175,11 +171,10 @@ class Service:
         )
 
     async def configure(self, config: Config) -> None:
-        """Take over a configuration, all of it or nothing.
+        """Apply a configuration, all of it or nothing.
 
-        ConfigError where a secret cannot be read, or what is asked for needs a restart. State of
-        accounts and jobs that are there before and after is kept; polls of accounts for which
-        nothing changed are not disturbed.
+        ConfigError where a secret cannot be read, or a change needs a restart. Accounts and jobs
+        that remain keep their state; polls of unchanged accounts go on.
         """
         before = self._config
         if before is not None and before.state_file != config.state_file:
@@ -203,25 +198,29 @@ class Service:
         if self._state_file is not None:
             self._state_file.forget_unused()
         self.store.flush()
-        self.telemetry.config_loaded(self.now())
+        self.telemetry.set("config_last_reload_successful", 1)
+        self.telemetry.set("config_last_reload_success_timestamp_seconds", self.now())
 
     def _show_anew(self, config: Config) -> None:
         excluded = Excluded(config.exclude_metrics)
-        self.telemetry.exclude(excluded)
+        self.telemetry.excluded = excluded
         self.exposition.reconfigure(
             collectors.tables(info_labels(config), excluded),
             limits={account.name: account.max_series for account in config.accounts},
-            on_drop=self.telemetry.series_dropped,
+            on_drop=self._count_dropped,
         )
         self.store.show_all()
 
+    def _count_dropped(self, account: str, count: int) -> None:
+        self.telemetry.add("series_dropped_total", count, account)
+
     async def _take_over(self, wanted: _Wanted, credential: Auth) -> None:
-        """Poll an account as it is wanted now."""
+        """Poll an account as it is configured now."""
         account = wanted.account
         before = self._accounts.get(account.name)
-        rate = account.requests_per_second / self.shard.count  # the others need theirs
+        rate = account.requests_per_second / self.shard.count  # the other shards use the rest
         if before is None:
-            observer = self.telemetry.for_account(account.name)
+            observer = AccountTelemetry(self.telemetry, account.name)
             budget = Budget(rate, observer.throttled)
             saved = self._state_file.load(account.name) if self._state_file else Saved()
             self.store.add_account(account.name, saved, partial(watch_saved, account.jobs))
@@ -257,15 +256,18 @@ class Service:
         if self._is_running and polled.polling is None:
             name = f"account {polled.wanted.account.name}"
             polled.polling = asyncio.create_task(
-                supervised(name, polled.poller.run, self.telemetry.internal_error), name=name
+                supervised(name, polled.poller.run, self._count_error), name=name
             )
+
+    def _count_error(self, where: str) -> None:
+        self.telemetry.add("internal_errors_total", 1, where)
 
     async def run(self) -> None:
         """Poll until cancelled."""
         self._is_running = True
         for polled in self._accounts.values():
             self._start(polled)
-        await supervised("groups", self._flush, self.telemetry.internal_error)
+        await supervised("groups", self._flush, self._count_error)
 
     async def _flush(self) -> None:
         # A group may have thousands of jobs: it is rendered once a second, not with each of them.
@@ -311,9 +313,8 @@ async def open_service(
         state_file = None
         if config.state_file is not None:
             path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
-            state_file = StateFile(
-                path, collectors.JOB_COLLECTORS, telemetry.state_file_works, shard
-            )
+            on_works = partial(telemetry.set, "state_file_works")
+            state_file = StateFile(path, collectors.JOB_COLLECTORS, on_works, shard)
             stack.push_async_callback(state_file.close)
         service = Service(telemetry, state_file, now, shard)
         stack.push_async_callback(service.close)
@@ -329,7 +330,7 @@ def _wanted(account: Account, defaults: Defaults) -> _Wanted:
 
 
 async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
-    """How to sign for each of these accounts; what is wrong with one of them shows here."""
+    """The credentials of these accounts. ConfigError where one cannot be read."""
     built: list[Auth] = []
     for each in wanted:
         try:
@@ -342,7 +343,7 @@ async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
 
 
 def _shown(config: Config) -> object:
-    """What of a configuration says which families and labels there are, and how many series."""
+    """The parts of a configuration that decide which families, labels and series are shown."""
     limits = {account.name: account.max_series for account in config.accounts}
     return info_labels(config), config.exclude_metrics, limits
 

@@ -1,4 +1,4 @@
-"""Work that must not end: what nobody foresaw is logged and counted, and the work goes on."""
+"""Restarts work that must not end: unexpected errors are logged and counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 log = logging.getLogger(__name__)
 
 RESTART_AFTER = 5.0
-"""Seconds between a defect and the next try."""
+"""Seconds between an error and the next try."""
 
 
 async def supervised(

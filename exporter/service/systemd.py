@@ -1,4 +1,4 @@
-"""Telling systemd how the process does (sd_notify): only where it asks to be told."""
+"""Reports the state of the process to systemd (sd_notify), if systemd asks for it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 class Notifier:
     """Sends messages to the socket in NOTIFY_SOCKET; does nothing where there is none.
 
-    `watchdog_interval`: seconds between two signs of life, half of what systemd allows; None: it
-    does not ask for them.
+    `watchdog_interval`: seconds between two heartbeats, half of what systemd allows; None: it asks
+    for none.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
@@ -28,7 +28,7 @@ class Notifier:
         self._send("READY=1")
 
     def reloading(self) -> None:
-        """A configuration is being taken over; `ready` says when that is over."""
+        """A configuration is being loaded; `ready` ends that."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
@@ -36,7 +36,7 @@ class Notifier:
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """A sign of life."""
+        """A heartbeat."""
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:
@@ -49,4 +49,4 @@ class Notifier:
                 sender.setblocking(False)
                 sender.sendto(message.encode(), address)
         except OSError:
-            return  # who is not listening cannot be told, and it changes nothing for us
+            return  # systemd does not listen, which changes nothing here

@@ -85,7 +85,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             kind,
             category(info),
             _cut(given.code) or code(info),
-            time=None if ended is None else iso_time(ended),
+            time=iso_time(ended),
             message=_cut(given.message),
             details=tuple(details[:MAX_DETAILS]),
             **where,

@@ -11,8 +11,10 @@ Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """ISO 8601, in UTC, to the millisecond; the later time is the greater text."""
 
 
-def iso_time(moment: float) -> str | None:
-    """A Unix time as text; None where no calendar has it."""
+def iso_time(moment: float | None) -> str | None:
+    """A Unix time as text; None where there is none, or no calendar has it."""
+    if moment is None:
+        return None
     try:
         found = dt.datetime.fromtimestamp(moment, dt.UTC)
     except (ValueError, OverflowError):

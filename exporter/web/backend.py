@@ -15,18 +15,15 @@ from exporter.state.store import Store
 class Backend(Protocol):
     """A service: what it knows, and how it does."""
 
-    @property
-    def exposition(self) -> Exposition: ...
-    @property
-    def store(self) -> Store: ...
-    @property
-    def failures(self) -> Failures: ...
+    exposition: Exposition
+    store: Store
+    failures: Failures
+    shard: Shard
+
     @property
     def config(self) -> Config:
         """The configuration in force."""
 
-    @property
-    def shard(self) -> Shard: ...
     @property
     def is_ready(self) -> bool:
         """Whether each account has finished a first round of polls."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from exporter import collectors
-from exporter.service.telemetry import ROWS, SERIES
+from exporter.service.telemetry import ROWS
 from tools.dashboards import BOARDS
 from tools.dashboards.building import RUNBOOKS, TAG, Board
 from tools.dashboards.interpolation import Resolution, targets, variable_query
@@ -25,13 +25,13 @@ FOLDER = Path(__file__).parent.parent.parent / "deploy" / "grafana"
 MODELS = {board.uid: board.model() for board in BOARDS}
 
 TYPES = {row.name: row.type for table in collectors.tables().values() for row in table.metrics} | {
-    row.name: row.type for row in (*ROWS, SERIES)
+    row.name: row.type for row in ROWS
 }
 LABELS = {
     row.name: {*table.identity, *row.labels}
     for table in collectors.tables().values()
     for row in table.metrics
-} | {row.name: set(row.labels) for row in (*ROWS, SERIES)}
+} | {row.name: set(row.labels) for row in ROWS}
 TARGET_LABELS = {"job", "instance"}
 SELECTOR = re.compile(r"\b([a-z]\w+)\{([^{}]*)\}(\[[^\]]+\])?")
 

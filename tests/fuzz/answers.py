@@ -28,8 +28,7 @@ from exporter.state import state_file
 from exporter.state.failures import Failures
 from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
-from exporter.web.api.job_views import SORT_KEYS, Found
-from exporter.web.api.job_views import job as shown_job
+from exporter.web.api.job_views import SORT_KEYS, job_view
 
 T = TypeVar("T")
 
@@ -139,11 +138,10 @@ def _check(exposition: Exposition) -> None:
 def _show(store: Store, now: float) -> None:
     """The API and the pages have something to say of each job, and can sort by all of it."""
     state = store.accounts[ACCOUNT]
-    for entry in state.jobs.values():
-        found = Found(ACCOUNT, entry.watched, entry.outcomes)
-        assert msgspec.json.encode(shown_job(found, now))
+    for job in state.jobs.values():
+        assert msgspec.json.encode(job_view(ACCOUNT, job, now))
         for key in SORT_KEYS.values():
-            assert (value := key(found)) is None or isinstance(value, str | int | float)
+            assert (value := key(ACCOUNT, job)) is None or isinstance(value, str | int | float)
 
 
 def _result(reading: Coroutine[Any, Any, T]) -> T:

@@ -36,7 +36,7 @@ from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.exposition.metric import Excluded
 from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
 from exporter.service.service import info_labels
-from exporter.service.telemetry import Telemetry
+from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.watched_job import WatchedJob
 
 MAX_REQUESTS = 200
@@ -122,7 +122,7 @@ class AccountCheck:
             credential = auth.build(account)
         except ValueError as error:
             raise ConfigError((f"account {account.name}: {error}",)) from error
-        observer = Telemetry("").for_account(account.name)
+        observer = AccountTelemetry(Telemetry(""), account.name)
         async with AsyncExitStack() as stack:
             self._client = open_client(stack, account, credential, self._budget, observer)
             try:

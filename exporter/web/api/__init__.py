@@ -1,5 +1,6 @@
-"""What people and their scripts see of the state: views for the JSON API and the pages.
+"""What people and their scripts see of the state: the JSON API, and views that the pages show too.
 
-Views are made anew for each request and change nothing. `models` has their shapes, which are those
-of the JSON; `jobs` finds and sorts jobs; `status` has accounts, and how busy their polls are.
+Views are made anew for each request and change nothing. `models` has those shapes of the JSON that
+are not the state's own, `job_views` finds and sorts jobs, `status_views` shows accounts.
+`openapi.json` is the description of the API, which tools/gen_docs.py writes.
 """

@@ -1,35 +1,27 @@
 """The JSON API, version 1: what it answers, and the parameters it takes.
 
-The table of operations is also what docs/openapi.yaml is made from (openapi.py).
+tools/openapi.py writes its description from this table of operations.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from exporter.collectors import jobs
 from exporter.state.failures import LATEST
-from exporter.state.timestamps import iso_time
-from exporter.web.api import job_views as jobs
 from exporter.web.api import models
-from exporter.web.api import status_views as status
-from exporter.web.api.parameters import Choice, Number, Parameter, Text
+from exporter.web.api.job_views import SORT_KEYS, job_detail, job_list
+from exporter.web.api.parameters import Choice, Number, Parameter
+from exporter.web.api.status_views import running_config, status
 from exporter.web.backend import Backend
 
 MOST_JOBS = 1000
 """On one page."""
 
-STATES = (
-    *("active", "disabling", "disabled", "enabling", "terminating", "completed", "deleting"),
-    "unknown",
-)
-
-
-class NotFound(Exception):
-    """What was asked for is not there; the text says what."""
+STATES = (*jobs.STATES, "unknown")
 
 
 @dataclass(frozen=True)
@@ -46,65 +38,6 @@ class Operation:
     answer: Callable[[Backend, Mapping[str, Any]], Awaitable[models.View]]
     parameters: tuple[Parameter, ...] = ()
 
-    @property
-    def may_miss(self) -> bool:
-        """Whether what is asked for may not be there."""
-        return any(parameter.required for parameter in self.parameters)
-
-
-FILTERS: tuple[Parameter, ...] = (
-    Text("search", "Text in the job's id or display name, in any case of letters.", ""),
-    Text("account", "Jobs of this account."),
-    Choice("state", "Jobs in this state.", STATES),
-    Choice("health", "Jobs whose polls go like this.", models.HEALTHS),
-    Text("job_group", "Jobs of this group."),
-    Text("pool_id", "Jobs on this pool."),
-    Choice("sort", "What to sort by; jobs of which it is not known come last.",
-           tuple(jobs.SORT_KEYS), "job_id"),
-    Choice("order", "Ascending or descending.", ("asc", "desc"), "asc"),
-    Number("offset", "How many to leave out first.", 0, 100_000_000, 0),
-)  # fmt: skip
-
-
-def query_of(values: Mapping[str, Any]) -> jobs.Query:
-    """The query for jobs that parameters' values ask for."""
-    given = dict(values)
-    return jobs.Query(descending=given.pop("order") == "desc", **given)
-
-
-async def job_list(service: Backend, query: jobs.Query) -> models.JobList:
-    """A page of the jobs."""
-    found = await jobs.find(service.store.accounts, query)
-    now = service.now()
-    page: list[models.Job] = []
-    for number, each in enumerate(found.page):
-        if number % jobs.SHOWN_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        page.append(jobs.job(each, now))
-    return models.JobList(
-        now=iso_time(now) or "",
-        total=found.total,
-        matched=found.matched,
-        limit=query.limit,
-        offset=query.offset,
-        jobs=tuple(page),
-    )
-
-
-async def _jobs(service: Backend, values: Mapping[str, Any]) -> models.JobList:
-    return await job_list(service, query_of(values))
-
-
-async def job_detail(service: Backend, values: Mapping[str, Any]) -> models.JobDetail:
-    """One job."""
-    found = status.job(service, values["account"], values["job_id"])
-    if found is None:
-        raise NotFound(
-            f"no job {values['job_id'][:80]!r} is watched in the account"
-            f" {values['account'][:80]!r}: api/v1/jobs lists those that are"
-        )
-    return found
-
 
 async def failure_list(service: Backend, values: Mapping[str, Any]) -> models.FailureList:
     """The latest failures."""
@@ -119,16 +52,30 @@ async def failure_list(service: Backend, values: Mapping[str, Any]) -> models.Fa
 
 
 async def _status(service: Backend, _: Mapping[str, Any]) -> models.Status:
-    return await status.status(service)
+    return await status(service)
 
 
 async def _config(service: Backend, _: Mapping[str, Any]) -> models.RunningConfig:
-    return status.running_config(service.config)
+    return running_config(service.config)
 
+
+FILTERS: tuple[Parameter, ...] = (
+    Parameter("search", "Text in the job's id or display name, in any case of letters.", ""),
+    Parameter("account", "Jobs of this account."),
+    Choice("state", "Jobs in this state.", words=STATES),
+    Choice("health", "Jobs whose polls go like this.", words=models.HEALTHS),
+    Parameter("job_group", "Jobs of this group."),
+    Parameter("pool_id", "Jobs on this pool."),
+    Choice("sort", "What to sort by; jobs of which it is not known come last.", "job_id",
+           words=tuple(SORT_KEYS)),
+    Choice("order", "Ascending or descending.", "asc", words=("asc", "desc")),
+    Number("offset", "How many to leave out first.", 0, most=100_000_000),
+)  # fmt: skip
+"""The parameters of the list of jobs but `limit`, which the page has not."""
 
 JOB_PARAMETERS: tuple[Parameter, ...] = (
-    Text("account", "The account's name.", required=True),
-    Text("job_id", "The job's id.", required=True),
+    Parameter("account", "The account's name.", required=True),
+    Parameter("job_id", "The job's id.", required=True),
 )
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -144,8 +91,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "listJobs",
         "The jobs that are watched, filtered, sorted and by the page",
         models.JobList,
-        _jobs,
-        (*FILTERS, Number("limit", "Most jobs of the answer.", 1, MOST_JOBS, 100)),
+        job_list,
+        (*FILTERS, Number("limit", "Most jobs of the answer.", 100, least=1, most=MOST_JOBS)),
     ),
     Operation(
         "/api/v1/job",
@@ -162,10 +109,11 @@ OPERATIONS: tuple[Operation, ...] = (
         models.FailureList,
         failure_list,
         (
-            Text("account", "Failures of this account."),
-            Text("job_id", "Failures of this job."),
-            Choice("kind", "Failures of this kind of task.", ("preparation", "release", "task")),
-            Number("limit", "Most failures of the answer.", 0, 999_999, LATEST),
+            Parameter("account", "Failures of this account."),
+            Parameter("job_id", "Failures of this job."),
+            Choice("kind", "Failures of this kind of task.",
+                   words=("preparation", "release", "task")),
+            Number("limit", "Most failures of the answer.", LATEST, most=999_999),
         ),
     ),
     Operation(
@@ -175,4 +123,4 @@ OPERATIONS: tuple[Operation, ...] = (
         models.RunningConfig,
         _config,
     ),
-)
+)  # fmt: skip

@@ -1,224 +1,144 @@
 """The jobs that are watched: found, sorted, and shown one page at a time.
 
-Of 10,000 jobs only what is asked for is worked out, and the event loop has its turns meanwhile.
+The numbers of a job are worked out when it is on the page that is asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-from exporter.batch import models as batch
-from exporter.batch.models import unix_time
+from exporter.batch.models import Job, enum_value, unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
 from exporter.collectors.node_runs import Runs
-from exporter.state.account import AccountState
+from exporter.state.account import identity_of
 from exporter.state.timestamps import iso_time
-from exporter.state.watched_job import JobState, Outcome, WatchedJob
-from exporter.web.api.models import HEALTHS, Counts, Health, Job, Nodes, Poll
+from exporter.state.watched_job import JobState, Outcome
+from exporter.web.api.models import (
+    HEALTHS,
+    CollectorStatus,
+    Health,
+    JobDetail,
+    JobList,
+    JobView,
+    Nodes,
+)
+from exporter.web.api.parameters import NotFound
+from exporter.web.backend import Backend
+
+T = TypeVar("T")
 
 AT_ONCE = 2000
-"""Jobs that are looked at before the event loop has its turn: some milliseconds. Each turn may take
-as long again where thousands of jobs are polled, so there are few of them."""
+"""Jobs that are looked at between two turns of the event loop: a few milliseconds. A turn may take
+as long where thousands of jobs are polled, so there are few of them."""
 
 SHOWN_AT_ONCE = 100
-"""Likewise, of jobs that are shown with all their numbers."""
+"""Jobs that are shown with all their numbers between two turns of the event loop."""
+
+FAILURES_OF_A_JOB = 100
 
 TASK_COUNTS = task_counts.COLLECTOR.name
 PREPARATION_RELEASE = preparation_release.COLLECTOR.name
 
 
-class Found(NamedTuple):
-    """A job, and what its polls came to by collector."""
-
-    account: str
-    watched: WatchedJob
-    outcomes: Mapping[str, Outcome]
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which jobs, in which order; None: any. `search`: in the id or the display name."""
-
-    account: str | None = None
-    state: str | None = None
-    health: str | None = None
-    job_group: str | None = None
-    pool_id: str | None = None
-    search: str = ""
-    sort: str = "job_id"
-    descending: bool = False
-    limit: int = 50
-    offset: int = 0
-
-
-class Matches(NamedTuple):
-    """A page of what a query found. `total`: before filters, `matched`: after them."""
-
-    total: int
-    matched: int
-    page: tuple[Found, ...]
-
-
-async def find(accounts: Mapping[str, AccountState], query: Query) -> Matches:
-    """The jobs of a query."""
-    key = SORT_KEYS[query.sort]
-    wanted = _filters(query)
-    total = 0
-    known: list[tuple[Any, str, str, Found]] = []
-    unknown: list[tuple[str, str, Found]] = []
-    for name, state in list(accounts.items()):
-        total += len(state.jobs)
-        if query.account not in (None, name):
-            continue
-        for some in _slices(list(state.jobs.values())):
+async def in_turns(items: Iterable[T], at_once: int = AT_ONCE) -> AsyncIterator[T]:
+    """The items. The event loop has a turn before each `at_once` of them."""
+    for number, item in enumerate(list(items)):
+        if number % at_once == 0:
             await asyncio.sleep(0)
-            for entry in some:
-                job_id = entry.watched.job.id
-                found = Found(name, entry.watched, entry.outcomes)
-                for matches in wanted:
-                    if not matches(found):
-                        break
-                else:
-                    value = key(found)
-                    if value is None:
-                        unknown.append((job_id, name, found))
-                    else:
-                        known.append((value, job_id, name, found))
+        yield item
+
+
+async def job_list(service: Backend, values: Mapping[str, Any]) -> JobList:
+    """A page of the jobs that `values` ask for, the parameters of /api/v1/jobs."""
+    now, offset, limit = service.now(), values["offset"], values["limit"]
+    key = SORT_KEYS[values["sort"]]
+    total = 0
+    found: list[tuple[Any, str, str, JobState]] = []
+    for account, state in list(service.store.accounts.items()):
+        total += len(state.jobs)
+        if values["account"] in (None, account):
+            found += [
+                (key(account, job), job.watched.job.id, account, job)
+                async for job in in_turns(state.jobs.values())
+                if _matches(job, values)
+            ]
     # By id within the same value, in both directions; what is not known comes last.
-    known.sort(key=itemgetter(1, 2))
-    known.sort(key=itemgetter(0), reverse=query.descending)
-    unknown.sort(key=itemgetter(0, 1))
-    every = [found for *_, found in known] + [found for *_, found in unknown]
-    page = every[query.offset : query.offset + query.limit]
-    return Matches(total, len(every), tuple(page))
+    found.sort(key=itemgetter(1, 2))
+    known = [each for each in found if each[0] is not None]
+    known.sort(key=itemgetter(0), reverse=values["order"] == "desc")
+    page = (known + [each for each in found if each[0] is None])[offset : offset + limit]
+    views = [
+        job_view(account, job, now) async for *_, account, job in in_turns(page, SHOWN_AT_ONCE)
+    ]
+    return JobList(iso_time(now) or "", total, len(found), limit, offset, tuple(views))
 
 
-def _slices(jobs: Sequence[JobState]) -> Iterable[Sequence[JobState]]:
-    return (jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE))
+def _matches(job: JobState, values: Mapping[str, Any]) -> bool:
+    known, search = job.watched.job, values["search"].casefold()
+    return (
+        (search in known.id.casefold() or search in (known.display_name or "").casefold())
+        and values["job_group"] in (None, job.watched.group)
+        and values["pool_id"] in (None, known.pool_id)
+        and (values["state"] is None or values["state"] == _state_of(known))
+        and (values["health"] is None or values["health"] == health_of(job))
+    )
 
 
-def _filters(query: Query) -> list[Callable[[Found], bool]]:
-    """What a job must fulfil; the cheapest first."""
-    wanted: list[Callable[[Found], bool]] = []
-    if query.search:
-        wanted.append(partial(_mentions, query.search.casefold()))
-    if query.job_group is not None:
-        wanted.append(lambda found: found.watched.group == query.job_group)
-    if query.pool_id is not None:
-        wanted.append(lambda found: found.watched.job.pool_id == query.pool_id)
-    if query.state is not None:
-        wanted.append(lambda found: state_of(found.watched.job) == query.state)
-    if query.health is not None:
-        wanted.append(lambda found: health_of(found) == query.health)
-    return wanted
+def _state_of(job: Job) -> str | None:
+    return enum_value(job.state, STATES)
 
 
-def _mentions(words: str, found: Found) -> bool:
-    job = found.watched.job
-    return words in job.id.casefold() or words in (job.display_name or "").casefold()
+def _health(outcome: Outcome) -> Health:
+    if outcome.error is not None:
+        return "stale" if outcome.is_stale else "failing"
+    return "pending" if outcome.is_stale or outcome.succeeded_at is None else "ok"
 
 
-def state_of(job: batch.Job) -> str | None:
-    """The state of a job, as the metrics name it."""
-    return batch.enum_value(job.state, STATES)
-
-
-def _health(outcome: Outcome | None) -> Health:
-    if outcome is None:
-        return "pending"
-    if outcome.is_stale:
-        return "stale" if outcome.error is not None else "pending"
-    return "ok" if outcome.error is None else "failing"
-
-
-_RANKS = {health: rank for rank, health in enumerate(HEALTHS)}
-
-
-def _rank_of(watched: WatchedJob, outcomes: Mapping[str, Outcome]) -> int:
-    worst = 0
-    for name in watched.rule.collect:
-        outcome = outcomes.get(name)
-        # Nearly all are well, and there are very many.
-        if outcome is None or outcome.error is not None or outcome.is_stale:
-            worst = max(worst, _RANKS[_health(outcome)])
+def health_of(job: JobState) -> Health:
+    """How the polls of a job go: as the worst of them does."""
+    worst = HEALTHS[0]
+    for name in job.watched.rule.collect:
+        health = _health(job.outcome(name))
+        if HEALTHS.index(health) > HEALTHS.index(worst):
+            worst = health
     return worst
 
 
-def _rank(found: Found) -> int:
-    return _rank_of(found.watched, found.outcomes)
-
-
-def health_of(found: Found) -> Health:
-    """How the polls of a job go: as the worst of them does."""
-    return HEALTHS[_rank(found)]
-
-
-async def healths(accounts: Mapping[str, AccountState]) -> Mapping[str, Counter[str]]:
-    """How many jobs of each account are how well."""
-    counts: dict[str, Counter[str]] = {}
-    for name, state in list(accounts.items()):
-        ranks = [0] * len(HEALTHS)
-        for some in _slices(list(state.jobs.values())):
-            await asyncio.sleep(0)
-            for entry in some:
-                ranks[_rank_of(entry.watched, entry.outcomes)] += 1
-        counts[name] = Counter(dict(zip(HEALTHS, ranks, strict=True)))
-    return counts
-
-
-def _succeeded_at(found: Found) -> float | None:
+def _succeeded_at(job: JobState) -> float | None:
     """When the collector that is behind most last succeeded; None where one never did."""
-    moments = []
-    for name in found.watched.rule.collect:
-        outcome = found.outcomes.get(name)
-        if outcome is None or outcome.succeeded_at is None:
-            return None
-        moments.append(outcome.succeeded_at)
-    return min(moments, default=None)
+    moments = [job.outcome(name).succeeded_at for name in job.watched.rule.collect]
+    known = [moment for moment in moments if moment is not None]
+    return min(known, default=None) if len(known) == len(moments) else None
 
 
-def _shown(found: Found, collector: str) -> Any:
-    outcome = found.outcomes.get(collector)
-    return None if outcome is None else outcome.shown
-
-
-def _count(name: str) -> Callable[[Found], int | None]:
-    def count(found: Found) -> int | None:
-        state = _shown(found, TASK_COUNTS)
-        return None if state is None else getattr(state.tasks, name)
+def _count(name: str) -> Callable[[str, JobState], int | None]:
+    def count(_: str, job: JobState) -> int | None:
+        counts = job.outcome(TASK_COUNTS).shown
+        return None if counts is None else getattr(counts.tasks, name)
 
     return count
 
 
-def _failed_nodes(found: Found) -> int | None:
-    state = _shown(found, PREPARATION_RELEASE)
-    if state is None or not state.configured:
-        return None
-    return int(state.preparation.count("result", "failure"))
+def _failed_nodes(_: str, job: JobState) -> int | None:
+    nodes = job.outcome(PREPARATION_RELEASE).shown
+    return nodes.preparation.count("result", "failure") if nodes and nodes.configured else None
 
 
-def _created(found: Found) -> float | None:
-    return unix_time(found.watched.job.creation_time)
-
-
-def _behind(found: Found) -> float | None:
-    moment = _succeeded_at(found)
+def _behind(_: str, job: JobState) -> float | None:
+    moment = _succeeded_at(job)
     return None if moment is None else -moment
 
 
-SORT_KEYS: Mapping[str, Callable[[Found], Any]] = {
-    "job_id": lambda found: found.watched.job.id,
-    "account": lambda found: found.account,
-    "state": lambda found: state_of(found.watched.job),
-    "health": _rank,
-    "created": _created,
+SORT_KEYS: Mapping[str, Callable[[str, JobState], Any]] = {
+    "job_id": lambda _, job: job.watched.job.id,
+    "account": lambda account, _: account,
+    "state": lambda _, job: _state_of(job.watched.job),
+    "health": lambda _, job: HEALTHS.index(health_of(job)),
+    "created": lambda _, job: unix_time(job.watched.job.creation_time),
     "active": _count("active"),
     "running": _count("running"),
     "completed": _count("completed"),
@@ -226,69 +146,42 @@ SORT_KEYS: Mapping[str, Callable[[Found], Any]] = {
     "preparation_failed": _failed_nodes,
     "age": _behind,
 }
-"""What jobs may be sorted by; None: not known."""
+"""What jobs may be sorted by: a function of the account's name and the job. None: not known."""
 
 
-def job(found: Found, now: float) -> Job:
+def job_view(account: str, job: JobState, now: float) -> JobView:
     """A job as it is shown. `now`: Unix time."""
-    known, watched = found.watched.job, found.watched
-    counts = _shown(found, TASK_COUNTS)
-    nodes = _shown(found, PREPARATION_RELEASE)
+    watched, known = job.watched, job.watched.job
+    counts = job.outcome(TASK_COUNTS).shown
+    nodes = job.outcome(PREPARATION_RELEASE).shown
     info = known.execution_info
-    succeeded_at = _succeeded_at(found)
-    return Job(
-        account=found.account,
+    health, succeeded_at = health_of(job), _succeeded_at(job)
+    errors = (
+        f"{name}: {job.outcome(name).error}"
+        for name in watched.rule.collect
+        if job.outcome(name).error and _health(job.outcome(name)) == health
+    )
+    return JobView(
+        account=account,
         job_id=known.id,
-        health=health_of(found),
+        health=health,
         job_group=watched.group,
         display_name=known.display_name or None,
-        state=state_of(known),
+        state=_state_of(known),
         pool_id=known.pool_id or None,
         priority=known.priority,
-        created=_time(unix_time(known.creation_time)),
-        started=_time(unix_time(info.start_time)) if info else None,
-        ended=_time(unix_time(info.end_time)) if info else None,
-        last_progress=_time(counts.last_progress) if counts else None,
-        tasks=_counts(counts.tasks) if counts else None,
-        task_slots=_counts(counts.slots) if counts else None,
+        created=iso_time(unix_time(known.creation_time)),
+        started=iso_time(unix_time(info.start_time)) if info else None,
+        ended=iso_time(unix_time(info.end_time)) if info else None,
+        last_progress=iso_time(counts.last_progress) if counts else None,
+        tasks=counts.tasks if counts else None,
+        task_slots=counts.slots if counts else None,
         preparation=_nodes(nodes.preparation) if nodes and nodes.configured else None,
         release=_nodes(nodes.release) if nodes and nodes.configured else None,
-        error=_error(found),
-        last_success=_time(succeeded_at),
+        error=next(errors, None),
+        last_success=iso_time(succeeded_at),
         age_seconds=_age(succeeded_at, now),
     )
-
-
-def polls(names: Iterable[str], outcomes: Mapping[str, Outcome], now: float) -> tuple[Poll, ...]:
-    """What the polls of these collectors came to."""
-    return tuple(
-        Poll(
-            name,
-            _health(outcome),
-            str(outcome.error) if outcome and outcome.error else None,
-            _time(outcome.succeeded_at) if outcome else None,
-            _age(outcome.succeeded_at, now) if outcome else None,
-        )
-        for name in names
-        for outcome in (outcomes.get(name),)
-    )
-
-
-def _error(found: Found) -> str | None:
-    collect = sorted(
-        found.watched.rule.collect, key=lambda name: -_RANKS[_health(found.outcomes.get(name))]
-    )
-    for name in collect:
-        outcome = found.outcomes.get(name)
-        if outcome is not None and outcome.error is not None:
-            return f"{name}: {outcome.error}"
-    return None
-
-
-def _counts(counts: batch.Counts | None) -> Counts | None:
-    if counts is None:
-        return None
-    return Counts(counts.active, counts.running, counts.completed, counts.succeeded, counts.failed)
 
 
 def _nodes(runs: Runs) -> Nodes:
@@ -299,9 +192,43 @@ def _nodes(runs: Runs) -> Nodes:
     )
 
 
-def _time(moment: float | None) -> str | None:
-    return None if moment is None else iso_time(moment)
+def collector_status(name: str, outcome: Outcome, now: float) -> CollectorStatus:
+    """What the polls of a collector came to."""
+    return CollectorStatus(
+        name,
+        _health(outcome),
+        str(outcome.error) if outcome.error else None,
+        iso_time(outcome.succeeded_at),
+        _age(outcome.succeeded_at, now),
+    )
 
 
 def _age(moment: float | None, now: float) -> float | None:
     return None if moment is None else round(max(0.0, now - moment), 3)
+
+
+async def job_detail(service: Backend, values: Mapping[str, Any]) -> JobDetail:
+    """All that is known of one job; NotFound where it is not watched."""
+    account, job_id, now = values["account"], values["job_id"], service.now()
+    state = service.store.accounts.get(account)
+    job = state.jobs.get(job_id) if state is not None else None
+    if job is None:
+        raise NotFound(
+            f"no job {job_id[:80]!r} is watched in the account {account[:80]!r}:"
+            " api/v1/jobs lists those that are"
+        )
+    watched = job.watched
+    lines = service.exposition.lines(identity_of(account, watched.owner))
+    failures = [
+        each
+        for each in service.failures.latest()
+        if each.account == account and each.job_id == job_id
+    ]
+    return JobDetail(
+        now=iso_time(now) or "",
+        job=job_view(account, job, now),
+        polls=tuple(collector_status(n, job.outcome(n), now) for n in watched.rule.collect),
+        series=tuple(lines.decode().splitlines()),
+        history=service.store.history.points(account, job_id),
+        failures=tuple(failures[:FAILURES_OF_A_JOB]),
+    )

@@ -1,4 +1,4 @@
-"""The shapes of the JSON API, version 1. What is not known is absent.
+"""The shapes of the JSON API, version 1, that only it has. What is not known is absent.
 
 The descriptions are those of docs/openapi.yaml.
 """
@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from exporter.batch.models import Counts
+from exporter.polling.load import Load
 from exporter.state.failures import Failure
 from exporter.state.history import Point
 from exporter.state.timestamps import Time
@@ -26,17 +28,7 @@ class View(msgspec.Struct, frozen=True, omit_defaults=True):
     """Base of all views."""
 
 
-class Counts(View, frozen=True):
-    """Tasks, or the slots they need: by state, and the completed ones by result."""
-
-    active: Count | None = None
-    running: Count | None = None
-    completed: Count | None = None
-    succeeded: Count | None = None
-    failed: Count | None = None
-
-
-class Nodes(View, frozen=True, omit_defaults=False):
+class Nodes(View, frozen=True):
     """Nodes by their latest run of the preparation or release task."""
 
     running: Count
@@ -44,7 +36,7 @@ class Nodes(View, frozen=True, omit_defaults=False):
     failed: Count
 
 
-class Poll(View, frozen=True):
+class CollectorStatus(View, frozen=True):
     """What the polls of one collector came to. `age_seconds`: since the last good one.
 
     `error`: why the last poll failed; absent where it succeeded, or there was none.
@@ -57,7 +49,7 @@ class Poll(View, frozen=True):
     age_seconds: float | None = None
 
 
-class Job(View, frozen=True):
+class JobView(View, frozen=True):
     """A job that is watched.
 
     `error`, `last_success`, `age_seconds`: of the collector that is worst off.
@@ -84,7 +76,7 @@ class Job(View, frozen=True):
     age_seconds: float | None = None
 
 
-class JobList(View, frozen=True, omit_defaults=False):
+class JobList(View, frozen=True):
     """A page of the jobs. `total`: of all that are watched; `matched`: of those asked for."""
 
     now: Time
@@ -92,10 +84,10 @@ class JobList(View, frozen=True, omit_defaults=False):
     matched: Count
     limit: Count
     offset: Count
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobView, ...]
 
 
-class FailureList(View, frozen=True, omit_defaults=False):
+class FailureList(View, frozen=True):
     """The latest failures, the latest first."""
 
     failures: tuple[Failure, ...]
@@ -110,31 +102,14 @@ class JobDetail(View, frozen=True):
     """
 
     now: Time
-    job: Job
-    polls: tuple[Poll, ...]
+    job: JobView
+    polls: tuple[CollectorStatus, ...]
     series: tuple[str, ...]
     history: tuple[Point, ...]
     failures: tuple[Failure, ...]
 
 
-class Load(View, frozen=True, omit_defaults=False):
-    """How busy the polls of an account are.
-
-    `requests_per_second`: of the last minute; `budget_per_second`: what is allowed.
-    `polls_per_second`: what the timetable asks for. `polls_waiting`: due and not begun.
-    `lag_seconds`: how late the latest poll began. `pause_seconds`: left of a pause that the service
-    asked for.
-    """
-
-    requests_per_second: float
-    budget_per_second: float
-    polls_per_second: float
-    polls_waiting: Count
-    lag_seconds: float
-    pause_seconds: float
-
-
-class Account(View, frozen=True):
+class AccountView(View, frozen=True):
     """An account. `up`: absent until its jobs were listed. `error`: why it is not.
 
     `jobs_by_state`, `jobs_by_health`: of the jobs that are watched. `jobs_dropped`: beyond
@@ -150,7 +125,7 @@ class Account(View, frozen=True):
     jobs_by_health: dict[str, int]
     series: Count
     load: Load
-    polls: tuple[Poll, ...]
+    polls: tuple[CollectorStatus, ...]
     up: bool | None = None
     error: str | None = None
 
@@ -166,17 +141,17 @@ class Status(View, frozen=True):
     ready: bool
     shard: str
     series: Count
-    accounts: tuple[Account, ...]
+    accounts: tuple[AccountView, ...]
     problem: str | None = None
 
 
-class RunningConfig(View, frozen=True, omit_defaults=False):
+class RunningConfig(View, frozen=True):
     """The configuration in force, with its defaults, in the form of the file. It has no secrets."""
 
     config: dict[str, Any]
 
 
-class Error(View, frozen=True, omit_defaults=False):
+class Error(View, frozen=True):
     """Why a request cannot be answered."""
 
     error: str

@@ -5,97 +5,73 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from multidict import MultiMapping
 
 
-class BadQuery(Exception):
-    """A query that cannot be answered; the text names the parameter and the cure."""
+class Refusal(Exception):
+    """A request that cannot be answered; the text says why. `status`: of the answer."""
+
+    status = 400
 
 
-class Parameter(Protocol):
-    """One parameter of a query. `required`: it must be there; else it has a `default`."""
+class BadQuery(Refusal):
+    """A query that cannot be; the text names the parameter and the cure."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-    @property
-    def default(self) -> Any: ...
-    @property
-    def required(self) -> bool: ...
 
-    def parse(self, text: str) -> Any:
-        """Its value; BadQuery says what is wrong with it."""
+class NotFound(Refusal):
+    """What was asked for is not there; the text says what."""
 
-    def schema(self) -> dict[str, Any]:
-        """What it may be, as JSON schema."""
+    status = 404
 
 
 @dataclass(frozen=True)
-class Text:
-    """Any text but an empty one, which is as if it were not there."""
+class Parameter:
+    """One parameter of a query: any text. An empty text is as if it were not given.
+
+    `required`: it must be given; else it has a `default`.
+    """
 
     name: str
     description: str
-    default: str | None = None
+    default: Any = None
     required: bool = False
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> Any:
+        """Its value; BadQuery says what is wrong with it."""
         if not text and self.required:
             raise BadQuery(f"{self.name} must not be empty")
         return text or self.default
 
-    def schema(self) -> dict[str, Any]:
-        return {"type": "string", "minLength": 1} if self.required else {"type": "string"}
-
 
 @dataclass(frozen=True)
-class Choice:
-    """One of some words; "" is as if it were not there."""
+class Choice(Parameter):
+    """One of some words."""
 
-    name: str
-    description: str
-    words: tuple[str, ...]
-    default: str | None = None
-    required: bool = False
+    words: tuple[str, ...] = ()
 
-    def parse(self, text: str) -> str | None:
+    def parse(self, text: str) -> Any:
+        """The word, or the default."""
         if text and text not in self.words:
             raise BadQuery(f"{self.name} must be one of {', '.join(self.words)}, not {text[:80]!r}")
-        return text or self.default
-
-    def schema(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"type": "string", "enum": [*self.words, ""]}
-        return found | ({"default": self.default} if self.default else {})
+        return super().parse(text)
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(Parameter):
     """A whole number from `least` to `most`."""
 
-    name: str
-    description: str
-    least: int
-    most: int
-    default: int
-    required: bool = False
+    least: int = 0
+    most: int = 0
 
-    def parse(self, text: str) -> int:
+    def parse(self, text: str) -> Any:
+        """The number."""
         if re.fullmatch(r"[0-9]{1,9}", text) and self.least <= int(text) <= self.most:
             return int(text)
         raise BadQuery(
             f"{self.name} must be a number from {self.least} to {self.most}, not {text[:80]!r}"
         )
-
-    def schema(self) -> dict[str, Any]:
-        return {
-            "type": "integer",
-            "minimum": self.least,
-            "maximum": self.most,
-            "default": self.default,
-        }
 
 
 def parse(query: MultiMapping[str], parameters: Iterable[Parameter]) -> Mapping[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import yaml
 from multidict import MultiMapping
 
-from exporter.web.api import status_views as status
 from exporter.web.api.parameters import parse
+from exporter.web.api.status_views import running_config
 from exporter.web.backend import Backend
 from exporter.web.pages.html import tag
 from exporter.web.pages.layout import Links, page
@@ -15,7 +15,7 @@ from exporter.web.pages.layout import Links, page
 async def show(service: Backend, given: MultiMapping[str], links: Links) -> str:
     """The page; it has no parameters."""
     parse(given, ())
-    shown = status.running_config(service.config)
+    shown = running_config(service.config)
     text = yaml.safe_dump(shown.config, sort_keys=False, allow_unicode=True, width=100)
     return page(
         "Configuration",

@@ -1,12 +1,15 @@
-"""HTML that is put together from elements: all text is escaped but what came from here.
+"""HTML from templates and elements: all text is escaped except what these functions returned.
 
-There is no way to write markup as text, so no id or name can become markup either.
+Markup is never written as text, so no id or name can become markup.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from string import Template
 from typing import TypeAlias
 from urllib.parse import urlencode
 
@@ -63,7 +66,12 @@ def link(text: Child, page: str, query: dict[str, str] | None = None, **more: At
     return tag("a", text, href=href, **more)
 
 
-def document(head: Iterable[Html], body: Iterable[Html], **attributes: Attribute) -> Html:
-    """A whole page."""
-    inside = join((tag("head", *head), tag("body", *body, **attributes)))
-    return Html(f"<!DOCTYPE html>\n{tag('html', inside, lang='en')}\n")
+def render(template: str, /, **values: Child) -> Html:
+    """A file of templates/ with its values; their text is escaped, in attributes too."""
+    return Html(_template(template).substitute({key: _text(each) for key, each in values.items()}))
+
+
+@cache
+def _template(name: str) -> Template:
+    file = resources.files(__package__).joinpath("templates", f"{name}.html")
+    return Template(file.read_text("utf-8").rstrip("\n"))

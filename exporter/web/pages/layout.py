@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import exporter
 from exporter.config import durations
 from exporter.web.api.models import Health
-from exporter.web.pages.html import Child, Html, document, link, tag
+from exporter.web.api.parameters import Refusal
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
 
 REFRESH = 5
@@ -36,73 +36,38 @@ class Links:
     docs_url: str = ""
 
 
-def page(title: str, links: Links, *sections: Child, current: str = "") -> Html:
+def page(title: str, links: Links, *content: Child, current: str = "") -> Html:
     """A page. `current`: which of the navigation's it is."""
-    places = (("Overview", ""), ("Configuration", "config"))
-    navigation = tag(
-        "nav",
-        tag(
-            "ul",
-            *(
-                tag(
-                    "li",
-                    link(text, place, aria_current="page" if place == current else None),
-                )
-                for text, place in places
-            ),
-            tag("li", link("Metrics", links.telemetry_path.lstrip("/"))),
-            tag("li", link("API", "api/v1/openapi.json")),
-            *(tag("li", each) for each in _docs(links)),
-        ),
-        aria_label="Pages",
+    places = [("Overview", ""), ("Configuration", "config")]
+    own = [
+        link(text, place, aria_current="page" if place == current else None)
+        for text, place in places
+    ]
+    docs = [
+        tag("a", text, href=f"{links.docs_url}/{place}", rel="noreferrer")
+        for text, place in (("Docs", "docs/README.md"), ("Runbooks", "deploy/runbooks/README.md"))
+        if links.docs_url
+    ]
+    metrics = link("Metrics", links.telemetry_path.lstrip("/"))
+    navigation = (*own, metrics, link("API", "api/v1/openapi.json"), *docs)
+    return render(
+        "page",
+        title=title,
+        version=exporter.__version__,
+        refresh=REFRESH,
+        icon=ICON.path,
+        style=STYLE.path,
+        script=SCRIPT.path,
+        navigation=[tag("li", each) for each in navigation],
+        content=content,
     )
-    header = tag(
-        "header",
-        tag("p", "azure-batch-exporter ", tag("small", exporter.__version__), class_="name"),
-        navigation,
-        tag("p", tag("noscript", "Reload the page for new numbers."), id="live"),
-    )
-    footer = tag(
-        "footer",
-        tag("p", "All numbers are those of the JSON API and of the metrics:"),
-        tag(
-            "ul",
-            tag("li", link("jobs", "api/v1/jobs")),
-            tag("li", link("status", "api/v1/status")),
-            tag("li", link("failures", "api/v1/failures")),
-            tag("li", link("configuration", "api/v1/config")),
-            tag("li", link("health", "-/healthy")),
-            tag("li", link("readiness", "-/ready")),
-        ),
-    )
-    head = (
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{title} - azure-batch-exporter"),
-        tag("link", rel="icon", href=ICON.path, type="image/svg+xml"),
-        tag("link", rel="stylesheet", href=STYLE.path),
-        tag("script", src=SCRIPT.path, defer=True),
-    )
-    skip = tag("a", "Skip to the content", href="#content", class_="skip")
-    main = tag("main", tag("h1", title), *sections, id="content", tabindex="-1")
-    return document(head, (skip, header, main, footer), data_refresh=REFRESH)
 
 
-_PAGES = (("Docs", "docs/README.md"), ("Runbooks", "deploy/runbooks/README.md"))
-
-
-def _docs(links: Links) -> Iterable[Html]:
-    if links.docs_url:
-        for text, place in _PAGES:
-            yield tag("a", text, href=f"{links.docs_url}/{place}", rel="noreferrer")
-
-
-def refused(status: int, reason: str, links: Links) -> str:
+def refused(why: Refusal, links: Links) -> Html:
     """A page for a request that cannot be answered."""
-    title = "Not found" if status == 404 else "That cannot be shown"
-    return page(title, links, tag("p", reason, class_="error", role="alert"),
-                tag("p", link("Back to all jobs", "")), current="-")  # fmt: skip
+    title = "Not found" if why.status == 404 else "That cannot be shown"
+    reason = tag("p", str(why), class_="error", role="alert")
+    return page(title, links, reason, tag("p", link("Back to all jobs", "")), current="-")
 
 
 def badge(health: Health) -> Html:

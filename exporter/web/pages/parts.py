@@ -6,24 +6,20 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
+from exporter.batch.models import Counts
 from exporter.state.failures import Failure
 from exporter.state.history import Point
-from exporter.web.api.models import Counts, Nodes
-from exporter.web.pages.html import Child, Html, link, tag
+from exporter.web.api.models import Nodes
+from exporter.web.pages.html import Child, Html, link, render, tag
 from exporter.web.pages.layout import moment, number
 
 WIDTH, HEIGHT = 320, 96
-"""Of a chart, in its own units."""
+"""Of a chart, in the units of its template."""
 
 
-def section(name: str, title: str, *content: Child) -> Html:
-    """A part of a page with a title. `name`: the id of its content, which the script renews."""
-    return tag(
-        "section",
-        tag("h2", title, id=f"{name}-title"),
-        tag("div", *content, id=name, data_live=True),
-        aria_labelledby=f"{name}-title",
-    )
+def section(name: str, title: str, *content: Child, before: Child = None) -> Html:
+    """A part of a page. `name`: the id of its content, which the script renews."""
+    return render("section", name=name, title=title, before=before, content=content)
 
 
 def pair(term: str, *description: Child) -> Html:
@@ -31,38 +27,25 @@ def pair(term: str, *description: Child) -> Html:
     return tag("div", tag("dt", term), tag("dd", *description))
 
 
-def bar(parts: Sequence[tuple[str, int]], label: str) -> Html:
+def bar(parts: Sequence[tuple[str, int]], whole: int, label: str) -> Html:
     """Shares of a whole, side by side. `parts`: class and number of each."""
-    whole = sum(count for _, count in parts)
     shapes, left = [], 0.0
     for name, count in parts:
         if count:
             width = 100 * count / whole
             shapes.append(tag("rect", x=f"{left:.2f}", width=f"{width:.2f}", height=8, class_=name))
             left += width
-    return tag(
-        "svg",
-        tag("title", label),
-        tag("rect", width=100, height=8, class_="track"),
-        *shapes,
-        viewBox="0 0 100 8",
-        preserveAspectRatio="none",
-        class_="bar",
-        role="img",
-    )
+    return render("bar", label=label, shapes=shapes)
 
 
 def tasks_bar(counts: Counts | None) -> Child:
     """A job's tasks by state."""
     if counts is None:
         return None
-    parts = (
-        ("succeeded", counts.succeeded or 0),
-        ("failed", counts.failed or 0),
-        ("running", counts.running or 0),
-        ("active", counts.active or 0),
-    )
-    return bar(parts, ", ".join(f"{count} {name}" for name, count in parts))
+    names = ("succeeded", "failed", "running", "active")
+    parts = [(name, getattr(counts, name) or 0) for name in names]
+    label = ", ".join(f"{count} {name}" for name, count in parts)
+    return bar(parts, sum(count for _, count in parts), label)
 
 
 def nodes(found: Nodes | None) -> Child:
@@ -78,35 +61,26 @@ def nodes(found: Nodes | None) -> Child:
 
 
 def phrase(count: int | None, word: str) -> Child:
-    """A number and what it is of, on one line; where it is not known that is all there is."""
-    if count is None:
-        return number(None)
-    return tag("span", number(count), " ", word, class_="phrase")
+    """A number and what it is of, on one line."""
+    return number(None) if count is None else tag("span", number(count), " ", word, class_="phrase")
 
 
 def charts(points: Sequence[Point], now: str) -> Child:
-    """How a job's numbers changed, each chart from nothing to its own highest value."""
+    """How a job's numbers changed. Each chart has its own scale."""
     if not points:
         return tag("p", "Nothing was read of this job yet.")
     series: tuple[tuple[str, str, list[int | None]], ...] = (
-        ("Tasks that wait", "active", [point.active for point in points]),
-        ("Tasks that run", "running", [point.running for point in points]),
-        ("Tasks that succeeded", "succeeded", [point.succeeded for point in points]),
-        ("Tasks that failed", "failed", [point.failed for point in points]),
-        (
-            "Nodes on which preparation failed",
-            "failed",
-            [point.failed_nodes for point in points],
-        ),
+        ("Queued tasks", "active", [point.active for point in points]),
+        ("Running tasks", "running", [point.running for point in points]),
+        ("Succeeded tasks", "succeeded", [point.succeeded for point in points]),
+        ("Failed tasks", "failed", [point.failed for point in points]),
+        ("Nodes with failed preparation", "failed", [point.failed_nodes for point in points]),
     )
     times = [_seconds(point.time) for point in points]
+    found = [_chart(title, name, times, values, _seconds(now)) for title, name, values in series]
     return (
-        tag("p", "Since ", moment(points[0].time), "; each up to its own highest value."),
-        tag(
-            "div",
-            (_chart(title, name, times, values, _seconds(now)) for title, name, values in series),
-            class_="charts",
-        ),
+        tag("p", "Since ", moment(points[0].time), ". Each chart has its own scale."),
+        tag("div", found, class_="charts"),
     )
 
 
@@ -115,7 +89,7 @@ def _seconds(text: str) -> float:
 
 
 def _chart(
-    title: str, name: str, times: Sequence[float], values: Sequence[int | None], now: float
+    title: str, kind: str, times: Sequence[float], values: Sequence[int | None], now: float
 ) -> Html | None:
     """A line of steps up to now; None where no value is known."""
     known = [(time, value) for time, value in zip(times, values, strict=True) if value is not None]
@@ -135,26 +109,16 @@ def _chart(
         if value != before:
             path += f"H{x(time)}V{y(value)}"
     path += f"H{x(now)}"
-    label = f"{title}: from {first} to {last} in {round(span / 60)} minutes, at most {most}"
-    return tag(
-        "figure",
-        tag(
-            "figcaption",
-            title,
-            ": ",
-            tag("strong", number(last)),
-            tag("span", ", at most ", number(most), class_="none"),
-        ),
-        tag(
-            "svg",
-            tag("title", label),
-            tag("path", d=f"{path}V{HEIGHT}H{x(known[0][0])}Z", class_=f"area {name}"),
-            tag("path", d=path, class_=f"line {name}"),
-            viewBox=f"0 0 {WIDTH} {HEIGHT}",
-            preserveAspectRatio="none",
-            class_="chart",
-            role="img",
-        ),
+    minutes = round(span / 60)
+    return render(
+        "chart",
+        title=title,
+        kind=kind,
+        last=number(last),
+        most=number(most),
+        label=f"{title}: from {first} to {last} in {minutes} minutes, at most {most}",
+        line=path,
+        area=f"{path}V{HEIGHT}H{x(known[0][0])}Z",
     )
 
 
@@ -163,8 +127,7 @@ def failures(found: Sequence[Failure], *, with_job: bool) -> Child:
     if not found:
         return tag("p", "None.")
     head = ("Time", *(("Job",) if with_job else ()), "Kind", "Where", "Why", "Exit code", "Message")
-    rows = (_failure(each, with_job=with_job) for each in found)
-    return table("Table of failures", head, rows)
+    return table("Table of failures", head, [_failure(each, with_job=with_job) for each in found])
 
 
 def _failure(each: Failure, *, with_job: bool) -> Html:
@@ -183,15 +146,8 @@ def _failure(each: Failure, *, with_job: bool) -> Html:
 
 def table(label: str, head: Iterable[Child], rows: Iterable[Html]) -> Html:
     """A table; on a narrow screen each row is a card. `head`: text, or whole cells."""
-    cells = (each if isinstance(each, Html) else tag("th", each, scope="col") for each in head)
-    return tag(
-        "div",
-        tag("table", tag("thead", tag("tr", *cells)), tag("tbody", *rows)),
-        class_="scroll",
-        role="region",
-        aria_label=label,
-        tabindex="0",
-    )
+    cells = [each if isinstance(each, Html) else tag("th", each, scope="col") for each in head]
+    return render("table", label=label, head=cells, rows=rows)
 
 
 def row(*cells: tuple[str, Child, str]) -> Html:

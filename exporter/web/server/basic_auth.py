@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bcrypt
 
 CheckPassword = Callable[[bytes, bytes], bool]
-"""Whether a password (first) is that of a hash; takes its time, so it runs in a thread."""
+"""Whether a password (first) matches a hash. It is slow, so it runs in a thread."""
 
 _MAX_PASSWORD = 72
 """Bytes of a password that bcrypt looks at."""
@@ -24,21 +24,21 @@ _CACHED = 100
 
 
 class BasicAuth:
-    """Who may come in. One password is hashed at a time; what came out is remembered."""
+    """Checks credentials. It hashes one password at a time and caches the results."""
 
     def __init__(self, check: CheckPassword = bcrypt.checkpw) -> None:
         self._check = check
         self._turn = asyncio.Lock()
-        # A thread of its own: what else runs in threads must not wait for passwords.
+        # Its own thread: other work in threads must not wait for passwords.
         self._thread = ThreadPoolExecutor(1, "passwords")
-        # Only digests with a key of this process are kept: they say nothing to who finds them.
+        # Keyed digests, so that a memory dump holds no password or fast hash of one.
         self._digest_key = secrets.token_bytes(32)
         self._known: OrderedDict[bytes, bool] = OrderedDict()
 
     async def allows(self, users: Mapping[str, str], authorization: str) -> bool:
         """Whether the header Authorization, "" for none, names one of `users` and its password.
 
-        `users`: hash by name. A user that is not among them costs the same work.
+        `users`: hash by name. An unknown user costs the same work.
         """
         credentials = _credentials(authorization)
         if not users or credentials is None:
@@ -48,13 +48,15 @@ class BasicAuth:
         is_user = user in users
         hashed = (users[user] if is_user else self._another(users, name)).encode()
         key = self._digest(b"".join(map(self._digest, (name, password, hashed))))
-        if (outcome := self._recall(key)) is None:
+        if key not in self._known:
             async with self._turn:
-                # Another request with the same password may have been before us.
-                if (outcome := self._recall(key)) is None:
-                    outcome = await self._matches(password, hashed)
-                    self._remember(key, outcome)
-        return outcome and is_user
+                # Another request may have checked the same password meanwhile.
+                if key not in self._known:
+                    self._known[key] = await self._matches(password, hashed)
+                while len(self._known) > _CACHED:
+                    self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key] and is_user
 
     async def _matches(self, password: bytes, hashed: bytes) -> bool:
         # Longer passwords are hashed, too, so that they take the same time.
@@ -65,22 +67,12 @@ class BasicAuth:
         return same and len(password) <= _MAX_PASSWORD
 
     def _another(self, users: Mapping[str, str], name: bytes) -> str:
-        """The hash of some user, always the same one for a name: of the cost of a real one."""
+        """The hash of some user, always the same one for a name, so that the cost is a real one."""
         hashes = sorted(users.values())
         return hashes[int.from_bytes(self._digest(name)) % len(hashes)]
 
     def _digest(self, text: bytes) -> bytes:
         return hmac.digest(self._digest_key, text, hashlib.sha256)
-
-    def _recall(self, key: bytes) -> bool | None:
-        if key in self._known:
-            self._known.move_to_end(key)
-        return self._known.get(key)
-
-    def _remember(self, key: bytes, outcome: bool) -> None:
-        self._known[key] = outcome
-        while len(self._known) > _CACHED:
-            self._known.popitem(last=False)
 
 
 def _credentials(authorization: str) -> tuple[bytes, bytes] | None:

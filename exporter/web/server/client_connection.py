@@ -1,7 +1,7 @@
-"""One connection: who may have it, and for how long it may keep us waiting.
+"""One connection: which clients may have it, and its timeouts.
 
-It stands between asyncio and aiohttp, which bounds neither the time that a request takes to arrive
-nor that for which a client leaves its answer untouched.
+It stands between asyncio and aiohttp, which limits neither how long a request takes to arrive nor
+how long a client leaves its answer unread.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 class Connection(asyncio.Protocol):
     """Passes everything on to aiohttp's handler, until a deadline passes.
 
-    There is one while a request arrives, and one while nothing happens; none while a request is
-    answered: whoever answers has deadlines of its own. What misses it is cut off, unsent bytes
-    included, since a client that takes none would keep them for ever.
+    There is a deadline while a request arrives and while the connection is idle. While a request
+    is answered, the handler has its own. A connection that misses it is aborted with its unsent
+    bytes, because a client that reads nothing would keep them in memory for ever.
     """
 
     def __init__(
@@ -34,9 +34,9 @@ class Connection(asyncio.Protocol):
         on_lost: Callable[[], None],
         allowed_sans: frozenset[str] | None = None,
     ) -> None:
-        """`on_lost`: called once, when a connection that was made is closed.
+        """`on_lost`: called once, when an established connection is closed.
 
-        `allowed_sans`: of which a client's certificate must have one; None: any will do.
+        `allowed_sans`: a client's certificate must have one of them; None: any certificate will do.
         """
         self._handler = handler
         self._limits = limits
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._passes_on = False
         self._answering = 0
-        self._arrived = 0  # bytes of a request that is not yet whole
+        self._arrived = 0  # bytes of the request that is arriving
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request, or refuse the client."""
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         return not self._allowed_sans.isdisjoint(alternative_names(certificate))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everybody."""
+        """Cancel the deadline and tell the handler."""
         self._set_deadline(None)
         self._transport = None
         self._on_lost()
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
             self._handler.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on a piece of a request."""
+        """Pass on a part of a request; abort if its headers are too long."""
         if not self._passes_on:
             return
         if not self._answering:
@@ -98,18 +98,18 @@ class Connection(asyncio.Protocol):
             self._handler.eof_received()
 
     def pause_writing(self) -> None:
-        """The client does not take what is written."""
+        """The send buffer is full."""
         if self._passes_on:
             self._handler.pause_writing()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """The send buffer has room again."""
         if self._passes_on:
             self._handler.resume_writing()
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """A request is whole, and being answered."""
+        """A whole request has arrived and is being answered."""
         self._answering += 1
         self._arrived = 0
         self._set_deadline(None)
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
 
 
 def connection_of(request: web.Request) -> Connection | None:
-    """The connection that a request came by; None where it is closed already."""
+    """The connection of a request; None where it is already closed."""
     transport = request.transport
     protocol = transport.get_protocol() if transport is not None else None
     return protocol if isinstance(protocol, Connection) else None

@@ -1,10 +1,9 @@
-"""What the listener bears: of a client, of all of them, and of requests at once."""
+"""Limits of the listener: for each client, for all clients, and for requests at once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.web.server.web_config import RateLimit
@@ -12,43 +11,23 @@ from exporter.web.server.web_config import RateLimit
 
 @dataclass(frozen=True)
 class Limits:
-    """Ceilings of the listener; times in seconds.
+    """Limits of the listener; times in seconds.
 
-    `max_requests`: of those answered at once that cost something, 0 for no ceiling.
-    `connections`: open at once. `header_timeout`: for a TLS handshake, and from a connection or
-    the first byte of a request to its last header. `header_bytes`: of a request, its line
-    included. `idle_timeout`: between two requests of a connection. `write_timeout`: in which a
-    client takes the next 256 KiB of its answer. `least_rate`: bytes per second; a client that
-    takes its answer more slowly holds memory for too long.
+    `max_requests`: answered at once, without health checks; 0 for no limit.
+    `connections`: open at once. `header_timeout`: for a TLS handshake, and from the connection or
+    the first byte of a request to its last header. `header_bytes`: of a request, its request line
+    included. `idle_timeout`: between two requests of a connection. `write_timeout`: for a client
+    to read the next 256 KiB of its answer. `least_rate`: bytes per second; a client that reads
+    more slowly is cut off, because it holds the answer in memory.
     """
 
     max_requests: int = 40
     connections: int = 2000
     header_timeout: float = 30.0
     header_bytes: int = 64 * 1024
-    idle_timeout: float = 330.0  # above every scrape interval that Prometheus can work with
+    idle_timeout: float = 330.0  # longer than any usable scrape interval
     write_timeout: float = 30.0
     least_rate: float = 64 * 1024
-
-
-class InFlight:
-    """Counts what is under way. `most`: 0 for no ceiling."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._count = 0
-
-    @contextmanager
-    def one_more(self) -> Iterator[bool]:
-        """Gives whether there is room; what was let in counts until the block ends."""
-        if self._most and self._count >= self._most:
-            yield False
-            return
-        self._count += 1
-        try:
-            yield True
-        finally:
-            self._count -= 1
 
 
 class RateLimiter:
@@ -61,7 +40,7 @@ class RateLimiter:
         self._filled = 0.0
 
     def allow(self, limit: RateLimit) -> bool:
-        """Whether one more request is within `limit`; another limit begins with a full bucket."""
+        """Whether one more request is within `limit`. A changed limit starts with a full bucket."""
         if not limit.interval:
             return True
         now = self._clock()

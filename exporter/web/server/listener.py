@@ -1,7 +1,7 @@
 """The listening sockets.
 
-Each connection is accepted here, so that it gets the certificates that are in force at that moment,
-and so that there are not too many of them.
+Connections are accepted here, not by asyncio, so that each gets the current certificates and so
+that their number is limited.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Address = tuple[str | None, int]
 _BACKLOG = 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _OTHER_FILES = 1000
-"""Of the polls' connections, above all."""
+"""File descriptors for everything else, mostly connections of polls."""
 _SHUTDOWN_TIMEOUT = 2.5
-"""Seconds that answers under way are given when the process stops. aiohttp waits so long twice."""
+"""Seconds for running answers when the process stops. aiohttp waits this long twice."""
 
 
 class Listening:
@@ -60,15 +60,16 @@ class Listening:
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         for each in sockets:
+            each.setblocking(False)
             self._watch(each)
 
     @property
     def connections(self) -> int:
-        """How many are open, those in their TLS handshake included."""
+        """How many are open, including those in their TLS handshake."""
         return self._open
 
     async def close(self) -> None:
-        """Let answers that are under way finish, then stop."""
+        """Let running answers finish, then stop."""
         self._is_closed = True
         for each in self._sockets:
             self._loop.remove_reader(each)
@@ -84,30 +85,27 @@ class Listening:
             self._loop.add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        """Take one connection: so others have their turns between two of them."""
+        """Accept one connection. The event loop does other work before it accepts the next."""
         try:
             client, _ = listening.accept()
         except OSError as error:
-            # A client may be gone again, and a lack of files passes.
+            # The client may have gone. If files have run out, try again in a second.
             if error.errno in _OUT_OF_FILES:
                 log.error("no connection can be accepted: %s", error.strerror)
                 self._loop.remove_reader(listening)
                 self._loop.call_later(1.0, self._watch, listening)
             return
         if self._open >= self._limits.connections:
-            self._refuse(client)
+            client.close()
+            if not self._is_full:
+                self._is_full = True
+                log.warning("too many connections are open", extra={"connections": self._open})
             return
         client.setblocking(False)
         self._open += 1
         task = self._loop.create_task(self._connect(client))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
-
-    def _refuse(self, client: socket.socket) -> None:
-        client.close()
-        if not self._is_full:
-            self._is_full = True
-            log.warning("too many connections are open", extra={"connections": self._open})
 
     async def _connect(self, client: socket.socket) -> None:
         """Hand a connection to aiohttp, after its TLS handshake."""
@@ -133,11 +131,11 @@ class Listening:
     def _lost(self) -> None:
         self._open -= 1
         if self._open <= self._limits.connections // 2:
-            self._is_full = False  # which is worth another line when it happens again
+            self._is_full = False  # the next time is logged again
 
 
 def raise_file_limit(connections: int) -> None:
-    """Let this process have so many connections, and files besides, as far as it may."""
+    """Raise the limit of open files for so many connections, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if hard != resource.RLIM_INFINITY:
@@ -147,7 +145,7 @@ def raise_file_limit(connections: int) -> None:
 
 
 class _NoClientMistakes(logging.Filter):
-    """aiohttp logs a stack trace for each request that is no HTTP; it is the client's mistake."""
+    """Drops the stack trace that aiohttp logs for each request that is not HTTP."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is logged."""
@@ -164,7 +162,7 @@ async def listen(
     settings: CurrentSettings = Settings,
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
 ) -> Listening:
-    """Serve `app` on each address. OSError where one cannot be had."""
+    """Serve `app` on each address. OSError where one cannot be bound."""
     sockets: list[socket.socket] = []
     try:
         for host, port in addresses:
@@ -194,8 +192,7 @@ async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> No
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-            bound = socket.create_server(address, family=family, backlog=_BACKLOG)
-            sockets.append(_listening(bound))
+            sockets.append(socket.create_server(address, family=family, backlog=_BACKLOG))
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0].lower()
         where = f"{host or ''}:{port}"
@@ -205,18 +202,11 @@ async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> No
 def _bind_all_interfaces(port: int) -> socket.socket:
     if socket.has_dualstack_ipv6():
         try:
-            return _listening(
-                socket.create_server(
-                    ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
-                )
+            return socket.create_server(
+                ("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG
             )
         except OSError as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
-    # All interfaces is what no host asks for.
-    return _listening(socket.create_server(("0.0.0.0", port), backlog=_BACKLOG))  # noqa: S104
-
-
-def _listening(bound: socket.socket) -> socket.socket:
-    bound.setblocking(False)
-    return bound
+    # Without a host, all interfaces are intended.
+    return socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)  # noqa: S104

@@ -1,6 +1,6 @@
-"""Sends an answer in pieces: a slow client then holds little memory, and not for long.
+"""Sends an answer in pieces, so that a slow client holds little memory, and not for long.
 
-A body written at once would be copied for each client into the buffer of its connection.
+A body that is written at once would be copied into the send buffer of each client.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ class InParts(web.StreamResponse):
     A tuple has a known length. Parts of another iterable are made while they are sent, in chunks.
     """
 
-    def __init__(self, parts: Iterable[bytes], headers: Mapping[str, str]) -> None:
-        super().__init__(headers=headers)
+    def __init__(
+        self, parts: Iterable[bytes], headers: Mapping[str, str], status: int = 200
+    ) -> None:
+        super().__init__(status=status, headers=headers)
         self._parts = parts
         if isinstance(parts, tuple):
             self.content_length = sum(map(len, parts))
@@ -55,13 +57,13 @@ class InParts(web.StreamResponse):
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:
-            pass  # the client is gone; aiohttp finds out by itself
+            pass  # the client is gone; aiohttp notices that itself
         finally:
-            self._parts = ()  # the answer itself may live on for a while
+            self._parts = ()  # the response object may outlive its sending
 
 
 def pieces(parts: Iterable[bytes]) -> Iterator[bytes | memoryview]:
-    """The body in pieces of about the same size: small parts together, large ones cut."""
+    """The body in pieces of similar size: small parts are joined, large ones split."""
     small: list[bytes] = []
     size = 0
     for part in parts:

@@ -1,4 +1,4 @@
-"""TLS: a section of the web configuration file as an ssl.SSLContext."""
+"""Makes an ssl.SSLContext from the TLS section of the web configuration file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from exporter.web.server.web_config import TlsServerConfig
 
 _VERSIONS = {
-    "TLS10": ssl.TLSVersion.TLSv1_2,  # stricter: OpenSSL has given up what is older
+    "TLS10": ssl.TLSVersion.TLSv1_2,  # stricter: OpenSSL has no older versions
     "TLS11": ssl.TLSVersion.TLSv1_2,
     "TLS12": ssl.TLSVersion.TLSv1_2,
     "TLS13": ssl.TLSVersion.TLSv1_3,
@@ -28,7 +28,7 @@ _CURVES = {
 
 
 class TlsError(Exception):
-    """A section that cannot be used. `key`: which one of it, or ""; no text shows a secret."""
+    """A section that cannot be used. `key`: the key at fault, or "". The text has no secret."""
 
     def __init__(self, key: str, text: str) -> None:
         super().__init__(text)
@@ -41,7 +41,7 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
-    if not tls.prefer_server_cipher_suites:  # which Python does by itself
+    if not tls.prefer_server_cipher_suites:  # Python's default is the server's order
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if tls.tls12_suites:
         context.set_ciphers(":".join(map(_openssl_name, tls.tls12_suites)))
@@ -52,7 +52,7 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
     _load_certificate(context, tls)
     if tls.verifies:
         context.verify_mode = ssl.CERT_REQUIRED if tls.requires else ssl.CERT_OPTIONAL
-        # As in Go each certificate of the file is trusted, not only one that signed itself.
+        # As in Go, each certificate in the file is trusted, not only self-signed ones.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         key, text = _pem(tls, "client_ca", "CERTIFICATE")
         try:
@@ -107,14 +107,15 @@ def _read(file: Path, key: str) -> str:
 
 
 def _ascii(pem: bytes) -> str:
-    # What is not ASCII in PEM can only be a comment, which ssl would stumble over.
+    # Non-ASCII text in PEM can only be a comment, which ssl would refuse.
     return pem.decode("ascii", "ignore")
 
 
 @contextmanager
 def _file_with(text: str) -> Iterator[str]:
-    """A file with this text: OpenSSL takes certificates by file only, and so reads once what
-    was checked. On Linux it is in memory alone: the root file system may be read-only.
+    """A file with this text, since OpenSSL loads a certificate chain from a file only.
+
+    On Linux it is in memory, because the root file system may be read-only.
     """
     if hasattr(os, "memfd_create"):
         number = os.memfd_create("pem", os.MFD_CLOEXEC)
@@ -142,7 +143,7 @@ def alternative_names(certificate: dict[str, Any] | None) -> set[str]:
     names = set()
     for kind, value in (certificate or {}).get("subjectAltName", ()):
         if kind == "IP Address":
-            # OpenSSL writes 0:0:0:0:0:0:0:1, people ::1. What is no address names nobody.
+            # OpenSSL writes 0:0:0:0:0:0:0:1 for ::1. An invalid address is ignored.
             with suppress(ValueError):
                 names.add(str(ipaddress.ip_address(value.strip())))
         elif kind in ("DNS", "email", "URI"):

@@ -1,19 +1,18 @@
 """The web configuration file, in the format of Prometheus' exporter-toolkit.
 
-A description on each field is the source of the reference in docs/configuration.md.
+The text below a field is its description in docs/configuration.md.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import bcrypt
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from exporter.config.fields import Duration, Model, as_tuple
+from exporter.config.fields import Duration, FilePath, ListOf, Model, duration_field
 
 ClientAuthType = Literal[
     "NoClientCert",
@@ -47,20 +46,20 @@ _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
 
 
 class _Model(Model):
-    # What pydantic says of a mistake may reach a log; what stands in this file may not.
+    # pydantic's messages may be logged; the contents of this file must not be.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
     def _empty_keys_are_not_there(cls, data: Any) -> Any:
-        # As in the toolkit: a key whose lines are all commented out says nothing.
+        # As in the toolkit, a key without a value is ignored.
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if value is not None}
         return data
 
 
 def _pem(value: Any) -> Any:
-    # Checked before pydantic does, which would show what it was given.
+    # Checked before pydantic, whose message would show the value.
     if value is not None and not (isinstance(value, str) and "-----BEGIN " in value):
         raise ValueError("must be PEM text, -----BEGIN …: write it as a block, behind |")
     return value
@@ -70,13 +69,13 @@ Pem = Annotated[str, BeforeValidator(_pem)]
 
 
 def _path(value: Any) -> Any:
-    # A key that stands where its path should would be shown when it is not found.
+    # A private key in place of its path would be shown when no such file is found.
     if isinstance(value, str) and "-----BEGIN " in value:
         raise ValueError("must be a path: PEM text stands under the key without _file")
     return value
 
 
-PemFile = Annotated[Path, Field(strict=False), BeforeValidator(_path)]
+PemFile = Annotated[FilePath, BeforeValidator(_path)]
 
 
 def _password_hash(value: Any) -> Any:
@@ -98,52 +97,37 @@ PasswordHash = Annotated[str, BeforeValidator(_password_hash)]
 class TlsServerConfig(_Model):
     """The certificate that is shown, and which clients may connect."""
 
-    cert_file: PemFile | None = Field(
-        default=None,
-        description="File (PEM) with the certificate and its chain; it or `cert` is needed.",
-    )
-    key_file: PemFile | None = Field(
-        default=None, description="File (PEM) with the key, not encrypted; it or `key` is needed."
-    )
-    cert: Pem | None = Field(default=None, repr=False, description="The certificate itself.")
-    key: Pem | None = Field(default=None, repr=False, description="The key itself.")
-    client_auth_type: ClientAuthType = Field(
-        default="NoClientCert",
-        description="Whether clients need a certificate. Python cannot take one without verifying"
-        " it: `RequestClientCert`, with which nothing depends on it, asks for none;"
-        " `RequireAnyClientCert` verifies it, and so needs a client CA. Use"
-        " `RequireAndVerifyClientCert`.",
-    )
-    client_ca_file: PemFile | None = Field(
-        default=None,
-        description="File (PEM) with the certificates that may have signed those of clients.",
-    )
-    client_ca: Pem | None = Field(
-        default=None, repr=False, description="These certificates themselves."
-    )
-    client_allowed_sans: Annotated[tuple[str, ...] | None, BeforeValidator(as_tuple)] = Field(
-        default=None,
-        description="Only clients whose certificate has one of these names (DNS, IP, e-mail, URI)"
-        " as subject alternative name, exactly.",
-    )
-    min_version: TlsVersion = Field(
-        default="TLS12",
-        description="Least TLS version. `TLS10` and `TLS11` stand for `TLS12`: Python and OpenSSL"
-        " have given them up.",
-    )
-    max_version: TlsVersion = Field(default="TLS13", description="Highest TLS version.")
-    cipher_suites: Annotated[tuple[CipherSuite, ...], BeforeValidator(as_tuple)] = Field(
-        default=(),
-        description="Cipher suites of TLS 1.2, by their IANA names. Those of TLS 1.3 may be named"
-        " but cannot be chosen; where only they are named, TLS 1.3 is the least version.",
-    )
-    curve_preferences: Annotated[tuple[Curve, ...], BeforeValidator(as_tuple)] = Field(
-        default=(),
-        description="The elliptic curve of the key exchange: one, as Python cannot order several.",
-    )
-    prefer_server_cipher_suites: bool = Field(
-        default=True, description="Whether the order of `cipher_suites` counts, or the client's."
-    )
+    cert_file: PemFile | None = None
+    """File (PEM) with the certificate and its chain; it or `cert` is needed."""
+    key_file: PemFile | None = None
+    """File (PEM) with the key, not encrypted; it or `key` is needed."""
+    cert: Pem | None = Field(default=None, repr=False)
+    """The certificate itself."""
+    key: Pem | None = Field(default=None, repr=False)
+    """The key itself."""
+    client_auth_type: ClientAuthType = "NoClientCert"
+    """Whether clients need a certificate. Python cannot take one without verifying it:
+    `RequestClientCert`, with which nothing depends on it, asks for none; `RequireAnyClientCert`
+    verifies it, and so needs a client CA. Use `RequireAndVerifyClientCert`."""
+    client_ca_file: PemFile | None = None
+    """File (PEM) with the certificates that may have signed those of clients."""
+    client_ca: Pem | None = Field(default=None, repr=False)
+    """These certificates themselves."""
+    client_allowed_sans: ListOf[str] | None = None
+    """Only clients whose certificate has one of these names (DNS, IP, e-mail, URI) as subject
+    alternative name, exactly."""
+    min_version: TlsVersion = "TLS12"
+    """Least TLS version. `TLS10` and `TLS11` stand for `TLS12`: Python and OpenSSL have given them
+    up."""
+    max_version: TlsVersion = "TLS13"
+    """Highest TLS version."""
+    cipher_suites: ListOf[CipherSuite] = ()
+    """Cipher suites of TLS 1.2, by their IANA names. Those of TLS 1.3 may be named but cannot be
+    chosen; where only they are named, TLS 1.3 is the least version."""
+    curve_preferences: ListOf[Curve] = ()
+    """The elliptic curve of the key exchange: one, as Python cannot order several."""
+    prefer_server_cipher_suites: bool = True
+    """Whether the order of `cipher_suites` counts, or the client's."""
 
     @field_validator("curve_preferences", mode="before")
     @classmethod
@@ -214,26 +198,19 @@ def _header_value(value: str) -> str:
 class Headers(_Model):
     """Headers of every answer."""
 
-    content_security_policy: str = Field(
-        default="", alias="Content-Security-Policy", description="None where it is empty."
-    )
-    x_frame_options: Literal["", "deny", "sameorigin"] = Field(
-        default="", alias="X-Frame-Options", description="`deny` or `sameorigin`."
-    )
+    content_security_policy: str = Field(default="", alias="Content-Security-Policy")
+    """None where it is empty."""
+    x_frame_options: Literal["", "deny", "sameorigin"] = Field(default="", alias="X-Frame-Options")
+    """`deny` or `sameorigin`."""
     x_content_type_options: Literal["", "nosniff"] = Field(
-        default="",
-        alias="X-Content-Type-Options",
-        description="`nosniff`, which is always sent.",
+        default="", alias="X-Content-Type-Options"
     )
-    x_xss_protection: str = Field(
-        default="", alias="X-XSS-Protection", description="None where it is empty."
-    )
-    strict_transport_security: str = Field(
-        default="",
-        alias="Strict-Transport-Security",
-        description="None where it is empty. With care: it binds browsers for all that is served"
-        " under this host name.",
-    )
+    """`nosniff`, which is always sent."""
+    x_xss_protection: str = Field(default="", alias="X-XSS-Protection")
+    """None where it is empty."""
+    strict_transport_security: str = Field(default="", alias="Strict-Transport-Security")
+    """None where it is empty. With care: it binds browsers for all that is served under this host
+    name."""
 
     _one_line = field_validator("*")(_header_value)
 
@@ -246,25 +223,19 @@ class Headers(_Model):
 class HttpServerConfig(_Model):
     """What is said of HTTP."""
 
-    http2: bool = Field(
-        default=True,
-        description="For compatibility only: HTTP/1.1 is all that is spoken, which every client"
-        " falls back to.",
-    )
-    headers: Headers = Field(default=Headers(), description="Headers of every answer.")
+    http2: bool = True
+    """For compatibility only: HTTP/1.1 is all that is spoken, which every client falls back to."""
+    headers: Headers = Headers()
+    """Headers of every answer."""
 
 
 class RateLimit(_Model):
     """A ceiling for all requests, whoever sends them: past it they get 429."""
 
-    interval: Duration = Field(
-        default=0.0,
-        description="Average time between two requests; `0s`: no ceiling.",
-        json_schema_extra={"default": "0s"},
-    )
-    burst: int = Field(
-        default=0, ge=0, description="So many requests may come at once; at least 1."
-    )
+    interval: Duration = duration_field("0s")
+    """Average time between two requests; `0s`: no ceiling."""
+    burst: int = Field(default=0, ge=0)
+    """So many requests may come at once; at least 1."""
 
     @model_validator(mode="after")
     def _lets_something_through(self) -> RateLimit:
@@ -276,30 +247,21 @@ class RateLimit(_Model):
 class WebConfig(_Model):
     """The whole file. An empty one is valid: plain HTTP for everybody."""
 
-    tls_server_config: TlsServerConfig | None = Field(
-        default=None,
-        description="TLS. Where it is not there, HTTP is plain. Whether it is there counts at"
-        " start only; what stands in it, always.",
-    )
-    http_server_config: HttpServerConfig = Field(
-        default=HttpServerConfig(), description="What is said of HTTP."
-    )
-    basic_auth_users: Mapping[str, PasswordHash] = Field(
-        default={},
-        repr=False,
-        description="User names with the bcrypt hashes of their passwords. Where there is one,"
-        " every path needs a user and password, `/-/healthy` included.",
-    )
-    rate_limit: RateLimit = Field(
-        default=RateLimit(),
-        description="A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this"
-        " key.",
-    )
+    tls_server_config: TlsServerConfig | None = None
+    """TLS. Where it is not there, HTTP is plain. Whether it is there counts at start only; what
+    stands in it, always."""
+    http_server_config: HttpServerConfig = HttpServerConfig()
+    """What is said of HTTP."""
+    basic_auth_users: Mapping[str, PasswordHash] = Field(default={}, repr=False)
+    """User names with the bcrypt hashes of their passwords. Where there is one, every path needs a
+    user and password, `/-/healthy` included."""
+    rate_limit: RateLimit = RateLimit()
+    """A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this key."""
 
     @field_validator("basic_auth_users", mode="before")
     @classmethod
     def _are_users(cls, value: Any) -> Any:
-        # Before single users are named in a message: {alice:secret} is one key without a value.
+        # Before a message names single users: {alice:secret} is one key without a value.
         if isinstance(value, dict):
             if not all(isinstance(name, str) for name in value):
                 raise ValueError("a user name must be text: write it in quotes")

@@ -1,7 +1,7 @@
-"""The web configuration file in force: read at start, and again whenever it changes.
+"""The web configuration file: read at start, and again whenever it changes.
 
-So do the certificate, key and CA files that it names. A change that cannot be used is told once,
-and what was in force before stays.
+The certificate, key and CA files that it names are watched too. Invalid changes are logged once
+and ignored.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Settings:
 
     @property
     def allowed_sans(self) -> frozenset[str] | None:
-        """The names of which a client's certificate must have one; None: any will do."""
+        """A client's certificate must have one of these names; None: any certificate will do."""
         tls = self.config.tls_server_config
         sans = tls.client_allowed_sans if tls is not None else None
         return None if sans is None else frozenset(sans)
 
 
 CurrentSettings = Callable[[], Settings]
-"""Gives what is in force now; cheap enough for every request and connection."""
+"""Returns the current settings; cheap enough for every request and connection."""
 
 
 def load(file: Path) -> Settings:
@@ -56,22 +56,16 @@ def load(file: Path) -> Settings:
 
 
 def _parse(file: Path, *, before: Settings | None = None) -> tuple[Document, WebConfig]:
-    """The file with its lines, and what it says. `before`: what is in force, where anything is."""
+    """The file with its lines, and its settings. `before`: the current settings, if any."""
     document = parse_yaml(read_text(file), str(file))
     if document.data is None:  # every line is a comment, if there is one
         if before is not None and before.config != WebConfig():
-            # More likely somebody is about to write it than means to let everybody in.
+            # More likely somebody is still writing it than wants to remove all protection.
             raise ConfigError((f"{file}:1: the file is empty: write {{}} if you mean it",))
         document = replace(document, data={})
     if not isinstance(document.data, dict):
         raise ConfigError((f"{file}:1: the file must be a mapping, lines of key: value",))
-    config = validate(WebConfig, document)
-    tls = config.tls_server_config
-    if tls is None:
-        return document, config
-    paths = {name: file.parent / path for name in _FILES if (path := getattr(tls, name))}
-    resolved = tls.model_copy(update=paths)
-    return document, config.model_copy(update={"tls_server_config": resolved})
+    return document, validate(WebConfig, document, file.parent)
 
 
 def _build(parsed: tuple[Document, WebConfig]) -> Settings:
@@ -86,27 +80,27 @@ def _build(parsed: tuple[Document, WebConfig]) -> Settings:
 
 
 class WebConfigFile:
-    """A web configuration file that is watched: called, it gives what is in force."""
+    """A web configuration file that is watched. A call returns the current settings."""
 
     def __init__(
         self, file: Path, *, every: float = 1.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Read the file; ConfigError where it cannot be used.
 
-        `every`: seconds between two looks at the files, at least. `clock`: in seconds.
+        `every`: least seconds between two checks of the files. `clock`: in seconds.
         """
         self._file = file
         self._every = every
         self._clock = clock
         self._looked = clock()
-        # Stamps are taken before files are read: what changes in between is read once more.
+        # Stamps are taken before files are read, so a change in between is noticed later.
         self._stamp = _stamp(file)
         parsed = _parse(file)
         self._stamps = _stamps(parsed[1].tls_server_config)
         self._settings = _build(parsed)
 
     def __call__(self) -> Settings:
-        """What is in force."""
+        """The current settings."""
         now = self._clock()
         if now - self._looked >= self._every:
             self._looked = now
@@ -118,7 +112,7 @@ class WebConfigFile:
         if stamp == self._stamp and all(_stamp(f) == seen for f, seen in self._stamps.items()):
             return
         self._stamp = stamp
-        # Should the file be unreadable now: the others are those of before, as they are now.
+        # If the file is unreadable now, the other files stay those of before.
         self._stamps = {file: _stamp(file) for file in self._stamps}
         try:
             parsed = _parse(self._file, before=self._settings)
@@ -134,7 +128,7 @@ class WebConfigFile:
             log.info("web configuration read again", extra={"file": self._file})
 
     def _as_listening(self, settings: Settings) -> Settings:
-        """`settings`, but with TLS as it was where it was switched on or off."""
+        """`settings`, but with the previous TLS if a change switches TLS on or off."""
         before = self._settings
         if (settings.context is None) == (before.context is None):
             return settings

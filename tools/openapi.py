@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 import exporter
+from exporter.web import api
 from exporter.web.api.endpoints import OPERATIONS, Operation
 from exporter.web.api.models import Error
-from exporter.web.api.parameters import Parameter
+from exporter.web.api.parameters import Choice, Number, Parameter
 
-PATH = "/api/v1/openapi.json"
+FILE = Path(api.__file__).parent / "openapi.json"
+"""What the service serves at /api/v1/openapi.json."""
+
+
+def text() -> str:
+    """The description as JSON."""
+    return msgspec.json.format(msgspec.json.encode(document()), indent=2).decode() + "\n"
 
 
 def document() -> dict[str, Any]:
@@ -58,7 +66,7 @@ def _get(operation: Operation) -> dict[str, Any]:
         "429": {"$ref": "#/components/responses/TooManyRequests"},
         "503": {"$ref": "#/components/responses/Busy"},
     }
-    if operation.may_miss:
+    if any(parameter.required for parameter in operation.parameters):
         responses["404"] = _error("It is not there.")
     return {
         "operationId": operation.name,
@@ -74,8 +82,20 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "in": "query",
         "required": parameter.required,
         "description": parameter.description,
-        "schema": parameter.schema(),
+        "schema": _values(parameter),
     }
+
+
+def _values(parameter: Parameter) -> dict[str, Any]:
+    """What a parameter may be, as JSON schema. "" is as if it were not given."""
+    match parameter:
+        case Number(least=least, most=most, default=default):
+            return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+        case Choice(words=words, default=default):
+            found = {"type": "string", "enum": [*words, ""]}
+            return found | ({"default": default} if default else {})
+        case _:
+            return {"type": "string", **({"minLength": 1} if parameter.required else {})}
 
 
 def _ref(model: type) -> dict[str, str]:
