@@ -21,7 +21,6 @@ from exporter.exposition.metric import Identity
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state import table_names
 from exporter.state.counters import Counters
-from exporter.state.watched_job import Outcome
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
 TABLES = (
@@ -82,10 +81,9 @@ def _snapshots(step: int, pool_id: str) -> dict[str, Any]:
             pools=(pool_id,),
             runs={(task, pool_id): _grown(runs, step) for (task, _), runs in nodes.runs.items()},
         ),
-        table_names.JOB_HEALTH: {
-            name: Outcome(None, None, 1_790_000_000.654321 + step)
-            for name in SAMPLE_SNAPSHOTS[table_names.JOB_HEALTH]
-        },
+        table_names.JOB_HEALTH: dict.fromkeys(
+            SAMPLE_SNAPSHOTS[table_names.JOB_HEALTH], (step % 2 == 0, 1790000000.654321 + step)
+        ),
     }
     for name in ("task_counts", "preparation_release"):
         table = table_names.counters_of(name)

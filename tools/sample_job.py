@@ -24,7 +24,7 @@ from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, Rule
 from exporter.state import table_names
 from exporter.state.counters import Counters
-from exporter.state.watched_job import Outcome, WatchedJob
+from exporter.state.watched_job import WatchedJob
 
 _TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _COUNTS = Counts(active=10, running=2, completed=5, succeeded=5, failed=0)
@@ -107,6 +107,6 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     table_names.counters_of("tasks"): Counters().add(_TASKS.events.increments),
     "watched_tasks": WatchedTasks({"task-1": Found(_WATCHED, 0.0)}),
     table_names.counters_of("watched_tasks"): Counters(),
-    table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, Outcome(None, None, 0.0)),
+    table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, (True, 0.0)),
 }
 """By name of the table."""

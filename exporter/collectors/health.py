@@ -6,18 +6,23 @@ from collections.abc import Mapping
 
 from exporter.exposition.metric import Metric, Samples, info, only
 from exporter.state.account import AccountState
-from exporter.state.watched_job import Outcome
+from exporter.state.watched_job import Health
 
-Outcomes = Mapping[str, Outcome]
-"""What the polls came to, by collector."""
-
-
-def _success(outcomes: Outcomes) -> Samples:
-    return [((name,), int(outcome.error is None)) for name, outcome in sorted(outcomes.items())]
+Polls = Mapping[str, Health]
+"""How the polls go, by collector."""
 
 
-def _last_success(outcomes: Outcomes) -> Samples:
-    return [((name,), outcome.succeeded_at) for name, outcome in sorted(outcomes.items())]
+def _success(polls: Polls) -> Samples:
+    return [((name,), int(succeeds)) for name, (succeeds, _) in polls.items()]
+
+
+def _last_success(polls: Polls) -> Samples:
+    return [((name,), succeeded_at) for name, (_, succeeded_at) in polls.items()]
+
+
+def _of_account(account: AccountState) -> Polls:
+    outcomes = sorted(account.outcomes.items())
+    return {name: (outcome.error is None, outcome.succeeded_at) for name, outcome in outcomes}
 
 
 def _up(account: AccountState) -> Samples:
@@ -28,7 +33,7 @@ def _failure(account: AccountState) -> Samples:
     return info(account.problem.cause or account.problem.reason) if account.problem else []
 
 
-JOB_METRICS: tuple[Metric[Outcomes], ...] = (
+JOB_METRICS: tuple[Metric[Polls], ...] = (
     Metric(
         "azure_batch_job_scrape_success",
         "gauge",
@@ -72,7 +77,7 @@ ACCOUNT_METRICS: tuple[Metric[AccountState], ...] = (
         "Whether the last poll of the account by this collector succeeded",
         "the exporter's own polls",
         ("collector",),
-        lambda account: _success(account.outcomes),
+        lambda account: _success(_of_account(account)),
     ),
     Metric(
         "azure_batch_account_last_scrape_success_timestamp_seconds",
@@ -80,6 +85,6 @@ ACCOUNT_METRICS: tuple[Metric[AccountState], ...] = (
         "When a poll of the account by this collector last succeeded",
         "the exporter's own polls",
         ("collector",),
-        lambda account: _last_success(account.outcomes),
+        lambda account: _last_success(_of_account(account)),
     ),
 )

@@ -173,24 +173,26 @@ class Exposition:
         """The rows of a table."""
         return self._tables[table].metrics
 
-    def put(self, table: str, identity: Identity, snapshot: Any, *, yields: bool = False) -> bool:
-        """Replace what `table` shows for `identity`; see `put_samples`."""
-        samples = [metric.samples(snapshot) for metric in self._tables[table].metrics]
-        return self.put_samples(table, identity, samples, yields=yields)
-
-    def put_samples(
-        self, table: str, identity: Identity, samples: Iterable[Samples], *, yields: bool = False
+    def put(
+        self,
+        table: str,
+        identity: Identity,
+        snapshot: Any,
+        *,
+        samples: Iterable[Samples] | None = None,
+        yields: bool = False,
     ) -> bool:
-        """Replace the samples that `table` shows for `identity`, given by family.
+        """Replace what `table` shows for `identity`. False: the account's limit leaves it out.
 
-        `yields`: others come first where the account's limit is reached. False: it was left out.
+        `samples`: by family, instead of a snapshot. `yields`: others come first where the limit is
+        reached.
         """
+        if samples is None:
+            samples = [metric.samples(snapshot) for metric in self._tables[table].metrics]
         key, account, slot = identity_text(identity), _account(identity), (table, identity)
+        families = self._families[table]
         texts = tuple(
-            [
-                family.render(key, each)
-                for family, each in zip(self._families[table], samples, strict=True)
-            ]
+            [family.render(key, each) for family, each in zip(families, samples, strict=True)]
         )
         if not any(texts):
             texts = ()
@@ -202,22 +204,26 @@ class Exposition:
         before = known[place]
         if texts == before:
             return True
-        more = _count(texts) - _count(before)
+        more = sum([text.count(b"\n") for text in texts]) - _count(before)
         if not before and not self._makes_room(account, more, yields=yields):
             self._drop(account, slot, more)
             return False
         self._dropped[account].pop(slot, None)
-        self._replace(account, key, place, texts)
+        self._objects[key] = (*known[:place], texts, *known[place + 1 :])
+        self._changed(account, key, more)
         return True
 
     @property
     def _nothing(self) -> tuple[Lines, ...]:
         return ((),) * len(self._tables)
 
-    def _replace(self, account: str, key: str, place: int, texts: Lines) -> None:
-        known = self._objects.get(key, self._nothing)
-        more = _count(texts) - _count(known[place])
-        self._objects[key] = (*known[:place], texts, *known[place + 1 :])
+    def _clear(self, account: str, key: str, place: int) -> None:
+        """Show nothing of an object in a table any more."""
+        known = self._objects[key]
+        self._objects[key] = (*known[:place], (), *known[place + 1 :])
+        self._changed(account, key, -_count(known[place]))
+
+    def _changed(self, account: str, key: str, more: int) -> None:
         if not any(self._objects[key]):
             del self._objects[key]
         self._series[account] += more
@@ -236,7 +242,7 @@ class Exposition:
             shown = _count(self._objects.get(key, self._nothing)[place])
             if shown:
                 self._drop(account, (table, identity), shown)
-                self._replace(account, key, place, ())
+                self._clear(account, key, place)
         return self._series[account] + more <= limit
 
     def _drop(self, account: str, slot: Slot, count: int) -> None:
@@ -264,7 +270,7 @@ class Exposition:
         self._yielding[account].pop(slot, None)
         key, place = identity_text(identity), self._places[table]
         if self._objects.get(key, self._nothing)[place]:
-            self._replace(account, key, place, ())
+            self._clear(account, key, place)
 
     def remove_account(self, account: str) -> None:
         """Show nothing of an account any more."""

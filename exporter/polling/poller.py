@@ -24,7 +24,7 @@ from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
 from exporter.polling.selection import Scope, metadata_names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.store import Store
-from exporter.state.watched_job import JobState, WatchedJob
+from exporter.state.watched_job import NOT_POLLED, JobState, WatchedJob
 
 log = logging.getLogger(__name__)
 
@@ -280,7 +280,7 @@ class AccountPoller:
         entry = self._store.jobs(account).get(job_id)
         if entry is None:
             return None
-        watched, outcome = entry.watched, entry.outcome(collector)
+        watched, outcome = entry.watched, entry.outcomes.get(collector, NOT_POLLED)
         job, rule, kind = watched.job, watched.rule, JOB_COLLECTORS[collector]
         if outcome.shown is not None and kind.is_settled(outcome.shown):
             # Discovery has just confirmed that it is still the same job.
@@ -301,7 +301,8 @@ class AccountPoller:
                 is_over = (job.state or "").lower() == "completed"
                 if any(folded.events.increments.values()) or (folded.is_busy and not is_over):
                     self._note_activity(job_id)
-        if entry.outcome(collector).error is not None or key not in self._scheduler:
+        failed = entry.outcomes.get(collector, NOT_POLLED).error is not None
+        if failed or key not in self._scheduler:
             return None  # it is to be read again soon, or the job is gone
         return self._idle_wait(job_id, rule)
 

@@ -132,7 +132,7 @@ class Groups:
             table = self._tables[account, owner, name]
             identity = identity_of(account, owner)
             if table.snapshots:
-                self._exposition.put_samples(name, identity, table.samples())
+                self._exposition.put(name, identity, None, samples=table.samples())
             else:
                 del self._tables[account, owner, name]
                 self._exposition.remove(name, identity)

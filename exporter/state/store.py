@@ -34,6 +34,7 @@ from exporter.state.saved import NOTHING, Changes, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, Totals
 from exporter.state.watched_job import (
     NOT_POLLED,
+    Health,
     JobState,
     Outcome,
     SelectedJobs,
@@ -300,14 +301,22 @@ class Store:
             made_from, reading, now, entry.is_new
         )
         entry.outcomes[collector] = Outcome(folded.state, None, now)
-        if self._is_selected(account, entry):
-            self._show(account, entry, collector)
-            self._show(account, entry, table_names.JOB_HEALTH)
+        watched = entry.watched
+        if self._is_selected(account, job.id, watched):
+            if watched.group is None:
+                self._exposition.put(collector, identity_of(account, watched.owner), folded.state)
+            else:
+                self._groups.put((account, watched.owner, collector), job.id, folded.state)
+            self._show_health(account, job.id)
             self._note_refusal(account, None)
             self.history.add(account, job.id, folded.points, now)
+        changes = Changes(account)
+        if self._totals.is_saved:
+            saved = SavedJob(watched.job, entry.is_new, watched.group)
+            changes = Changes(account, jobs={job.id: saved}, folded={(job.id, collector): folded})
         # What failed before the job was watched is not logged.
         is_logged = entry.is_new or made_from is not None
-        self._count(account, entry, collector, folded, is_logged=is_logged)
+        self._count(changes, watched, collector, folded.events, is_logged=is_logged)
         return folded
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
@@ -315,7 +324,7 @@ class Store:
         entry = self._accounts[account].jobs[job_id]
         outcome = entry.outcome(collector)
         entry.outcomes[collector] = msgspec.structs.replace(outcome, succeeded_at=now)
-        self._show(account, entry, table_names.JOB_HEALTH)
+        self._show_health(account, job_id)
 
     def fail(
         self,
@@ -335,7 +344,9 @@ class Store:
         state = self._accounts[account]
         entry = None if job is None else self._entry(account, job)
         outcomes = state.outcomes if entry is None else entry.outcomes
-        if job is not None and (entry is None or not self._is_selected(account, entry)):
+        if job is not None and (
+            entry is None or not self._is_selected(account, job.id, entry.watched)
+        ):
             return
         before = outcomes.get(collector, NOT_POLLED)
         outcomes[collector] = msgspec.structs.replace(
@@ -343,7 +354,7 @@ class Store:
         )
         if entry is not None:
             self._show(account, entry, collector)
-            self._show(account, entry, table_names.JOB_HEALTH)
+            self._show_health(account, entry.watched.job.id)
             self._note_refusal(account, error)
             return
         if stale and collector == JOBS:
@@ -377,22 +388,31 @@ class Store:
         entry = state.jobs.get(job.id) or state.leaving.get(job.id)
         return entry if entry is not None and entry.watched.is_same_job(job) else None
 
-    def _is_selected(self, account: str, entry: JobState) -> bool:
-        return self._accounts[account].jobs.get(entry.watched.job.id) is entry
+    def _is_selected(self, account: str, job_id: str, watched: WatchedJob) -> bool:
+        entry = self._accounts[account].jobs.get(job_id)
+        return entry is not None and entry.watched is watched
 
     def _show(self, account: str, entry: JobState, table: str) -> None:
         """Show what there is to show of a selected job in a table; a group's with `flush`."""
-        self._put(account, entry.watched, table, self._snapshot(account, entry, table))
-
-    def _snapshot(self, account: str, entry: JobState, table: str) -> Any:
-        """What there is to show of a selected job in a table, or None."""
-        if table == table_names.JOB:
-            return entry.watched if self.outcome(account, JOBS).shown is not None else None
-        wanted = entry.watched.rule.collect
+        watched = entry.watched
         if table == table_names.JOB_HEALTH:
-            polled = {n: o for n, o in entry.outcomes.items() if n in wanted and o.is_polled}
-            return dict(sorted(polled.items())) or None
-        return entry.outcome(table).shown
+            self._show_health(account, watched.job.id)
+        elif table != table_names.JOB:
+            self._put(account, watched, table, entry.outcome(table).shown)
+        else:
+            is_shown = self.outcome(account, JOBS).shown is not None
+            self._put(account, watched, table, watched if is_shown else None)
+
+    def _show_health(self, account: str, job_id: str) -> None:
+        """Show how the polls of a selected job went, by the collectors of its rule."""
+        entry = self._accounts[account].jobs[job_id]
+        health: dict[str, Health] = {
+            name: (outcome.error is None, outcome.succeeded_at)
+            for name, outcome in sorted(entry.outcomes.items())
+            if name in entry.watched.rule.collect
+            and (outcome.error is not None or outcome.succeeded_at is not None)
+        }
+        self._put(account, entry.watched, table_names.JOB_HEALTH, health or None)
 
     def _put(self, account: str, watched: WatchedJob, table: str, snapshot: Any) -> None:
         """Show a snapshot of a job in a table; None: nothing."""
@@ -441,33 +461,27 @@ class Store:
 
     def _count(
         self,
-        account: str,
-        entry: JobState,
+        changes: Changes,
+        watched: WatchedJob,
         collector: str,
-        folded: Folded[Any],
+        events: Events,
         *,
         is_logged: bool,
     ) -> None:
         """Count what happened for the job or its group, and for the account."""
-        watched, events = entry.watched, folded.events
-        job_id = watched.job.id
+        account, job_id = changes.account, watched.job.id
         whose = {"account": account, "job_id": job_id, "job_group": watched.group}
         failures = [msgspec.structs.replace(each, **whose) for each in events.failures]
-        changes = Changes(
-            account,
-            jobs={job_id: SavedJob(watched.job, entry.is_new, watched.group)},
-            folded={(job_id, collector): folded},
-            failures=self._failures.add(account, failures, is_logged=is_logged),
-        )
+        new_failures = self._failures.add(account, failures, is_logged=is_logged)
         counted: list[tuple[Owner, str, Increments]] = []
-        if watched.group is not None or self._is_selected(account, entry):
+        if watched.group is not None or self._is_selected(account, job_id, watched):
             counted.append((watched.owner, collector, events.increments))
         if of_account := self._of_account(collector, events):
             counted.append((None, ACCOUNT, of_account))
         if events.observations:
             observer = watched.owner if watched.group is not None else None
             counted.append((observer, table_names.HISTOGRAMS, events.observations))
-        self._totals.count(changes, counted)
+        self._totals.count(replace(changes, failures=new_failures), counted)
 
     def _of_account(self, collector: str, events: Events) -> Increments:
         """What the account counts of a job's increments."""

@@ -55,6 +55,11 @@ class Totals:
         self._living: set[tuple[str, Owner]] = set()
         """Groups that have jobs."""
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether changes are saved at all."""
+        return self._journal is not None
+
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
         for (owner, collector), counters in saved.counters.items():

@@ -46,6 +46,10 @@ class SelectedJobs:
     metadata_names: frozenset[str] = frozenset()
 
 
+Health = tuple[bool, float | None]
+"""How the polls of a collector go: whether the last one succeeded, and when one last did."""
+
+
 class Outcome(StateRecord, frozen=True, gc=False):
     """What the polls of one collector came to.
 
@@ -67,11 +71,6 @@ class Outcome(StateRecord, frozen=True, gc=False):
     def shown(self) -> Any:
         """The state, or None where it is not to be shown."""
         return None if self.is_stale else self.state
-
-    @property
-    def is_polled(self) -> bool:
-        """Whether a poll has ended since the process began, or since the job is read like this."""
-        return self.error is not None or self.succeeded_at is not None
 
     def at_rest(self) -> Outcome:
         """The same state, to go on from and not to be shown."""
