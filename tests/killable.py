@@ -138,4 +138,4 @@ accounts:
         if isinstance(journal, StateFile):
             done = asyncio.Event()
             journal.write(Changes("none"), done.set)
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(done.wait(), 200)

@@ -61,14 +61,18 @@ def test_what_pyproject_asks_for_is_locked_at_a_version_that_satisfies_it(
     for requirement in map(Requirement, wanted):
         pin = locked[canonicalize_name(requirement.name)]
         (specifier,) = pin.specifier
-        assert requirement.specifier.contains(specifier.version), f"run `make lock`: {pin}"
+        assert requirement.specifier.contains(specifier.version), (
+            f"{lock} has {pin}, but pyproject.toml asks for {requirement}: run `make lock`"
+        )
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-build.lock"])
 def test_what_is_tested_is_what_is_shipped(name: str) -> None:
     tested = pins(ROOT / "requirements-dev.lock")
     for package, pin in pins(ROOT / name).items():
-        assert str(tested[package]) == str(pin), "run `make lock`"
+        assert str(tested[package]) == str(pin), (
+            f"requirements-dev.lock and {name} differ: run `make lock`"
+        )
 
 
 def instructions() -> list[tuple[str, str]]:

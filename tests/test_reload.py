@@ -264,7 +264,7 @@ async def test_a_process_reloads(
             SIMULATED_KEY=simulation.account_key,
         ) as process,
         aiohttp.ClientSession() as session,
-        asyncio.timeout(40),
+        asyncio.timeout(200),
     ):
         url = await logged_address(process)
         reload_url = url.replace("/metrics", "/-/reload")

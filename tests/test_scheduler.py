@@ -144,6 +144,7 @@ def test_polls_that_fall_due_within_a_tick_start_together() -> None:
     assert set(log.lags) == {0.0}
 
 
+@pytest.mark.full
 def test_polls_stay_spread_while_jobs_come_and_go() -> None:
     chance = Random(1)
 

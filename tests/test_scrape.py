@@ -163,7 +163,7 @@ async def test_a_terminal_is_shown_how_far_it_is_and_nothing_is_left_of_it(
         env={**os.environ, "KEY": simulation.account_key},
     )
     os.close(follower)
-    output, _ = await asyncio.wait_for(scrape.communicate(), 30)
+    output, _ = await asyncio.wait_for(scrape.communicate(), 200)
     shown = os.read(leader, 65536).decode()
     os.close(leader)
     assert scrape.returncode == 0

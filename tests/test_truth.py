@@ -100,7 +100,7 @@ LARGE = dataclasses.replace(
     ("scenario", "jobs", "nodes", "rounds"),
     [
         pytest.param(SCENARIOS["steady"], 12, 8, 4, id="small"),
-        pytest.param(LARGE, 200, 100, 2, id="200 jobs x 100 nodes"),
+        pytest.param(LARGE, 200, 100, 2, id="200 jobs x 100 nodes", marks=pytest.mark.full),
     ],
 )
 async def test_every_value_is_the_simulators_own_at_the_same_instant(

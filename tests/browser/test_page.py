@@ -23,7 +23,7 @@ from tests.process import logged_address, process, program, until_ready
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.full, pytest.mark.asyncio(loop_scope="module")]
 
 MANY = 10_000
 
@@ -36,7 +36,7 @@ async def filled(jobs: int) -> AsyncIterator[str]:
     """The URL of an exporter that knows so many jobs."""
     async with process(sys.executable, "-m", "tests.filled", str(jobs)) as started:
         assert started.stdout is not None
-        line = await asyncio.wait_for(started.stdout.readline(), 60)
+        line = await asyncio.wait_for(started.stdout.readline(), 200)
         yield line.decode().strip()
 
 
@@ -47,12 +47,12 @@ async def demonstrated() -> AsyncIterator[tuple[str, str]]:
     async with program(*arguments) as started:
         url = (await logged_address(started)).removesuffix("/metrics")
         assert started.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(200):
             async for line in started.stdout:
                 if found := re.match(r"  curl (\S+) names them all", line.decode()):
                     break
         assert found
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(200):
             await until_ready(f"{url}/metrics")
         yield url, found[1]
 
@@ -133,7 +133,7 @@ async def test_an_outage_shows_when_the_page_asks_next(
         await page.locator("#accounts .badge", has_text="up").wait_for(timeout=SOON)
         async with http.put(faults, json={"faults": [{"name": "outage"}]}) as answer:
             assert answer.status < 300
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(200):
             while (await (await http.get(f"{url}/api/v1/status")).json())["accounts"][0]["up"]:
                 await asyncio.sleep(0.1)
         await page.locator("#accounts .badge", has_text="down").wait_for(timeout=SOON)

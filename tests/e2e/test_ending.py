@@ -59,7 +59,7 @@ async def test_during_a_poll(batch: FakeBatch, tmp_path: Path) -> None:
 
     batch.on("/jobs/a/taskcounts", never)
     async with program("run", f"--config.file={file}", "--web.listen-address=127.0.0.1:0") as it:
-        await asyncio.wait_for(asked.wait(), 15)
+        await asyncio.wait_for(asked.wait(), 200)
         await ended_well(it)
 
 
@@ -99,7 +99,7 @@ async def test_while_state_is_written(batch: FakeBatch, tmp_path: Path) -> None:
     batch.on("/jobs/a/taskcounts", grown)
     async with program("run", f"--config.file={file}", "--web.listen-address=127.0.0.1:0") as it:
         url = await logged_address(it)
-        async with aiohttp.ClientSession() as session, asyncio.timeout(15):
+        async with aiohttp.ClientSession() as session, asyncio.timeout(200):
             found = None
             while found is None or int(found[1]) < 2:
                 await asyncio.sleep(0.1)
@@ -116,6 +116,7 @@ async def test_while_state_is_written(batch: FakeBatch, tmp_path: Path) -> None:
     assert total >= 2
 
 
+@pytest.mark.full
 async def test_an_event_loop_that_stands_still_is_not_healthy(
     batch: FakeBatch, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from tests.e2e.fault_play import Played, Seen, play
 from tools.fault_matrix import CASES, HEAVY, JOBS, Case
 
+pytestmark = pytest.mark.full
+
 LANES = 8
 """Accounts on which faults are played at once."""
 
