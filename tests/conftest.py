@@ -77,8 +77,14 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
+def request_timeout() -> float:
+    """Seconds after which `client` gives up a request; a test that needs it has its own."""
+    return 60.0
+
+
+@pytest.fixture
 async def client(
-    batch: FakeBatch, observed: Observed, pauses: list[float]
+    batch: FakeBatch, observed: Observed, pauses: list[float], request_timeout: float
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
     transport = Transport(
@@ -86,7 +92,7 @@ async def client(
         auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
         budget=Budget(1000.0, pauses.append),
         observer=observed,
-        request_timeout=0.15,
+        request_timeout=request_timeout,
         jitter=lambda: 0.01,
     )
     yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)

@@ -287,7 +287,7 @@ def test_what_is_no_listen_address_is_refused(text: str) -> None:
         parse_address(text)
 
 
-async def test_the_demo_shows_every_kind_of_series_of_several_jobs_within_30_seconds() -> None:
+async def test_the_demo_shows_every_kind_of_series_of_several_jobs() -> None:
     async with program("demo", "--web.listen-address=127.0.0.1:0") as process, asyncio.timeout(200):
         url = await logged_address(process)
         wanted = ("job_tasks", "job_task_slots", "job_preparation_tasks", "job_release_tasks")

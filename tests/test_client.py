@@ -275,6 +275,7 @@ async def test_an_answer_that_is_not_as_documented_is_invalid(
     assert type(error) is errors.InvalidResponse
 
 
+@pytest.mark.parametrize("request_timeout", [0.15])
 async def test_the_timeout_covers_the_body(
     batch: FakeBatch, client: BatchClient, observed: Observed
 ) -> None:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 SEED = 3
 
-DEADLINE = 150.0
+DEADLINE = 300.0
 """Seconds until every alert has come that is to come."""
 
 SCRAPED = "sum_over_time(up[1m]) >= 10"

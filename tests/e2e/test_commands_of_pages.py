@@ -14,7 +14,7 @@ pytestmark = pytest.mark.full
 
 @pytest.mark.parametrize("page", STAGES)
 async def test_the_commands_of_a_page_show_what_it_says(page: str, tmp_path: Path) -> None:
-    async with asyncio.timeout(220):
+    async with asyncio.timeout(500):
         await run_page(page, tmp_path)
 
 
