@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,18 @@ def request_timeout() -> float:
 
 
 @pytest.fixture
+def now() -> Callable[[], float]:
+    """The Unix time of `client`; a test that needs another one has its own."""
+    return time.time
+
+
+@pytest.fixture
 async def client(
-    batch: FakeBatch, observed: Observed, pauses: list[float], request_timeout: float
+    batch: FakeBatch,
+    observed: Observed,
+    pauses: list[float],
+    request_timeout: float,
+    now: Callable[[], float],
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
     transport = Transport(
@@ -94,6 +105,7 @@ async def client(
         observer=observed,
         request_timeout=request_timeout,
         jitter=lambda: 0.01,
+        now=now,
     )
     yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)
     await transport.close()
