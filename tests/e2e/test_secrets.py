@@ -83,7 +83,7 @@ def write_config(
         "auth": sign_in,
         "requests_per_second": 100,
         "discovery_interval": "1s",
-        "request_timeout": "2s",
+        "request_timeout": "30s",
         **more,
     }
     defaults = {"interval": "1s", "collect": ["task_counts", "preparation_release", "tasks"]}
