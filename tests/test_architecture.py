@@ -83,7 +83,7 @@ def test_generated_files_are_what_the_code_says() -> None:
 
 def test_the_sample_job_has_a_snapshot_for_every_table_of_a_job() -> None:
     of_jobs = {name for name, table in collectors.tables().items() if "job_id" in table.identity}
-    assert of_jobs == SAMPLE_SNAPSHOTS.keys()
+    assert of_jobs == SAMPLE_SNAPSHOTS.keys(), "edit tools/sample_job.py"
 
 
 def test_a_job_costs_no_more_series_than_promised() -> None:

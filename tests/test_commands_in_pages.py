@@ -132,7 +132,7 @@ def escapes(of_page: Iterable[Block]) -> Iterator[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_command_is_run_by_a_test_or_says_what_it_needs(page: str) -> None:
-    assert list(escapes(blocks(page))) == []
+    assert list(escapes(blocks(page))) == [], f"edit {page}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -47,7 +47,8 @@ def test_the_example_is_valid_and_names_every_key(
     assert loaded.accounts
     named = set(re.findall(r"^[\s#-]*([a-z_]+):", text, re.MULTILINE))
     for model in (config.Config, config.Defaults, config.Account, config.Auth, config.JobRule):
-        assert set(model.model_fields) <= named, model
+        missing = set(model.model_fields) - named
+        assert not missing, f"edit config.example.yaml: show {', '.join(missing)} of {model}"
 
 
 def test_a_schema_validator_accepts_the_example() -> None:

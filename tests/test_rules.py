@@ -88,7 +88,9 @@ def test_an_alert_says_what_it_is_about(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_has_a_runbook_with_all_sections(name: str) -> None:
-    text = (RUNBOOKS / f"{name}.md").read_text()
+    file = RUNBOOKS / f"{name}.md"
+    assert file.exists(), f"write deploy/runbooks/{name}.md, like those beside it"
+    text = file.read_text()
     assert text.startswith(f"# {name}\n")
     parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
     assert parts[::2] == SECTIONS
@@ -102,7 +104,8 @@ def test_every_runbook_has_its_alert_and_stands_in_the_index() -> None:
     index = (RUNBOOKS / "README.md").read_text()
     for name, alert in ALERTS.items():
         row = f"[{name}]({name}.md) | {alert['labels']['severity']}"
-        assert f"| {row} | {alert['annotations']['summary']} |" in index
+        line = f"| {row} | {alert['annotations']['summary']} |"
+        assert line in index, f"edit deploy/runbooks/README.md: it needs the line {line}"
 
 
 def test_recording_rules_are_named_by_level_metric_and_operation() -> None:
