@@ -78,7 +78,8 @@ def test_labels_are_those_of_the_contract_and_never_a_target_label() -> None:
 
 
 def test_generated_files_are_what_the_code_says() -> None:
-    assert outdated() == []
+    found = outdated()
+    assert not found, "\n".join(found)
 
 
 def test_the_sample_job_has_a_snapshot_for_every_table_of_a_job() -> None:

@@ -441,6 +441,7 @@ def _replace(tool: Tool, cache: Path) -> None:
     if is_current and all(os.access(target / program, os.X_OK) for program in tool.provides):
         return
     started = time.monotonic()
+    print(f"installing .cache/{tool.name} (once)", flush=True)
     # Built in a scratch directory and then moved, so that .cache/NAME is always complete.
     with Scratch(cache, f"{tool.name}.new-") as scratch:
         built = _build(tool, Path(scratch))
