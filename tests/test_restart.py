@@ -36,7 +36,7 @@ async def exporters(
 
 
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 5))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 3))]
 )
 @pytest.mark.parametrize("group", ["", ", group: all"], ids=["single jobs", "a group"])
 async def test_counters_go_on_where_they_stopped(
