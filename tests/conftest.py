@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,20 @@ from exporter.config import loader
 from tests.fake_batch import FakeBatch, fake_batch
 from tests.tools import find_tool
 
-# CI answers the same for the same code; whoever runs the tests by hand explores further.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI") == "true":
-    hypothesis.settings.load_profile("ci")
+# `make test` tries a few examples of each property, `make test-all` many: it has
+# --hypothesis-profile=many. A slow machine fails no test, so there is no deadline. CI tries the
+# same examples for the same code; a run by hand tries others each time.
+hypothesis.settings.register_profile(
+    "few",
+    max_examples=30,
+    deadline=None,
+    derandomize=os.environ.get("CI") == "true",
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "many", hypothesis.settings.get_profile("few"), max_examples=300
+)
+hypothesis.settings.load_profile("few")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -67,8 +78,24 @@ def pauses() -> list[float]:
 
 
 @pytest.fixture
+def request_timeout() -> float:
+    """Seconds after which `client` gives up a request; a test that needs it has its own."""
+    return 60.0
+
+
+@pytest.fixture
+def now() -> Callable[[], float]:
+    """The Unix time of `client`; a test that needs another one has its own."""
+    return time.time
+
+
+@pytest.fixture
 async def client(
-    batch: FakeBatch, observed: Observed, pauses: list[float]
+    batch: FakeBatch,
+    observed: Observed,
+    pauses: list[float],
+    request_timeout: float,
+    now: Callable[[], float],
 ) -> AsyncIterator[BatchClient]:
     """A client of the account `batch`."""
     transport = Transport(
@@ -76,8 +103,9 @@ async def client(
         auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
         budget=Budget(1000.0, pauses.append),
         observer=observed,
-        request_timeout=0.15,
+        request_timeout=request_timeout,
         jitter=lambda: 0.01,
+        now=now,
     )
     yield BatchClient(batch.endpoint, "2024-07-01.20.0", transport)
     await transport.close()
@@ -133,6 +161,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--update-golden` only the tests run that write a file."""
+    if config.getoption("--update-golden"):
+        others = [item for item in items if "golden" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compares a text with a file of tests/golden, whole."""
@@ -141,7 +177,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         file = Path(__file__).parent / "golden" / name
         if request.config.getoption("--update-golden"):
             file.write_text(text)
-        assert text == file.read_text()
+        expected = file.read_text() if file.exists() else ""
+        assert text == expected, (
+            f"tests/golden/{name} is not what the code writes. If the new text is right, run"
+            " `make fix` and commit the file; if it is wrong, edit the code."
+        )
 
     return compare
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,8 +74,9 @@ accounts:
         assert self.service is not None
         journal = self.service.store._totals._journal
         if isinstance(journal, StateFile):
-            while not journal._queue.empty():
-                journal._queue.get()
+            with suppress(queue.Empty):  # its thread takes changes at the same time
+                while True:
+                    journal._queue.get_nowait()
         await self.stop()
 
     async def stop(self) -> None:
@@ -139,4 +141,4 @@ accounts:
         if isinstance(journal, StateFile):
             done = asyncio.Event()
             journal.write(Changes("none"), done.set)
-            await asyncio.wait_for(done.wait(), 10)
+            await asyncio.wait_for(done.wait(), 200)

@@ -33,7 +33,7 @@ NOT_RUN = {
 }
 """Commands that could be run, and why they are not."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until commands show what they should: what is polled comes in time."""
 
 
@@ -149,9 +149,9 @@ async def ended(running: asyncio.subprocess.Process) -> None:
     assert running.returncode in (0, -signal.SIGTERM)  # make ends by the signal
 
 
-async def shown(place: Place, step: Step) -> None:
+async def shown(place: Place, step: Step, patience: float = PATIENCE) -> None:
     """Run a step's commands until they show what they should, or else until they succeed."""
-    patience = asyncio.get_running_loop().time() + PATIENCE
+    until = asyncio.get_running_loop().time() + patience
     while True:
         async with place.shell(step.commands) as ran:
             output, errors = await ran.communicate()
@@ -160,7 +160,7 @@ async def shown(place: Place, step: Step) -> None:
         is_shown = all(re.search(pattern, found) for pattern in patterns)
         if is_shown and (step.shows or ran.returncode == 0):
             return
-        if asyncio.get_running_loop().time() > patience:
+        if asyncio.get_running_loop().time() > until:
             expected = step.shows or "exit status 0"
             raise AssertionError(f"{step.commands} shows not {expected} but\n{found[-2000:]}")
         await asyncio.sleep(0.3)  # another process: there is no event to wait for

@@ -49,7 +49,7 @@ async def program(*arguments: str, **environment: str) -> AsyncIterator[asyncio.
 async def finish(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a run to the end."""
     async with program(*arguments, **environment) as started:
-        output, errors = await asyncio.wait_for(started.communicate(), 30)
+        output, errors = await asyncio.wait_for(started.communicate(), 200)
         assert started.returncode is not None
         return started.returncode, output.decode(), errors.decode()
 
@@ -89,7 +89,7 @@ async def until_ready(url: str, *, ssl: SSLContext | bool = True, login: str = "
 async def stop(started: asyncio.subprocess.Process, number: int = signal.SIGTERM) -> str:
     """Ask a process to end; gives the rest of its standard error."""
     started.send_signal(number)
-    _, errors = await asyncio.wait_for(started.communicate(), 10)
+    _, errors = await asyncio.wait_for(started.communicate(), 200)
     return errors.decode()
 
 

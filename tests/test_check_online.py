@@ -62,7 +62,7 @@ def configuration(endpoint: str, **account: Any) -> str:
         "endpoint": endpoint,
         "auth": {"method": "shared_key", "key_env": "KEY"},
         "requests_per_second": 1000,
-        "request_timeout": "2s",
+        "request_timeout": "30s",
         **account,
     }
     return json.dumps({"accounts": [made]})

@@ -274,6 +274,7 @@ async def test_an_answer_that_is_not_as_documented_is_invalid(
     assert type(error) is errors.InvalidResponse
 
 
+@pytest.mark.parametrize("request_timeout", [0.15])
 async def test_the_timeout_covers_the_body(
     batch: FakeBatch, client: BatchClient, observed: Observed
 ) -> None:
@@ -307,16 +308,28 @@ async def test_a_broken_connection_is_told_as_such(
     assert observed.requests == [("Job_Get", "connection")]
 
 
+def late_by(seconds: float) -> Callable[[], float]:
+    """A clock that stands so many seconds after the one of the service in the next test."""
+    date = dt.datetime(2024, 1, 5, 7, 10, 21, tzinfo=dt.UTC)
+    return lambda: date.timestamp() + seconds
+
+
 @pytest.mark.parametrize(
-    ("late", "offset"), [(0.0, 0.0), (0.999, 0.0), (1.2, 0.0), (90.5, -90.0), (-29.5, 30.0)]
+    ("now", "offset"),
+    [
+        (late_by(0.0), 0.0),
+        (late_by(0.999), 0.0),
+        (late_by(1.2), 0.0),
+        (late_by(90.5), -90.0),
+        (late_by(-29.5), 30.0),
+    ],
+    ids=["same", "0.999 s", "1.2 s", "90.5 s", "-29.5 s"],
 )
 async def test_clocks_differ_where_it_is_more_than_the_header_date_may_lack(
-    batch: FakeBatch, client: BatchClient, late: float, offset: float
+    batch: FakeBatch, client: BatchClient, offset: float
 ) -> None:
-    date = dt.datetime(2024, 1, 5, 7, 10, 21, tzinfo=dt.UTC)
     headers = {"Date": "Fri, 05 Jan 2024 07:10:21 GMT"}
     batch.on("/jobs/j", batch_error(404, "JobNotFound", "None.", headers=headers))
-    client._transport._now = lambda: date.timestamp() + late
     await client_error(client.get_job("j"))
     assert client.clock_offset == offset
 

@@ -165,7 +165,10 @@ def test_every_family_has_a_golden_exposition() -> None:
     shown = "".join(file.read_text() for file in folder.glob("*.prom"))
     for table in tables().values():
         for row in table.metrics:
-            assert f"\n# TYPE {row.name} {row.type}\n{row.name}" in shown, row.name
+            assert f"\n# TYPE {row.name} {row.type}\n{row.name}" in shown, (
+                f"no file of tests/golden shows {row.name}:"
+                " add it to a test of its collector, and run `make fix`"
+            )
 
 
 def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:

@@ -185,7 +185,7 @@ async def test_who_does_not_wait_any_longer_leaves_no_connection_behind() -> Non
     async with listening(silent) as port, opened(f"http://127.0.0.1:{port}") as session:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(session.get("http://x/", {}), 0.02)
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 200)
 
 
 async def test_bodies_come_in_every_form() -> None:

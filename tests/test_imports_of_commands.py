@@ -117,7 +117,7 @@ async def test_run_does_not_import_the_simulator(config_file: Path, tmp_path: Pa
     file = tmp_path / "modules"
     flags = (f"--config.file={config_file}", "--web.listen-address=127.0.0.1:0")
     async with process(*command(file, "run", *flags), BATCH_KEY=KEY) as started:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             await until_ready(await logged_address(started))
         await stop(started)
     assert started.returncode == 0

@@ -30,7 +30,8 @@ def problem(page: str, link: str) -> str | None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_links_of_a_page_lead_somewhere(page: str) -> None:
-    assert {link: found for link in links(page) if (found := problem(page, link))} == {}
+    wrong = {link: found for link in links(page) if (found := problem(page, link))}
+    assert wrong == {}, f"edit {page}"
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -44,7 +45,8 @@ def test_what_looks_like_a_link_is_one(page: str) -> None:
 @pytest.mark.parametrize("page", sorted(page for page in PAGES if page.startswith("docs/")))
 def test_a_page_of_docs_stands_in_the_index(page: str) -> None:
     if page != "docs/README.md":
-        assert page.removeprefix("docs/") in set(links("docs/README.md"))
+        is_linked = page.removeprefix("docs/") in set(links("docs/README.md"))
+        assert is_linked, f"edit docs/README.md: link {page}"
 
 
 @pytest.mark.parametrize(

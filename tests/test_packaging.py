@@ -1,4 +1,4 @@
-"""What is shipped: lock files, wheel and image; and the installer of the tools that tests run."""
+"""What is shipped: lock files, wheel and image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
-from tests import tools as test_tools
-from tools import install_test_tools
-from tools.install_test_tools import Tool, Unavailable, ensure
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -65,14 +61,18 @@ def test_what_pyproject_asks_for_is_locked_at_a_version_that_satisfies_it(
     for requirement in map(Requirement, wanted):
         pin = locked[canonicalize_name(requirement.name)]
         (specifier,) = pin.specifier
-        assert requirement.specifier.contains(specifier.version), f"run `make lock`: {pin}"
+        assert requirement.specifier.contains(specifier.version), (
+            f"{lock} has {pin}, but pyproject.toml asks for {requirement}: run `make lock`"
+        )
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-build.lock"])
 def test_what_is_tested_is_what_is_shipped(name: str) -> None:
     tested = pins(ROOT / "requirements-dev.lock")
     for package, pin in pins(ROOT / name).items():
-        assert str(tested[package]) == str(pin), "run `make lock`"
+        assert str(tested[package]) == str(pin), (
+            f"requirements-dev.lock and {name} differ: run `make lock`"
+        )
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -182,109 +182,3 @@ def test_the_wheel_made_from_the_build_context_holds_the_package_and_nothing_els
     }
     assert files == ours
     assert "exporter/py.typed" in files
-
-
-def a_tool(*, key: str = "1", fails: Exception | None = None) -> tuple[Tool, list[Path]]:
-    """A tool, and the directories that it was installed into."""
-    installed: list[Path] = []
-
-    def install(directory: Path) -> None:
-        installed.append(directory)
-        (directory / "program").touch(mode=0o755)
-        if fails:
-            raise fails
-
-    return Tool("tool", key, ("program",), install), installed
-
-
-def test_a_tool_is_installed_once(tmp_path: Path) -> None:
-    tool, installed = a_tool()
-    assert ensure(tool, tmp_path) is None
-    assert ensure(tool, tmp_path) is None
-    assert len(installed) == 1
-    assert (tmp_path / "tool" / "program").exists()
-
-
-def test_a_tool_of_another_version_or_with_a_program_gone_is_installed_anew(tmp_path: Path) -> None:
-    ensure(a_tool()[0], tmp_path)
-    newer, installed = a_tool(key="2")
-    assert ensure(newer, tmp_path) is None
-    assert len(installed) == 1
-    (tmp_path / "tool" / "program").unlink()
-    assert ensure(newer, tmp_path) is None
-    assert len(installed) == 2
-    assert (tmp_path / "tool" / "program").exists()
-
-
-@pytest.mark.parametrize(
-    ("error", "reason", "tries"),
-    [
-        (Unavailable("no apt-get here"), "no apt-get here", 1),
-        (PermissionError("no"), "PermissionError: no", 2),
-        (
-            subprocess.CalledProcessError(100, ["/usr/bin/apt-get"], output="E: no network\n"),
-            "apt-get ended with 100: E: no network",
-            2,
-        ),
-    ],
-    ids=["unavailable", "not permitted", "command fails"],
-)
-def test_a_tool_that_cannot_be_had_leaves_its_reason_and_nothing_half_made(
-    tmp_path: Path, error: Exception, reason: str, tries: int
-) -> None:
-    tool, installed = a_tool(fails=error)
-    assert ensure(tool, tmp_path) == reason
-    assert len(installed) == tries
-    assert [path.name for path in tmp_path.iterdir()] == ["tool.unavailable"]
-    assert (tmp_path / "tool.unavailable").read_text() == reason + "\n"
-
-
-def test_the_reason_goes_when_the_tool_comes(tmp_path: Path) -> None:
-    ensure(a_tool(fails=Unavailable("not today"))[0], tmp_path)
-    ensure(a_tool()[0], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["tool"]
-
-
-@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)], ids=["in CI", "elsewhere"])
-def test_a_missing_tool_is_a_failure_in_ci_alone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    ci: str,
-    status: int,
-) -> None:
-    tool, _ = a_tool(fails=Unavailable("no apt-get here"))
-    monkeypatch.setenv("CI", ci)
-    assert install_test_tools.main((tool,), tmp_path / "cache") == status
-    assert "tool is not available, its tests are left out: no apt-get here" in (
-        capsys.readouterr().err
-    )
-
-
-def test_a_run_removes_what_a_killed_one_left(tmp_path: Path) -> None:
-    (tmp_path / "tool.new-x" / "tool").mkdir(parents=True)
-    install_test_tools.main((a_tool()[0],), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "tool"]
-
-
-@pytest.mark.parametrize(
-    ("ci", "outcome"),
-    [("true", pytest.fail.Exception), ("", pytest.skip.Exception)],
-    ids=["in CI", "elsewhere"],
-)
-def test_a_test_whose_tool_is_missing_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ci: str, outcome: type[BaseException]
-) -> None:
-    monkeypatch.setattr(test_tools, "CACHE", tmp_path)
-    monkeypatch.setenv("CI", ci)
-    (tmp_path / "debian.unavailable").write_text("no apt-get here\n")
-    with pytest.raises(outcome, match="promtool of debian is missing: no apt-get here"):
-        test_tools.find_tool("promtool")
-
-
-def test_a_test_finds_what_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_tools, "CACHE", tmp_path)
-    python = tmp_path / "sdk-15.1.0" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.touch(mode=0o755)
-    assert test_tools.sdk_python("15.1.0") == python

@@ -151,7 +151,7 @@ def test_rules_name_what_there_is(file: Path) -> None:
         for rule in group["rules"]:
             if found := problems(rule["expr"], KNOWN):
                 wrong[rule.get("alert") or rule["record"]] = found
-    assert wrong == {}
+    assert wrong == {}, f"edit {file.relative_to(ROOT)}: docs/metrics.md lists every metric"
 
 
 def known_on(page: str) -> dict[str, frozenset[str]]:
@@ -167,6 +167,7 @@ def known_on(page: str) -> dict[str, frozenset[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_what_there_is(page: Path) -> None:
     text = page.read_text()
+    cure = f"edit {page.relative_to(ROOT)}: docs/metrics.md lists every metric and its labels"
     is_about_another = page.name.startswith("migrate-from-")
     known = known_on(text) | (OF_ANOTHER_EXPORTER if is_about_another else {})
     expressions = re.findall(r"```promql\n(.*?)```", text, re.DOTALL)
@@ -176,7 +177,8 @@ def test_pages_name_what_there_is(page: Path) -> None:
         for code in inline(str(page.relative_to(ROOT)), "code_inline")
         if "azure_batch_" in code.content and re.search(r"[(>]|==", code.content)
     ]
-    assert [(each, found) for each in expressions if (found := problems(each, known))] == []
+    wrong = [(each, found) for each in expressions if (found := problems(each, known))]
+    assert wrong == [], cure
     histograms = {name.removesuffix("_bucket") for name in KNOWN if name.endswith("_bucket")}
     # What ends with an underscore, or has a wildcard behind it, is the beginning of names.
     for name, labels in re.findall(
@@ -184,9 +186,9 @@ def test_pages_name_what_there_is(page: Path) -> None:
         r"(?:\{([^}]*)\})?",
         text,
     ):
-        assert name in known or name in histograms, name
+        assert name in known or name in histograms, f"no metric {name}: {cure}"
         used = set(re.findall(r"(\w+)(?==|[,}]|$)", re.sub(r'"[^"]*"', "", labels)))
-        assert used <= known.get(name, frozenset()) | OF_PROMETHEUS, (name, labels)
+        assert used <= known.get(name, frozenset()) | OF_PROMETHEUS, (name, labels, cure)
 
 
 def queries(board: Any) -> Iterator[str]:
@@ -225,7 +227,7 @@ def test_dashboards_name_what_there_is(file: Path) -> None:
                 found = [f"{selector.name} has no label {asked[2]}"]
         if found:
             wrong[query] = found
-    assert wrong == {}
+    assert wrong == {}, "edit tools/dashboards/ and run `make docs`; docs/metrics.md lists them"
 
 
 @pytest.mark.parametrize(

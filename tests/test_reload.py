@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -216,6 +217,7 @@ async def test_a_secret_that_changed_is_read_again(
         assert service.store.accounts["simulated"].is_up
 
 
+@pytest.mark.full
 async def test_polls_have_their_turn_though_the_configuration_changes_all_the_time(
     account: tuple[Simulation, Clock], tmp_path: Path
 ) -> None:
@@ -225,15 +227,18 @@ async def test_polls_have_their_turn_though_the_configuration_changes_all_the_ti
         running = asyncio.create_task(service.run())
         defaults = {"defaults": {"interval": "2s"}}
         counted = simulation.requests["Job_GetTaskCounts"]
+        started = time.monotonic()
         for number in range(10):
             data = settings(simulation, max_jobs=100 + number)
             await service.configure(parse({**defaults, **data}, tmp_path))
             await asyncio.sleep(0.4)
+        taken = time.monotonic() - started
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     polls = simulation.requests["Job_GetTaskCounts"] - counted
     jobs = len(service.store.jobs("simulated"))
-    assert jobs <= polls <= 3 * jobs
+    # A slow machine takes longer, and polls more often meanwhile.
+    assert jobs <= polls <= (taken / 2 + 1) * jobs
 
 
 # The process
@@ -264,7 +269,7 @@ async def test_a_process_reloads(
             SIMULATED_KEY=simulation.account_key,
         ) as process,
         aiohttp.ClientSession() as session,
-        asyncio.timeout(40),
+        asyncio.timeout(200),
     ):
         url = await logged_address(process)
         reload_url = url.replace("/metrics", "/-/reload")

@@ -35,7 +35,9 @@ async def exporters(
         await killed.stop()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 3))]
+)
 @pytest.mark.parametrize("group", ["", ", group: all"], ids=["single jobs", "a group"])
 async def test_counters_go_on_where_they_stopped(
     group: str, seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

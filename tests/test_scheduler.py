@@ -144,6 +144,7 @@ def test_polls_that_fall_due_within_a_tick_start_together() -> None:
     assert set(log.lags) == {0.0}
 
 
+@pytest.mark.full
 def test_polls_stay_spread_while_jobs_come_and_go() -> None:
     chance = Random(1)
 
@@ -166,6 +167,7 @@ def test_polls_stay_spread_while_jobs_come_and_go() -> None:
     assert largest_second(log, 3.5 * MINUTE, 4.5 * MINUTE) < EVEN_ENOUGH
 
 
+@pytest.mark.full
 def test_polls_of_an_account_that_shrank_are_spread_evenly_enough() -> None:
     async def main(log: Log, scheduler: Scheduler) -> None:
         for number in range(JOBS):
@@ -204,6 +206,7 @@ class Quiet:
                 self._scheduler.hasten((collector, f"job-{number}"))
 
 
+@pytest.mark.full
 def test_polls_that_slow_down_and_are_hastened_stay_spread_evenly() -> None:
     async def main(log: Log, scheduler: Scheduler) -> None:
         quiet, chance = Quiet(log, scheduler), Random(1)

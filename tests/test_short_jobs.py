@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from yarl import URL
 
@@ -31,6 +32,8 @@ from exporter.state.failures import Failures
 from tests import virtual_time
 from tests.offline import ENDPOINT, START, Watch, now, watch
 from tests.truth import Series
+
+pytestmark = pytest.mark.full
 
 JOBS = 20_000
 ALIVE = 500

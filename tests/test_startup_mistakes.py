@@ -31,8 +31,7 @@ def write(name: str, auth: dict[str, str] | None = None, **more: Any) -> None:
 def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A port that is taken; the current folder has configurations, most of them bad."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
-    monkeypatch.setattr(logging.root, "level", logging.root.level)
+    handlers, level = logging.root.handlers[:], logging.root.level
     monkeypatch.setenv("BATCH_KEY", KEY)
     monkeypatch.setenv("HTTPS_PROXY", "nonsense://proxy")
     write("good.yaml")
@@ -51,6 +50,8 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     assert held is not None
     with held, socket.create_server(("127.0.0.1", 0)) as taken:
         yield taken.getsockname()[1]
+    logging.root.handlers[:] = handlers  # the commands configure the log of the whole process
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ async def write(file: StateFile, *changes: Changes) -> None:
     done = asyncio.Event()
     for each in changes:
         file.write(each, done.set)
-    await asyncio.wait_for(done.wait(), 10)
+    await asyncio.wait_for(done.wait(), 200)
 
 
 def counting(*amounts: float, shown: bool = True) -> Changes:
@@ -131,7 +131,7 @@ async def test_many_changes_are_written_in_order_and_whole(tmp_path: Path) -> No
         changes = Changes("acc", counters=((GROUP, "x", counters, frozenset({KEY})),))
         file.write(changes, lambda number=number: order.append(number))  # type: ignore[misc]
     file.write(Changes("acc"), done.set)
-    await asyncio.wait_for(done.wait(), 20)
+    await asyncio.wait_for(done.wait(), 200)
     await file.close()
     assert order == list(range(2000))
     saved = await reopened(tmp_path / "s.db")

@@ -69,7 +69,9 @@ async def test_a_scheduler_that_breaks_is_replaced_and_polls_go_on(
     monkeypatch.setattr(Scheduler, "_dispatch", broken)
     async with make_service() as service:
         running = asyncio.create_task(service.run())
-        await asyncio.sleep(4.5)
+        while sum(request.path == "/jobs/a/taskcounts" for request in batch.requests) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the second poll ends
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         own = service.telemetry.text(Format.TEXT, 0).decode()

@@ -20,7 +20,7 @@ def notify_socket(tmp_path: Path) -> Iterator[socket.socket]:
     """The socket on which systemd would listen."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listening.bind(str(tmp_path / "notify"))
-    listening.settimeout(10)
+    listening.settimeout(200)
     yield listening
     listening.close()
 
@@ -39,7 +39,7 @@ async def test_the_process_tells_when_it_is_ready_alive_reloading_and_stopping(
             NOTIFY_SOCKET=str(tmp_path / "notify"),
             WATCHDOG_USEC="400000",
         ) as process,
-        asyncio.timeout(30),
+        asyncio.timeout(200),
     ):
         await logged_address(process)
         assert await told(notify_socket) == "READY=1"

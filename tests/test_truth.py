@@ -75,6 +75,12 @@ async def scraped(service: Service, accept: str) -> str:
         await server.close()
 
 
+CURE = (
+    "a series of exporter/collectors/ is wrong, or tests/truth.py does not compute it:"
+    " a new metric needs its value there, written by hand"
+)
+
+
 def difference(shown: Series, expected: Series) -> dict[Any, Any]:
     return {
         key: (shown.get(key), expected.get(key))
@@ -100,7 +106,7 @@ LARGE = dataclasses.replace(
     ("scenario", "jobs", "nodes", "rounds"),
     [
         pytest.param(SCENARIOS["steady"], 12, 8, 4, id="small"),
-        pytest.param(LARGE, 200, 100, 2, id="200 jobs x 100 nodes"),
+        pytest.param(LARGE, 200, 100, 2, id="200 jobs x 100 nodes", marks=pytest.mark.full),
     ],
 )
 async def test_every_value_is_the_simulators_own_at_the_same_instant(
@@ -132,7 +138,7 @@ async def test_every_value_is_the_simulators_own_at_the_same_instant(
                     ),
                 ):
                     shown = exposed(parse(text))  # type: ignore[operator]
-                    assert difference(shown, expected) == {}
+                    assert difference(shown, expected) == {}, CURE
                     assert len(shown) > jobs * 25
                     seen |= {name for name, _ in shown}
     assert {

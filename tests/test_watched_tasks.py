@@ -212,7 +212,7 @@ def true_values(world: World, ids: list[str], tick: int) -> Series:
     return series
 
 
-@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("follows", [True, pytest.param(False, marks=pytest.mark.full)])
 async def test_every_value_is_the_simulators_own_whether_the_etag_follows_the_state_or_not(
     follows: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

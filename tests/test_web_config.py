@@ -97,7 +97,8 @@ def test_the_example_names_every_key(tmp_path: Path) -> None:
         config.Headers,
         config.RateLimit,
     ):
-        assert set(fields_by_key(model)) <= named, model
+        missing = set(fields_by_key(model)) - named
+        assert not missing, f"edit deploy/web-config.example.yaml: show {', '.join(missing)}"
 
 
 def example_with_files(folder: Path, authority: Authority) -> Path:
@@ -202,11 +203,25 @@ def test_versions_ciphers_and_curve_become_those_of_openssl(
     ]
     only_13 = context(cipher_suites=["TLS_AES_128_GCM_SHA256"])
     assert only_13.minimum_version == ssl.TLSVersion.TLSv1_3
-    for curve in ("CurveP256", "CurveP384", "CurveP521", "X25519"):
+    for curve in ("CurveP256", "CurveP384", "CurveP521"):
         context(curve_preferences=[curve])
     with_order = context().options & ssl.OP_CIPHER_SERVER_PREFERENCE
     without = context(prefer_server_cipher_suites=False).options & ssl.OP_CIPHER_SERVER_PREFERENCE
     assert with_order and not without
+
+
+def test_a_curve_that_this_python_lacks_is_refused_by_name(
+    tmp_path: Path, authority: Authority
+) -> None:
+    authority.server()
+    file = write(tmp_path, tls(curve_preferences=["X25519"]))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ecdh_curve("X25519")
+    except ssl.SSLError:
+        with pytest.raises(ConfigError, match="curve_preferences: this Python cannot use X25519"):
+            config_file.load(file)
+    else:
+        assert config_file.load(file).context is not None
 
 
 def test_a_change_is_read_at_most_once_a_second(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Programs that tests run, and that `make test` installs below .cache/."""
+"""Programs that tests run, and that `make test` and `make test-all` install below .cache/."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import pytest
 
+from tools.install_test_tools import BASIC
+
 CACHE = Path(__file__).parent.parent / ".cache"
 
 
@@ -18,54 +20,54 @@ OLD, NEW = "debian", "debian-newest"
 
 def find_tool(name: str, release: str = OLD) -> Path:
     """A program such as promtool; where it cannot be had the test is skipped, or fails in CI."""
-    return _find(release, f"usr/bin/{name}")
+    return find(release, f"usr/bin/{name}")
 
 
 def sdk_python(version: str) -> Path:
     """The interpreter of an environment with azure-batch of this version."""
-    return _find(f"sdk-{version}", "bin/python")
+    return find(f"sdk-{version}", "bin/python")
 
 
 def browser() -> Path:
     """A Chromium without a window."""
-    return _find("chromium", "chromium")
+    return find("chromium", "chromium")
 
 
 def browser_packages() -> Path:
     """Where the packages are that drive a browser, for this Python."""
-    python = _find("browser", "bin/python")
+    python = find("browser", "bin/python")
     (found,) = (python.parent.parent / "lib").glob("python*/site-packages")
     return found
 
 
 def openapi_python() -> Path:
     """The interpreter of an environment with checkers of OpenAPI."""
-    return _find("openapi", "bin/python")
+    return find("openapi", "bin/python")
 
 
 def linters_python() -> Path:
     """The interpreter of the environment with checkov, kubernetes-validate and their like."""
-    return _find("linters", "bin/python")
+    return find("linters", "bin/python")
 
 
 def sbom_python() -> Path:
     """The interpreter of the environment with cyclonedx-py."""
-    return _find("sbom", "bin/python")
+    return find("sbom", "bin/python")
 
 
 def helm(major: int) -> Path:
     """Helm of this major version."""
-    return _find(f"helm-{major}", "bin/helm")
+    return find(f"helm-{major}", "bin/helm")
 
 
 def docker_compose() -> Path:
     """Compose, version 2."""
-    return _find("compose", "docker-compose")
+    return find("compose", "docker-compose")
 
 
 def systemd_analyze() -> Path:
     """systemd-analyze."""
-    return _find("systemd", "systemd-analyze")
+    return find("systemd", "systemd-analyze")
 
 
 def find_command(name: str) -> Path:
@@ -76,12 +78,17 @@ def find_command(name: str) -> Path:
     return Path(found)
 
 
-def _find(tool: str, program: str) -> Path:
-    # Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
-    found = CACHE / tool / program
+def find(tool: str, program: str, cache: Path = CACHE) -> Path:
+    """A program of an installed tool.
+
+    Nothing is taken from PATH here: the installer has judged what is there, and linked to it.
+    """
+    found = cache / tool / program
     if not os.access(found, os.X_OK):
-        note = CACHE / f"{tool}.unavailable"
-        reason = note.read_text().strip() if note.exists() else "`make test` installs it"
+        note = cache / f"{tool}.unavailable"
+        is_basic = any(tool == each.name for each in BASIC)
+        command = "make test" if is_basic else "make test-all"
+        reason = note.read_text().strip() if note.exists() else f"`{command}` installs it"
         missing(f"{found.name} of {tool} is missing: {reason}")
     return found
 

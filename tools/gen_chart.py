@@ -74,13 +74,20 @@ class Value:
     default: Any
 
 
-def files() -> dict[Path, str]:
-    """Text of each file of the chart that is made, by path."""
-    found = {copy: original.read_text(encoding="utf-8") for copy, original in _copies()}
-    found[CHART / "values.schema.json"] = json.dumps(schema(), indent=2) + "\n"
+def files() -> dict[Path, tuple[str, str]]:
+    """Text of each generated file of the chart, and what it is written from."""
+    found = {
+        copy: (original.read_text(encoding="utf-8"), str(original.relative_to(ROOT)))
+        for copy, original in _copies()
+    }
+    values_file = str((CHART / "values.yaml").relative_to(ROOT))
+    found[CHART / "values.schema.json"] = (
+        json.dumps(schema(), indent=2) + "\n",
+        f"{values_file}, tools/gen_chart.py and docs/config.schema.json",
+    )
     readme = (CHART / "README.md").read_text(encoding="utf-8")
     before, after = readme.split(BEGIN)[0], readme.split(END)[1]
-    found[CHART / "README.md"] = f"{before}{BEGIN}\n\n{table()}\n{END}{after}"
+    found[CHART / "README.md"] = (f"{before}{BEGIN}\n\n{table()}\n{END}{after}", values_file)
     return found
 
 

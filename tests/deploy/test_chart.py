@@ -27,6 +27,8 @@ from tests.deploy.rendering import (
     the,
 )
 
+pytestmark = pytest.mark.full
+
 KUBERNETES = ("1.25.0", "1.28.0", "1.37.0")
 
 

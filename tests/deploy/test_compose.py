@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 
 from tests import tools
 from tests.deploy.rendering import DEPLOY
+
+pytestmark = pytest.mark.full
 
 COMPOSE = DEPLOY / "compose"
 

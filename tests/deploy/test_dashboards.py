@@ -18,6 +18,7 @@ import pytest
 from exporter import collectors
 from exporter.service.telemetry import ROWS
 from tools.dashboards import BOARDS
+from tools.dashboards.__main__ import outdated
 from tools.dashboards.building import RUNBOOKS, TAG, Board
 from tools.dashboards.interpolation import Resolution, targets, variable_query
 
@@ -63,7 +64,7 @@ def links(uid: str) -> Iterator[str]:
 def test_the_files_are_what_the_code_says(board: Board) -> None:
     # Not compared in the assertion itself: the difference of two long files takes minutes.
     is_current = (FOLDER / f"{board.uid}.json").read_text(encoding="utf-8") == board.text()
-    assert is_current, "run make docs"
+    assert is_current, outdated(f"{board.uid}.json")
 
 
 def test_there_is_no_other_dashboard_and_no_uid_ever_changes() -> None:

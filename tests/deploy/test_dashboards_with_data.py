@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Scenario, World, make_account, serve
 from exporter.simulator.scenario import FOR_EVER
@@ -37,9 +38,11 @@ from tools.dashboards.interpolation import (
     variable_query,
 )
 
+pytestmark = pytest.mark.full
+
 SPEED = 10.0
 RESOLUTION = Resolution(range_seconds=60, scrape_seconds=1)
-PATIENCE = 40  # seconds of real time, of which a few are needed
+PATIENCE = 120  # seconds of real time, of which a few are needed
 
 
 def lively(scenario: str, **changes: Any) -> Scenario:

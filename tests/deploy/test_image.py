@@ -28,7 +28,10 @@ LOCKED_UP = (
     *("--memory=256m", "--memory-swap=256m"),
 )
 
-pytestmark = pytest.mark.skipif(not IMAGE, reason="`make image-test` builds the image and runs it")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(not IMAGE, reason="`make image-test` builds the image and runs it"),
+]
 
 
 @cache

@@ -15,6 +15,8 @@ import pytest
 from tests import tools
 from tests.deploy.rendering import DEPLOY, HELMS, SWITCHES, rendered
 
+pytestmark = pytest.mark.full
+
 ROOT = DEPLOY.parent
 
 ACCEPTED = {

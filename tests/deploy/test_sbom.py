@@ -6,11 +6,14 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from packaging.utils import canonicalize_name
 
 from tests import tools
 from tests.deploy.rendering import DEPLOY
 from tests.test_packaging import pins
+
+pytestmark = pytest.mark.full
 
 ROOT = DEPLOY.parent
 

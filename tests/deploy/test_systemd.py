@@ -18,6 +18,8 @@ from tests.certificates import Authority
 from tests.deploy.rendering import DEPLOY
 from tests.process import logged_address, process, until_ready
 
+pytestmark = pytest.mark.full
+
 UNIT = DEPLOY / "systemd" / "azure-batch-exporter.service"
 PROGRAM = "/opt/azure-batch-exporter/bin/azure-batch-exporter"
 
@@ -100,7 +102,7 @@ async def test_memory_that_is_never_made_executable_suffices(tmp_path: Path) -> 
     )
     flags = ("--web.listen-address=127.0.0.1:0", f"--web.config.file={tmp_path}/web.yaml")
     command = (sys.executable, "-c", UNDER_MDWE, "demo", *flags)
-    async with process(*command) as started, asyncio.timeout(30):
+    async with process(*command) as started, asyncio.timeout(200):
         url = await logged_address(started)
         login = aiohttp.encode_basic_auth("prometheus", "secret")
         async with aiohttp.ClientSession(headers={"Authorization": login}) as session:

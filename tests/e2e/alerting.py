@@ -204,7 +204,7 @@ async def _webhook(inbox: Inbox) -> AsyncIterator[str]:
 
 
 async def _ready(url: str) -> None:
-    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(200):
         while True:
             try:
                 async with session.get(url) as answer:

@@ -28,7 +28,7 @@ PLAYED = 3
 LASTS = 2.2
 """Seconds that a fault lasts, at least: polls are a second apart."""
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which something that must happen does not."""
 
 Labels = frozenset[tuple[str, str]]
@@ -250,7 +250,7 @@ class Account:
         """Let time pass; what is not shown, or not right, soon after."""
         self.pass_time()
         since = datetime.now(UTC).timestamp()
-        await self._exporter.until(lambda: not self.not_fresh(since) and self.is_right(), 15)
+        await self._exporter.until(lambda: not self.not_fresh(since) and self.is_right())
         return {*list(self.not_fresh(since) | self.wrong())[:5]}
 
     def _is_up(self) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 import yaml
 
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, World, make_account, serve
@@ -20,11 +21,13 @@ from tests.e2e.test_prometheus import query
 from tests.process import logged_address, program, until_ready
 from tests.tools import NEW, OLD, find_tool
 
+pytestmark = pytest.mark.full
+
 T = TypeVar("T")
 
 SEED = 3
 
-DEADLINE = 75.0
+DEADLINE = 300.0
 """Seconds until every alert has come that is to come."""
 
 SCRAPED = "sum_over_time(up[1m]) >= 10"

@@ -73,6 +73,7 @@ async def test_a_managed_identity_signs_in_with_one_token(
             assert token not in output + errors
 
 
+@pytest.mark.full
 async def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
     async with (
         serve(world(), Clock(START, speed=0.0)) as simulation,
@@ -83,7 +84,7 @@ async def test_a_token_is_renewed_before_it_expires(tmp_path: Path) -> None:
         environment = virtual_machine(identity)
         async with (
             program("run", flag, "--web.listen-address=127.0.0.1:0", **environment) as exporter,
-            asyncio.timeout(60),
+            asyncio.timeout(200),
         ):
             url = await logged_address(exporter)
             # azure-identity itself asks again no sooner than half a minute after it last asked.
@@ -116,6 +117,7 @@ async def test_a_token_for_the_wrong_audience_is_told_in_the_services_words(tmp_
         assert errors.count("WARNING") == 1
 
 
+@pytest.mark.full
 async def test_a_missing_identity_is_told_and_ends_nothing(tmp_path: Path) -> None:
     async with serve(world(), Clock(START, speed=0.0)) as simulation:
         flag = write_config(tmp_path, simulation, method="managed_identity")

@@ -15,6 +15,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from exporter.simulator import SCENARIOS, Call, Clock, Proceed, World, serve
@@ -29,6 +30,8 @@ from exporter.simulator.ledger import (
 from tests.e2e.test_prometheus import STATES, prometheus_scraping, query
 from tests.process import logged_address, program
 from tests.tools import find_tool
+
+pytestmark = pytest.mark.full
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

@@ -111,7 +111,7 @@ async def prometheus_api(
             "--log.level=error",
         ) as started,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as api,
-        asyncio.timeout(60),
+        asyncio.timeout(200),
     ):
         while not await _serves(api):
             assert started.returncode is None, "Prometheus ended"
@@ -180,7 +180,7 @@ async def test_prometheus_holds_exactly_the_simulators_numbers_in_both_formats(
                 "--web.listen-address=127.0.0.1:0",
                 SIMULATED_KEY=simulation.account_key,
             ) as exporter,
-            asyncio.timeout(60),
+            asyncio.timeout(200),
         ):
             url = await logged_address(exporter)
             await until_ready(url)
@@ -255,7 +255,7 @@ async def test_prometheus_takes_whatever_the_service_calls_its_jobs(
     config = {"defaults": defaults, "accounts": [account]}
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     arguments = (f"--config.file={tmp_path}/config.yaml", "--web.listen-address=127.0.0.1:0")
-    async with program("run", *arguments) as exporter, asyncio.timeout(60):
+    async with program("run", *arguments) as exporter, asyncio.timeout(200):
         url = await logged_address(exporter)
         await until_ready(url)
         target = url.removeprefix("http://").removesuffix("/metrics")
@@ -274,7 +274,7 @@ async def test_prometheus_takes_whatever_the_service_calls_its_jobs(
 
 
 async def test_promtool_has_nothing_to_say_about_the_demo(promtool: Path) -> None:
-    async with program("demo", "--web.listen-address=127.0.0.1:0") as demo, asyncio.timeout(40):
+    async with program("demo", "--web.listen-address=127.0.0.1:0") as demo, asyncio.timeout(200):
         url = await logged_address(demo)
         async with aiohttp.ClientSession() as session:
             await until_ready(url)

@@ -17,6 +17,8 @@ from tests.e2e.test_prometheus import prometheus_api, query
 from tests.process import logged_address, program
 from tests.tools import find_tool
 
+pytestmark = pytest.mark.full
+
 PASSWORD = "correct horse"
 
 
@@ -50,7 +52,7 @@ async def test_prometheus_scrapes_over_tls_with_certificate_and_password_and_not
         )
     )
     flags = (f"--web.config.file={tmp_path}/web.yaml", "--web.listen-address=127.0.0.1:0")
-    async with program("demo", *flags) as demo, asyncio.timeout(60):
+    async with program("demo", *flags) as demo, asyncio.timeout(200):
         url = await logged_address(demo)
         assert url.startswith("https://")
         target = url.removeprefix("https://").removesuffix("/metrics")

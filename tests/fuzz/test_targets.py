@@ -19,11 +19,12 @@ def test_what_is_kept_does_no_harm(name: str, file: str) -> None:
     TARGETS[name]((CORPUS / name / file).read_bytes())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_nearly_valid_does_no_harm(name: str) -> None:
     kept = [data for data in corpus(name) if len(data) < 10_000]
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(kept), st.randoms(use_true_random=False))
     @example(b"", Random(0))
     def nearly(data: bytes, random: Random) -> None:
@@ -33,7 +34,6 @@ def test_what_is_nearly_valid_does_no_harm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=25, deadline=None)
 @given(data=st.binary() | st.text().map(str.encode))
 def test_what_is_anything_does_no_harm(name: str, data: bytes) -> None:
     TARGETS[name](data)

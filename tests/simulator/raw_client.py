@@ -64,7 +64,7 @@ async def fetch(
     headers: Mapping[str, str] = NOTHING,
     *,
     limit: int = NO_LIMIT,
-    patience: float = 0.4,
+    patience: float = 60.0,
 ) -> Seen:
     """Ask for a URL, or a path, and read for as long as anything comes within the `patience`."""
     url = url if url.startswith("http") else simulation.endpoint + url

@@ -188,9 +188,10 @@ async def test_the_calls_that_the_demo_prints_are_right() -> None:
         ]
 
 
+@pytest.mark.full
 async def test_the_demo_takes_a_fault_scenario_and_says_how_to_end_it() -> None:
     arguments = ("--scenario=auth-expired", "--web.listen-address=127.0.0.1:0")
-    async with program("demo", *arguments) as process, asyncio.timeout(20):
+    async with program("demo", *arguments) as process, asyncio.timeout(200):
         url = await logged_address(process)
         assert process.stdout is not None
         control = ""

@@ -109,7 +109,7 @@ async def test_a_fault_is_what_it_says(simulation: Simulation, faults: Faults, n
     assert (true.status, true.ended) == (200, "close")
     faults.set(Rule(name))
     limit = 6_000_000 if name == "endless-body" else NO_LIMIT
-    patience = 0.15 if name in HEAVY - {"gzip-bomb", "huge-body"} else 5
+    patience = 0.5 if name in HEAVY - {"gzip-bomb", "huge-body"} else 60.0
     check(await fetch(simulation, url, limit=limit, patience=patience), true)
     assert faults.played == {name: 1}
     faults.clear()
@@ -145,9 +145,9 @@ async def test_a_fault_shows_on_its_operations_and_on_no_others(
     for operation, url in urls(simulation.world).items():
         if operation not in truth:
             faults.clear()
-            truth[operation] = alike(await fetch(simulation, url, patience=5))
+            truth[operation] = alike(await fetch(simulation, url))
         faults.set(Rule(name))
-        seen = alike(await fetch(simulation, url, patience=5))
+        seen = alike(await fetch(simulation, url))
         assert (seen != truth[operation]) == (operation in CATALOGUE[name].operations), operation
 
 
@@ -169,7 +169,7 @@ async def test_a_fault_can_be_played_on_an_answer_with_little_in_it(
     nothing_own = "$select=state"
     following = "timeout=100001"  # as in a link that a fault made up
     for query in (nothing_own, f"{nothing_own}&{following}", "$filter=id%20eq%20'none'"):
-        await fetch(simulation, f"{url}&{query}", patience=5)  # the fixture looks for mistakes
+        await fetch(simulation, f"{url}&{query}")  # the fixture looks for mistakes
     assert faults.played.total() in (0, 3)
 
 
@@ -395,7 +395,8 @@ async def test_garbage_is_every_fault_by_chance(old_world: World) -> None:
     async with serve(old_world, clock, interceptors=(faults,)) as simulation:
         url = urls(old_world)["Task_Get"]
         # A hundred at once: some of them hang.
-        await asyncio.gather(*(fetch(simulation, url, limit=1000) for _ in range(100)))
+        asked = (fetch(simulation, url, limit=1000, patience=0.5) for _ in range(100))
+        await asyncio.gather(*asked)
     assert faults.played.pop("garbage") == 100 == faults.played.total()
     assert len(faults.played) > 40
     assert all("Task_Get" in CATALOGUE[name].operations for name in faults.played)
@@ -413,8 +414,8 @@ async def test_who_hangs_up_is_served_no_longer(
     before = asyncio.all_tasks()
     faults.set(Rule(name))
     url = urls(simulation.world)["Job_Get"]
-    await asyncio.gather(*(fetch(simulation, url, limit=100_000) for _ in range(3)))
-    async with asyncio.timeout(1):
+    await asyncio.gather(*(fetch(simulation, url, limit=100_000, patience=0.4) for _ in range(3)))
+    async with asyncio.timeout(200):
         while asyncio.all_tasks() - before:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -422,7 +423,7 @@ async def test_who_hangs_up_is_served_no_longer(
 async def test_a_server_that_ends_ends_what_hangs(old_world: World) -> None:
     faults = Faults(Rule("never-answering", count=1), Rule("endless-body"))
     clock, url = Clock(old_world.now, speed=0), urls(old_world)["Job_Get"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(200):
         async with serve(old_world, clock, interceptors=(faults,)) as simulation:
             hanging = asyncio.create_task(fetch(simulation, url, patience=60))
             while not faults.played:  # noqa: ASYNC110

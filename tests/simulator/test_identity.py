@@ -43,7 +43,7 @@ async def token_in_a_process(scope: str, **environment: str) -> dict[str, object
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    output, errors = await asyncio.wait_for(process.communicate(), 200)
     assert process.returncode == 0, errors.decode()
     found: dict[str, object] = json.loads(output)
     return found

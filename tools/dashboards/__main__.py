@@ -14,6 +14,14 @@ from tools.dashboards import BOARDS
 FOLDER = Path(__file__).parent.parent.parent / "deploy" / "grafana"
 
 
+def outdated(name: str) -> str:
+    """What to do about a file that is out of date."""
+    return (
+        f"deploy/grafana/{name} is out of date. It is written from tools/dashboards/:"
+        " edit that, run `make docs`, and commit both."
+    )
+
+
 def main(arguments: list[str]) -> int:
     """Write or check the files."""
     status = 0
@@ -22,9 +30,7 @@ def main(arguments: list[str]) -> int:
         if arguments != ["--check"]:
             file.write_text(board.text(), encoding="utf-8")
         elif not file.exists() or file.read_text(encoding="utf-8") != board.text():
-            print(
-                f"deploy/grafana/{file.name} is not what the code says: make docs", file=sys.stderr
-            )
+            print(outdated(file.name), file=sys.stderr)
             status = 1
     return status
 

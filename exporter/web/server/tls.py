@@ -48,7 +48,11 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
     elif tls.cipher_suites:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
     for curve in tls.curve_preferences:
-        context.set_ecdh_curve(_CURVES[curve])
+        try:
+            context.set_ecdh_curve(_CURVES[curve])
+        except ssl.SSLError:  # older releases of Python lack X25519
+            text = f"this Python cannot use {curve}: take another curve, or a newer Python"
+            raise TlsError("curve_preferences", text) from None
     _load_certificate(context, tls)
     if tls.verifies:
         context.verify_mode = ssl.CERT_REQUIRED if tls.requires else ssl.CERT_OPTIONAL
