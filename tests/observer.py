@@ -100,8 +100,7 @@ class Written:
             for job_id, job in changes.jobs.items():
                 if job is None or job.left_at is not None:
                     found.let_go.add(job_id)
-                else:
-                    found.readings |= {(job_id, collector) for collector in job.states}
+            found.readings.update(changes.folded)
         return found
 
 
