@@ -1,22 +1,18 @@
-"""One healthy job on one pool with preparation and release, as every collector sees it."""
+"""One healthy job on one pool with preparation and release, as every collector sees it.
+
+It is made from answers of the API in tests/fixtures/sample_job.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from exporter.batch.models import (
-    Counts,
-    Job,
-    JobExecutionInfo,
-    NodeTaskStatus,
-    SpecialTaskExecutionInfo,
-    Task,
-    TaskCountsResult,
-    TaskExecutionInfo,
-    TaskStatistics,
-)
+import msgspec
+
+from exporter.batch import models
+from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.task_records import record_of
@@ -26,22 +22,17 @@ from exporter.state import table_names
 from exporter.state.counters import Counters
 from exporter.state.watched_job import WatchedJob
 
-_TIME = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-_COUNTS = Counts(active=10, running=2, completed=5, succeeded=5, failed=0)
-_RUNNING = SpecialTaskExecutionInfo(state="running", start_time=_TIME)
+T = TypeVar("T")
 
-JOB = Job(
-    "job-1",
-    state="active",
-    creation_time=_TIME,
-    priority=0,
-    uses_task_dependencies=False,
-    execution_info=JobExecutionInfo(start_time=_TIME, pool_id="pool-1"),
-)
+_FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures" / "sample_job"
 
-_TASK_COUNTS = task_counts.fold(
-    None, TaskCountsResult(task_counts=_COUNTS, task_slot_counts=_COUNTS), 0.0, True
-)
+
+def _answer(name: str, kind: type[T]) -> T:
+    """An answer of the API, as it is on the wire; each member that is documented is there."""
+    return msgspec.json.decode((_FIXTURES / f"{name}.json").read_bytes(), type=kind, strict=False)
+
+
+JOB = _answer("job", models.Job)
 
 
 def nodes_read(
@@ -56,45 +47,16 @@ def nodes_read(
     return preparation_release.Reading(pool_id, listing, started, since)
 
 
+_TASK_COUNTS = task_counts.fold(None, _answer("task_counts", models.TaskCountsResult), 0.0, True)
 _NODES = preparation_release.fold(
     None,
-    nodes_read("pool-1", (NodeTaskStatus("pool-1", "node-1", _RUNNING, _RUNNING),)),
+    nodes_read("pool-1", _answer("nodes", models.Page[models.NodeTaskStatus]).value),
     0.0,
     True,
 )
+_LISTED = _answer("tasks", models.Page[models.Task]).value
 _TASKS = tasks.fold(
-    None,
-    tasks.Reading(
-        tuple(
-            (task.id, record_of(task))
-            for task in (
-                Task("waits", state="active", creation_time=_TIME),
-                Task("runs", state="running", execution_info=TaskExecutionInfo(start_time=_TIME)),
-            )
-        )
-    ),
-    0.0,
-    True,
-)
-
-_WATCHED = Task(
-    "task-1",
-    state="completed",
-    creation_time=_TIME,
-    required_slots=1,
-    execution_info=TaskExecutionInfo(
-        start_time=_TIME, end_time=_TIME, exit_code=0, retry_count=0, requeue_count=0
-    ),
-    stats=TaskStatistics(
-        user_cpu_time="PT1S",
-        kernel_cpu_time="PT1S",
-        wall_clock_time="PT1S",
-        wait_time="PT1S",
-        read_iops=1,
-        write_iops=1,
-        read_io_gib=1.0,
-        write_io_gib=1.0,
-    ),
+    None, tasks.Reading(tuple((task.id, record_of(task)) for task in _LISTED)), 0.0, True
 )
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
@@ -105,7 +67,7 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     table_names.counters_of("preparation_release"): Counters().add(_NODES.events.increments),
     "tasks": _TASKS.state,
     table_names.counters_of("tasks"): Counters().add(_TASKS.events.increments),
-    "watched_tasks": WatchedTasks({"task-1": Found(_WATCHED, 0.0)}),
+    "watched_tasks": WatchedTasks({"task-1": Found(_answer("task", models.Task), 0.0)}),
     table_names.counters_of("watched_tasks"): Counters(),
     table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, (True, 0.0)),
 }
