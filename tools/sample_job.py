@@ -48,12 +48,8 @@ def nodes_read(
 
 
 _TASK_COUNTS = task_counts.fold(None, _answer("task_counts", models.TaskCountsResult), 0.0, True)
-_NODES = preparation_release.fold(
-    None,
-    nodes_read("pool-1", _answer("nodes", models.Page[models.NodeTaskStatus]).value),
-    0.0,
-    True,
-)
+_RECORDS = _answer("nodes", models.Page[models.NodeTaskStatus]).value
+_NODES = preparation_release.fold(None, nodes_read("pool-1", _RECORDS), 0.0, True)
 _LISTED = _answer("tasks", models.Page[models.Task]).value
 _TASKS = tasks.fold(
     None, tasks.Reading(tuple((task.id, record_of(task)) for task in _LISTED)), 0.0, True

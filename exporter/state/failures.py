@@ -15,6 +15,7 @@ import msgspec
 
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import FailureInfo, NameValuePair
+from exporter.batch.redaction import redact
 from exporter.state.timestamps import Time, iso_time
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             details=tuple(details[:MAX_DETAILS]),
             **where,
         )
+
+    def __post_init__(self) -> None:
+        # A state file of an earlier version may hold what was not masked then.
+        if self.message and (masked := redact(self.message)) != self.message:
+            msgspec.structs.force_setattr(self, "message", masked)
 
     @property
     def key(self) -> tuple[str | None, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import exporter
 from exporter import config
 from exporter.batch.models import enum_value
+from exporter.batch.redaction import redact
 from exporter.collectors.jobs import STATES
 from exporter.polling.load import Load
 from exporter.state.account import JOBS, POOL_NODES, AccountState
@@ -69,14 +69,11 @@ async def _account(
     )
 
 
-_USER_INFO = re.compile(r"//[^/@\s]*@")
-
-
 def running_config(loaded: config.Config) -> RunningConfig:
     """The configuration in force, as a file would have it.
 
-    A secret is never in the file, only where it is found. User names and passwords that somebody
-    wrote into a URL are left out.
+    A secret is never in the file, only where it is found. One that somebody wrote into a text, a
+    URL for example, is masked.
     """
     shown = loaded.model_dump(mode="json", exclude_none=True)
     return RunningConfig(_redacted(shown))
@@ -87,4 +84,4 @@ def _redacted(value: Any) -> Any:
         return {_redacted(key): _redacted(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_redacted(each) for each in value]
-    return _USER_INFO.sub("//<redacted>@", value) if isinstance(value, str) else value
+    return redact(value) if isinstance(value, str) else value
