@@ -96,3 +96,21 @@ def test_only_what_some_rule_can_want_is_listed() -> None:
 def test_rules_with_an_exact_id_alone_need_no_listing() -> None:
     assert not needs_listing([rule(id="a"), rule(id="b")])
     assert needs_listing([rule(id="a"), rule(id_regex="b")])
+
+
+# Metadata
+
+
+def test_only_the_metadata_that_a_rule_names_is_kept() -> None:
+    """A job's metadata is free text of its owner, and goes into the state file with the job."""
+    one = job("a", env="env value", team="t", x="y", remark="z")
+    for rules, kept in (
+        ((rule(id="a"),), None),
+        ((rule(id="a", metadata_labels=["team"]),), ["team"]),
+        ((rule(id="a", metadata={"env": "env value"}),), ["env"]),
+        ((rule(id_regex=".*", group="${metadata.x}-${pool_id}"),), ["x"]),
+        ((rule(id="other", metadata_labels=["team"]), rule(id="a")), ["team"]),  # of any rule
+    ):
+        (watched,) = select(rules, [one], NOW.timestamp())
+        found = watched.job.metadata
+        assert (found and [item.name for item in found]) == kept
