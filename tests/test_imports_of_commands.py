@@ -26,7 +26,7 @@ sys.exit(status)
 """Runs the program, and writes the names of all modules to the file that is named first."""
 
 HEAVY = frozenset(
-    {"aiohttp", "asyncio", "azure", "msgspec", "prometheus_client", "pydantic", "yaml"}
+    {"aiohttp", "asyncio", "azure", "jinja2", "msgspec", "prometheus_client", "pydantic", "yaml"}
 )
 
 LIGHT = ["cli.os_errors", "cli.parsing"]
@@ -102,7 +102,7 @@ async def test_healthcheck_imports_nothing_of_what_serves(batch: FakeBatch, tmp_
 
 
 @pytest.mark.parametrize("name", ["check", "scrape"])
-async def test_a_command_that_polls_once_does_not_import_the_simulator(
+async def test_a_command_that_polls_once_imports_neither_the_pages_nor_the_simulator(
     name: str, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BATCH_KEY", KEY)
@@ -110,6 +110,7 @@ async def test_a_command_that_polls_once_does_not_import_the_simulator(
     status, found = await imported(tmp_path / "modules", name, flag)
     assert status == 0
     assert "pydantic" in found
+    assert "jinja2" not in found
     assert not any(each.startswith("exporter.simulator") for each in found)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
+import msgspec
 import pytest
+from multidict import MultiDict
 
 from exporter import config
 from exporter.service.service import Service, open_service
+from exporter.web.api.endpoints import FILTERS
+from exporter.web.api.job_views import SORT_KEYS, job_detail, job_list
+from exporter.web.api.parameters import parse
+from exporter.web.api.status_views import status
 from exporter.web.app import build_app
 from exporter.web.pages import PAGES, STATIC
-from exporter.web.pages.html import Html, join, link, render, tag
+from exporter.web.pages.rendering import Links, render
 from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch, batch_error
 from tests.filled import ACCOUNT, config_of, fill
@@ -86,21 +93,6 @@ async def ask(http: aiohttp.ClientSession, path: str) -> Any:
         return await response.json()
 
 
-def test_text_is_escaped_and_markup_is_not() -> None:
-    assert (
-        tag("p", "<b>", tag("i", "&"), title='"') == '<p title="&quot;">&lt;b&gt;<i>&amp;</i></p>'
-    )
-    assert join(("<", Html("<br>"), 3, None, ["a", ("b",)])) == "&lt;<br>3ab"
-    assert (
-        tag("input", value="", disabled=True, hidden=False, id=None) == '<input value="" disabled>'
-    )
-    assert link("x", "job", {"job_id": "a&b=c#d e"}) == '<a href="job?job_id=a%26b%3Dc%23d+e">x</a>'
-    filled = render("text", label='"><b>', text=("<i>$label", Html("<br>")))
-    assert 'aria-label="&quot;&gt;&lt;b&gt;"' in filled
-    assert filled.endswith(">&lt;i&gt;$label<br></pre>")
-    assert tag("rect", x=0) == '<rect x="0"></rect>'
-
-
 @pytest.mark.parametrize("path", ["/", "/?sort=running&order=desc&offset=50", "/?search=0001"])
 async def test_every_number_of_a_job_is_that_of_the_api(
     http: aiohttp.ClientSession, path: str
@@ -114,14 +106,14 @@ async def test_every_number_of_a_job_is_that_of_the_api(
         tasks, nodes = job["tasks"], job["preparation"]
         assert row["Job"] == job["job_id"] + job.get("display_name", "")
         assert row["State"] == job["state"]
-        assert row["Polls"] == job["health"] + job.get("error", "")
+        assert row["Poll status"] == job["health"] + job.get("error", "")
         assert row["Queued"] == str(tasks["active"])
         assert row["Running"] == str(tasks["running"])
         assert row["Failed"] == str(tasks["failed"])
         assert row["Tasks"].endswith(f"{tasks['completed']} done")
         failed = f", {nodes['failed']} failed" if nodes["failed"] else ""
         assert row["Preparation"] == f"{nodes['succeeded']} ok{failed}"
-        assert row["Last good poll"] == f"{round(job['age_seconds'])}s ago"
+        assert row["Last success"] == f"{round(job['age_seconds'])}s ago"
     assert f"of {answer['matched']} jobs" in page.text
 
 
@@ -163,10 +155,12 @@ async def test_sorting_filters_and_paging_need_no_script(http: aiohttp.ClientSes
     }
     (after,) = [each for each in page.links() if "offset=50" in each]
     second = await see(http, f"/{after}")
-    assert "51 to 90 of 90 jobs of 120" in second.text
+    assert "51 to 90 of 90 jobs (120 without filters)" in second.text
     assert any(each == "./?search=job&state=active" for each in second.links())
     empty = await see(http, "/?search=nothing")
-    assert "No jobs match: 0 jobs of 120" in empty.text
+    assert "No jobs match (120 without filters)" in empty.text
+    beyond = await see(http, "/?offset=120")
+    assert "No jobs on this page, 120 jobs on others" in beyond.text
 
 
 async def test_a_page_that_cannot_be_says_why(http: aiohttp.ClientSession) -> None:
@@ -187,7 +181,7 @@ async def test_a_job_shows_its_series_and_charts(http: aiohttp.ClientSession) ->
         assert line in page.text
     charts = [found for name, found in page.tags if name == "svg" and found["class"] == "chart"]
     assert len(charts) == 5
-    assert "Queued tasks: from 50 to 50 in 0 minutes, at most 50" in page.text
+    assert "Queued tasks: from 50 to 50 in 0 minutes (max 50)" in page.text
     assert "The task exited with 1" in page.text
 
 
@@ -241,6 +235,56 @@ async def test_hostile_names_are_text(
         assert HOSTILE in each.text
         assert_harmless(each)
     assert parse_qs(urlsplit(target).query)["job_id"] == [HOSTILE]
+
+
+async def test_every_text_of_a_view_is_escaped(service: Service) -> None:
+    values = dict(parse(MultiDict(), FILTERS))
+    planted = values | dict.fromkeys(("search", "account", "job_group", "pool_id"), HOSTILE)
+    links = Links(f"/{HOSTILE}", HOSTILE)
+    detail = await job_detail(service, {"account": ACCOUNT, "job_id": "job-00100"})
+    overview = render(
+        "overview",
+        links,
+        values=planted,
+        found=hostile(await job_list(service, values | {"limit": JOBS})),
+        status=hostile(await status(service), but=("collector",)),
+        failures=hostile(tuple(service.failures.latest())),
+        states=(HOSTILE,),
+        healths=(HOSTILE,),
+    )
+    job = render("job", links, found=hostile(detail, but=("now", "history")))
+    config_page = render("config", links, text=HOSTILE)
+    for text, least in ((overview, 4 * JOBS), (job, 30), (config_page, 1)):
+        page = Page(text)
+        assert page.text.count(HOSTILE) >= least
+        assert_harmless(page)
+
+
+def hostile(value: Any, but: tuple[str, ...] = ()) -> Any:
+    """A view with other texts: all fields, but those of these names, and all keys."""
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, tuple):
+        return tuple(hostile(each, but) for each in value)
+    if isinstance(value, dict):
+        return {f"{HOSTILE}{key}": each for key, each in value.items()}
+    if isinstance(value, msgspec.Struct):
+        names = set(value.__struct_fields__) - set(but)
+        changes = {name: hostile(getattr(value, name), but) for name in names}
+        return msgspec.structs.replace(value, **changes)
+    return value
+
+
+def test_no_template_marks_text_as_safe_or_leaves_out_quotes() -> None:
+    for file in (ROOT / "exporter" / "web" / "pages" / "templates").iterdir():
+        assert not re.search(r"\b(safe|autoescape|Markup)\b|=\{\{", file.read_text()), file.name
+
+
+async def test_the_form_sorts_by_all_that_the_api_can_sort_by(http: aiohttp.ClientSession) -> None:
+    async with http.get("/") as response:
+        text = await response.text()
+    options = text[text.index('<select name="sort"') :].partition("</select>")[0]
+    assert set(re.findall('<option value="(.*?)"', options)) == SORT_KEYS.keys()
 
 
 async def test_the_documentation_is_linked_where_it_is(

@@ -222,7 +222,7 @@ async def test_search_sorting_and_paging_stay_on_the_page(open_page: Open, some:
         await page.evaluate("window.stayed = true")
         await page.locator("#search").press_sequentially("job")
         await page.locator("#state").select_option("active")
-        await has_count(page, "1 to 50 of 90 jobs of 120")
+        await has_count(page, "1 to 50 of 90 jobs (120 without filters)")
         # By the keyboard, and what was pressed keeps the focus.
         await page.locator("#sort-active").focus()
         await page.keyboard.press("Enter")
@@ -231,9 +231,9 @@ async def test_search_sorting_and_paging_stay_on_the_page(open_page: Open, some:
         assert await page.evaluate("document.activeElement.id") == "sort-active"
         assert await page.locator("#sort").input_value() == "active"
         await page.locator("#next").click()
-        await has_count(page, "51 to 90 of 90 jobs of 120")
+        await has_count(page, "51 to 90 of 90 jobs (120 without filters)")
         await page.go_back()
-        await has_count(page, "1 to 50 of 90 jobs of 120")
+        await has_count(page, "1 to 50 of 90 jobs (120 without filters)")
         assert await page.locator("#search").input_value() == "job"
         await page.locator("form a.button").click()
         await has_count(page, "1 to 50 of 120 jobs")
@@ -247,7 +247,7 @@ async def test_all_works_without_a_script(open_page: Open, some: str) -> None:
         await page.locator("#search").fill("-0011")
         await page.locator("#order").select_option("desc")
         await page.locator("button").click()
-        await has_count(page, "1 to 10 of 10 jobs of 120")
+        await has_count(page, "1 to 10 of 10 jobs (120 without filters)")
         assert (await row_ids(page))[0] == "job-00119"
         await page.locator("#sort-active").click()
         await page.locator("#sort-active").click()
@@ -279,6 +279,6 @@ async def test_everything_can_be_reached_by_the_keyboard(open_page: Open, some: 
             if await page.evaluate("document.activeElement.id") == "search":
                 break
         await page.keyboard.type("00042")
-        await has_count(page, "1 to 1 of 1 jobs of 120")
+        await has_count(page, "1 to 1 of 1 jobs (120 without filters)")
         await page.keyboard.press("Enter")
         assert page.url.endswith("?search=00042&sort=job_id&order=asc")

@@ -1,4 +1,4 @@
-"""Style and script: served below a path that has a digest of their content."""
+"""Style, script and icon. Their paths have a digest of the content: browsers may keep them."""
 
 from __future__ import annotations
 

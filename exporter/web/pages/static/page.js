@@ -1,5 +1,5 @@
-// Keeps a page that works without it up to date: it asks for the same page again and puts in what
-// is marked data-live. Filters, sorting and paging do the same with another query.
+// Updates the page, which also works without this script. It requests the same page again and
+// replaces the elements with data-live. Filters, sorting and paging change the query first.
 "use strict";
 
 (() => {
@@ -8,7 +8,7 @@
   let under_way = null;
   let timer = 0;
 
-  // What has the focus: by its id, or else by what it is for.
+  // A selector for the element with the focus: by its id, or else by its target or label.
   const address_of = (element) => {
     if (element === null || element === document.body) return null;
     for (const name of ["id", "href", "aria-label"]) {
@@ -18,7 +18,7 @@
     return null;
   };
 
-  // Text that somebody has marked stays while nothing else was asked for.
+  // Selected text is not replaced by an update that nobody asked for.
   const is_marked = (part) => {
     const marked = getSelection();
     return !marked.isCollapsed && part.contains(marked.anchorNode);
@@ -46,7 +46,7 @@
   const say = (text, is_lost) => {
     live.textContent = text;
     live.classList.toggle("lost", is_lost);
-    // Read out loud only where something is wrong, not every few seconds.
+    // Screen readers announce problems only, not each update.
     live.setAttribute("role", is_lost ? "alert" : "none");
   };
 
@@ -59,13 +59,13 @@
       const text = await answer.text();
       const type = answer.headers.get("Content-Type") ?? "";
       if (!answer.ok && answer.status !== 404) throw new Error(`status ${answer.status}`);
-      if (!type.startsWith("text/html")) throw new Error(`an answer of type ${type}`);
+      if (!type.startsWith("text/html")) throw new Error(`unexpected type ${type}`);
       if (mine !== under_way) return;
       put(new DOMParser().parseFromString(text, "text/html"), is_asked);
       if (answer.ok) {
         say(`Live: ${new Date().toLocaleTimeString()}`, false);
       } else {
-        say("This is gone: what is shown was there last.", true);
+        say("Not found any more: this is the last known state.", true);
       }
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -88,7 +88,7 @@
     load(true);
   };
 
-  // The form says what the address says.
+  // Set the form's fields from the address.
   const fill = () => {
     const query = new URLSearchParams(location.search);
     for (const field of form.elements) {
