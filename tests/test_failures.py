@@ -209,11 +209,11 @@ def test_a_storm_of_failures_does_not_flood_the_log(lines: Callable[[], list[str
     assert told[-1] == (
         '"failures come too fast to log each: /api/v1/failures has the latest" account=acc'
     )
-    now = 2.0
+    now = 60.0
     failures.add("acc", [failure(number) for number in range(1000, 1010)], is_logged=True)
     told = lines()
     assert told[0] == '"970 failures were not logged" account=acc'
-    assert told[1].endswith("task_id=t1000") and len(told) == 3
+    assert told[1].endswith("task_id=t1000") and len(told) == 11
     failures.add("other", [failure(1)], is_logged=True)  # another account has a limit of its own
     assert len(lines()) == 1
 

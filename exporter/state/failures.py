@@ -28,9 +28,8 @@ MAX_TEXT = 1000
 
 MAX_DETAILS = 20
 
-LINES_AT_ONCE = 30
-LINES_PER_SECOND = 0.5
-"""How many log lines an account may write: at once, and in the long run."""
+LINES_PER_MINUTE = 30
+"""Failures of an account that are logged; the others are only counted."""
 
 Kind = Literal["preparation", "release", "task"]
 
@@ -115,7 +114,8 @@ class Failures:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, dict[tuple[str | None, ...], Failure]] = {}
-        self._lines: dict[str, _Lines] = {}
+        self._lines: dict[str, tuple[float, int]] = {}
+        """By account: a minute, and how many failures came in it."""
 
     def restore(self, account: str, failures: Iterable[Failure]) -> None:
         """Take over what an earlier process knew."""
@@ -148,19 +148,22 @@ class Failures:
         return sorted(kept, key=_time, reverse=True)
 
     def _log(self, account: str, each: Failure) -> None:
-        now = self._clock()
-        lines = self._lines.setdefault(account, _Lines(now))
         of_account = {"account": account}
-        if not lines.may_write(now):
-            if lines.suppressed == 1:
+        minute = self._clock() // 60
+        began, lines = self._lines.get(account, (minute, 0))
+        if began != minute:
+            if lines > LINES_PER_MINUTE:
+                suppressed = lines - LINES_PER_MINUTE
+                log.warning("%d failures were not logged", suppressed, extra=of_account)
+            lines = 0
+        self._lines[account] = (minute, lines + 1)
+        if lines >= LINES_PER_MINUTE:
+            if lines == LINES_PER_MINUTE:
                 log.warning(
                     "failures come too fast to log each: /api/v1/failures has the latest",
                     extra=of_account,
                 )
             return
-        if lines.suppressed:
-            log.warning("%d failures were not logged", lines.suppressed, extra=of_account)
-            lines.suppressed = 0
         fields = msgspec.to_builtins(each)
         del fields["kind"]
         fields.pop("details", None)
@@ -169,25 +172,6 @@ class Failures:
             if name in fields:
                 fields[other] = fields.pop(name)
         log.warning("%s failed", _NAMES[each.kind], extra=fields)
-
-
-class _Lines:
-    """Whether a line may be written now. `suppressed`: lines that might not, since the last one."""
-
-    def __init__(self, now: float) -> None:
-        self._left = float(LINES_AT_ONCE)
-        self._then = now
-        self.suppressed = 0
-
-    def may_write(self, now: float) -> bool:
-        """Take a line, if one may be written."""
-        self._left = min(LINES_AT_ONCE, self._left + (now - self._then) * LINES_PER_SECOND)
-        self._then = now
-        if self._left < 1.0:
-            self.suppressed += 1
-            return False
-        self._left -= 1.0
-        return True
 
 
 _NAMES = {
