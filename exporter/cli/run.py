@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser, revision
+from exporter.cli.parsing import revision
 from exporter.service import logs
 
 HELP = f"""\
@@ -28,7 +28,7 @@ examples:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=False)
     flags.add_shard(parser)

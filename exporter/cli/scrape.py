@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser, revision
+from exporter.cli.parsing import revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ exit status:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=True)
-    help_ = "text is Prometheus' format 0.0.4, openmetrics is 1.0"
-    parser.add_choice("--format", help_, ("text", "openmetrics"))
+    help_ = "text is Prometheus' format 0.0.4, openmetrics is 1.0 (default: %(default)s)"
+    parser.add_argument("--format", help=help_, choices=("text", "openmetrics"), default="text")
     help_ = "write the metrics to this file, all at once, instead of standard output"
-    parser.add_flag("--output", help_, type=Path, metavar="F")
+    parser.add_argument("--output", help=help_, type=Path, metavar="F")
     flags.add_shard(parser)
     flags.add_log_flags(parser)
 
