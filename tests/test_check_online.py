@@ -166,6 +166,26 @@ async def test_rules_that_take_jobs_from_each_other_are_told(report: Callable[..
     assert problems == {"accounts[0].jobs[1]": "no_match", "accounts[0].jobs[3]": "shadowed"}
 
 
+async def test_each_job_that_a_rule_names_is_read(report: Callable[..., Any]) -> None:
+    async with serve(world(30), Clock(START, speed=0.0)) as simulation:
+        key = {"KEY": simulation.account_key}
+        named = [{"id": each.id, "states": [each.state]} for each in simulation.world.jobs.values()]
+        found = await report(simulation.endpoint, key, jobs=named)
+    (account,) = found["accounts"]
+    assert [rule["jobs"] for rule in account["rules"]] == [1] * len(named)
+    assert account["problems"] == []
+
+
+async def test_a_check_that_needs_too_many_requests_says_so(report: Callable[..., Any]) -> None:
+    async with serve(world(), Clock(START, speed=0.0)) as simulation:
+        key = {"KEY": simulation.account_key}
+        many = [{"id": f"nobody-has-this-{number}"} for number in range(100)]
+        found = await report(simulation.endpoint, key, jobs=many)
+    assert sum(simulation.requests.values()) == 200
+    causes = [problem["cause"] for problem in found["accounts"][0]["problems"]]
+    assert causes == ["no_match"] * 100 + ["incomplete"]
+
+
 async def test_the_series_that_are_foretold_are_those_that_a_scrape_then_has(
     report: Callable[..., Any], tmp_path: Path
 ) -> None:

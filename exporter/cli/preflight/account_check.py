@@ -37,14 +37,11 @@ MAX_REQUESTS = 200
 MAX_SECONDS = 60.0
 """Most seconds that a check takes."""
 
-MAX_PAGES = 20
-"""Most pages of an account's job list that are read: 20,000 jobs."""
-
-MAX_NAMED = 20
-"""Most jobs that are read one by one, because a rule names them and the list does not."""
-
 SAMPLE = 8
 """Most jobs of a rule that are polled once."""
+
+SAMPLE_OF_ACCOUNT = 60
+"""Jobs of all rules that are polled once: up to three requests each stay below MAX_REQUESTS."""
 
 EXAMPLES = 3
 """Most ids of jobs that are shown of a rule."""
@@ -128,7 +125,10 @@ class AccountCheck:
                 text = f"the account did not answer everything within {MAX_SECONDS:g} s"
                 self._add("error", "", "timeout", text, "try again; the report is incomplete")
             except Stopped:
-                pass
+                if self._budget.started >= MAX_REQUESTS:
+                    text = f"the check stopped after {MAX_REQUESTS} requests"
+                    cure = "take the numbers above as the least there will be"
+                    self._add("warning", "", "incomplete", text, cure)
         if abs(offset := self._client.clock_offset) > MAX_SKEW:
             side = "behind" if offset > 0 else "ahead of"
             text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
@@ -144,19 +144,37 @@ class AccountCheck:
                 async for page in client.list_jobs(listing_filter(rules, self._now)):
                     jobs += page
                     pages += 1
-                    if pages >= MAX_PAGES:
-                        text = f"the job list has more than the {MAX_PAGES} pages that were read"
-                        cure = "take the numbers above as the least there will be"
-                        self._add("warning", "", "listing", text, cure)
-                        break
         listed = {job.id.lower() for job in jobs}
         named = [rule.id for rule in rules if rule.id and rule.id.lower() not in listed]
-        for job_id in named[:MAX_NAMED] or [NO_JOB]:
+        for job_id in named or [NO_JOB]:
             async with self._asking("Job_Get") as client:
                 jobs.append(await client.get_job(job_id))
         self._jobs = select(rules, jobs, self._now)
         per_minute = 60 / self._account.discovery_interval
         self._report.requests_per_minute += (pages + len(named)) * per_minute
+        asked = [self._operations.get("Job_List"), self._operations["Job_Get"]]
+        if all(operation is None or operation.is_ok for operation in asked):
+            self._warn_of_idle_rules()
+
+    def _warn_of_idle_rules(self) -> None:
+        """Warn of the rules that select no job."""
+        busy = {id(watched.rule) for watched in self._jobs}
+        for number, rule in enumerate(self._account.jobs):
+            if id(rule) in busy:
+                continue
+            where, matching = f".jobs[{number}]", len(self._matching(rule))
+            if matching:
+                text = f"all {matching} jobs that match {_describe(rule)} go to earlier rules"
+                cure = "write this rule above those: the first that matches a job has it"
+                self._add("warning", where, "shadowed", text, cure)
+            else:
+                text = f"no job matches {_describe(rule)} now"
+                cure = "nothing, where jobs are still to come; else see states and metadata, too"
+                self._add("warning", where, "no_match", text, cure)
+
+    def _matching(self, rule: Rule) -> list[WatchedJob]:
+        """The jobs that a rule matches, also those that an earlier rule takes."""
+        return [watched for watched in self._jobs if matches(rule, watched.job, self._now)]
 
     async def _read_pool_nodes(self) -> None:
         if self._account.pool_nodes:
@@ -167,19 +185,18 @@ class AccountCheck:
             self._report.requests_per_minute += requests * 60 / self._config.defaults.interval
 
     async def _poll_sample(self) -> None:
-        for rule in self._account.jobs:
+        rules = self._account.jobs
+        size = min(SAMPLE, max(1, SAMPLE_OF_ACCOUNT // len(rules)))
+        for rule in rules:
             own = [watched for watched in self._jobs if watched.rule is rule]
-            step = ceil(len(own) / SAMPLE)  # spread over all ids
+            step = ceil(len(own) / size)  # spread over all ids
             for watched in own[::step] if own else [watch(Job(id=NO_JOB), rule)]:
-                for collector in rule.collect:
-                    await self._poll(watched, collector)
-
-    async def _poll(self, watched: WatchedJob, collector: str) -> None:
-        before = self._budget.started
-        async with self._asking(OPERATIONS[collector]) as client:
-            reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
-            requests = self._budget.started - before
-            self._polls.append(SampledPoll(watched, collector, reading, requests))
+                for name in rule.collect:
+                    before = self._budget.started
+                    async with self._asking(OPERATIONS[name]) as client:
+                        reading = await JOB_COLLECTORS[name].read(client, watched, None, self._now)
+                        requests = self._budget.started - before
+                        self._polls.append(SampledPoll(watched, name, reading, requests))
 
     @asynccontextmanager
     async def _asking(self, name: str) -> AsyncIterator[BatchClient]:
@@ -225,9 +242,9 @@ class AccountCheck:
         self._check_limits()
 
     def _rule_report(self, number: int, rule: Rule, sample: Sample) -> RuleReport:
-        matching = [watched for watched in self._jobs if matches(rule, watched.job, self._now)]
+        matching = self._matching(rule)
         own = [watched for watched in matching if watched.rule is rule]
-        found = RuleReport(
+        return RuleReport(
             where=f"{self._path}.jobs[{number}]",
             rule=_describe(rule),
             matches=len(matching),
@@ -237,21 +254,6 @@ class AccountCheck:
             series=sample.series_of_rule(rule, own),
             requests_per_minute=sample.requests_per_minute(rule, len(own)),
         )
-        reads_jobs = [self._operations.get("Job_List"), self._operations["Job_Get"]]
-        if not own and all(each is None or each.is_ok for each in reads_jobs):
-            self._warn_of_idle_rule(number, found)
-        return found
-
-    def _warn_of_idle_rule(self, number: int, rule: RuleReport) -> None:
-        where = f".jobs[{number}]"
-        if rule.matches:
-            text = f"all {rule.matches} jobs that match {rule.rule} go to earlier rules"
-            cure = "write this rule above those: the first that matches a job has it"
-            self._add("warning", where, "shadowed", text, cure)
-        else:
-            text = f"no job matches {rule.rule} now"
-            cure = "nothing, where such jobs are still to come; else see states and metadata, too"
-            self._add("warning", where, "no_match", text, cure)
 
     def _check_limits(self) -> None:
         account, report = self._account, self._report
