@@ -20,8 +20,6 @@ from jsonschema import Draft202012Validator
 
 from exporter.cli.preflight.account_check import (
     AccountCheck,
-    LimitedBudget,
-    Stopped,
     check_accounts,
 )
 from exporter.config import loader
@@ -398,15 +396,6 @@ async def test_an_endpoint_that_is_wrong_is_told_by_how_far_one_comes(
         ):
             found = await report(endpoint, key)
             assert causes(found) == {"Job_List": cause}
-
-
-async def test_a_check_asks_only_so_much() -> None:
-    budget = LimitedBudget(1e5, most=3)
-    for _ in range(3):
-        await budget.acquire(0.0)
-    with pytest.raises(Stopped):
-        await budget.acquire(0.0)
-    assert budget.started == 3
 
 
 async def test_a_check_ends_though_the_account_does_not_answer(

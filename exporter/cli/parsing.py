@@ -43,18 +43,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _program_parser() -> argparse.ArgumentParser:
     """The parser of the first argument."""
-    commands = "".join(f"  {name:11}  {summary}\n" for name, summary in COMMANDS.items())
     end = f"{PROGRAM} COMMAND --help says more of each. Begin with {PROGRAM} demo."
-    parser = _parser(
-        PROGRAM, "Prometheus exporter for Azure Batch.", f"commands:\n{commands}\n{end}"
-    )
-    parser.usage = f"{PROGRAM} [-h] [--version] COMMAND ..."
+    parser = _parser(PROGRAM, "Prometheus exporter for Azure Batch.", end)
     source = f"revision {revision() or 'unknown'}, Python {sys.version.partition(' ')[0]}"
     version = f"{PROGRAM} {exporter.__version__} ({source})"
     parser.add_argument("--version", action="version", version=version, help="print the version")
-    parser.add_argument(
-        "command", choices=COMMANDS, metavar="COMMAND", help="one of these, then its flags"
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True
     )
+    for name, summary in COMMANDS.items():
+        commands.add_parser(name, help=summary)
     return parser
 
 

@@ -34,17 +34,11 @@ from exporter.state.watched_job import WatchedJob
 MAX_REQUESTS = 200
 """Most requests of a check to one account."""
 
-MAX_SECONDS = 60.0
-"""Most seconds that a check takes."""
-
 SAMPLE = 8
 """Most jobs of a rule that are polled once."""
 
 SAMPLE_OF_ACCOUNT = 60
 """Jobs of all rules that are polled once: up to three requests each stay below MAX_REQUESTS."""
-
-EXAMPLES = 3
-"""Most ids of jobs that are shown of a rule."""
 
 PATIENCE = 2.0
 """Seconds for which a request that failed is tried again."""
@@ -66,15 +60,11 @@ class Stopped(Exception):
 
 
 class LimitedBudget(Budget):
-    """A request budget that ends after `most` requests."""
-
-    def __init__(self, requests_per_second: float, most: int = MAX_REQUESTS) -> None:
-        super().__init__(requests_per_second, lambda _: None)
-        self._most = most
+    """A request budget that ends after MAX_REQUESTS requests."""
 
     async def acquire(self, until: float) -> None:
         """Wait for the turn of one request. Stopped where no request is left."""
-        if self.started >= self._most:
+        if self.started >= MAX_REQUESTS:
             raise Stopped
         await super().acquire(until)
 
@@ -88,7 +78,7 @@ class AccountCheck:
         self._account = account
         self._path = f"accounts[{number}]"
         self._operations = {each.name: each for each in _needed_operations(account)}
-        self._budget = LimitedBudget(account.requests_per_second)
+        self._budget = LimitedBudget(account.requests_per_second, lambda _: None)
         self._now = time.time()
         self._jobs: tuple[WatchedJob, ...] = ()
         self._nodes: PoolNodes | None = None
@@ -101,7 +91,7 @@ class AccountCheck:
             operations=tuple(self._operations.values()),
         )
 
-    async def run(self, within: float = MAX_SECONDS) -> AccountReport:
+    async def run(self, within: float = 60.0) -> AccountReport:
         """Ask for everything in turn, for `within` seconds at most.
 
         ConfigError where a secret cannot be read.
@@ -122,7 +112,7 @@ class AccountCheck:
                     await self._read_pool_nodes()
                     await self._poll_sample()
             except TimeoutError:
-                text = f"the account did not answer everything within {MAX_SECONDS:g} s"
+                text = f"the account did not answer everything within {within:g} s"
                 self._add("error", "", "timeout", text, "try again; the report is incomplete")
             except Stopped:
                 if self._budget.started >= MAX_REQUESTS:
@@ -250,7 +240,7 @@ class AccountCheck:
             matches=len(matching),
             jobs=len(own),
             groups=len({watched.group for watched in own}) if rule.group is not None else None,
-            examples=tuple(watched.job.id for watched in own[:EXAMPLES]),
+            examples=tuple(watched.job.id for watched in own[:3]),
             series=sample.series_of_rule(rule, own),
             requests_per_minute=sample.requests_per_minute(rule, len(own)),
         )

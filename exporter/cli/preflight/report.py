@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-VERSION = 1
-"""Version of the JSON. It grows when a member is renamed or removed; new members may come."""
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -82,12 +79,12 @@ class AccountReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All accounts. `ok`: no problem is an error."""
+    """All accounts. `ok`: no problem is an error. `version`: of the shape of the JSON."""
 
     file: str
     ok: bool
     accounts: tuple[AccountReport, ...]
-    version: int = VERSION
+    version: int = 1
 
 
 def as_text(report: Report) -> str:
