@@ -20,8 +20,6 @@ from jsonschema import Draft202012Validator
 
 from exporter.cli.preflight.account_check import (
     AccountCheck,
-    LimitedBudget,
-    Stopped,
     check_accounts,
 )
 from exporter.config import loader
@@ -158,13 +156,32 @@ async def test_rules_that_take_jobs_from_each_other_are_told(report: Callable[..
     pipelines = {each for each in ids if each.startswith("nf-")}
     first, named, rest, shadowed = account["rules"]
     assert pipelines and ids - pipelines
-    assert (first["jobs"], first["taken_by"]) == (len(pipelines), {})
-    assert rest["taken_by"] == {"accounts[0].jobs[0]": len(pipelines)}
-    assert rest["jobs"] == len(ids - pipelines)
+    assert first["matches"] == first["jobs"] == len(pipelines)
+    assert (rest["matches"], rest["jobs"]) == (len(ids), len(ids - pipelines))
     assert (shadowed["matches"], shadowed["jobs"]) == (len(pipelines), 0)
     assert named["matches"] == 0
     problems = {problem["where"]: problem["cause"] for problem in account["problems"]}
     assert problems == {"accounts[0].jobs[1]": "no_match", "accounts[0].jobs[3]": "shadowed"}
+
+
+async def test_each_job_that_a_rule_names_is_read(report: Callable[..., Any]) -> None:
+    async with serve(world(30), Clock(START, speed=0.0)) as simulation:
+        key = {"KEY": simulation.account_key}
+        named = [{"id": each.id, "states": [each.state]} for each in simulation.world.jobs.values()]
+        found = await report(simulation.endpoint, key, jobs=named)
+    (account,) = found["accounts"]
+    assert [rule["jobs"] for rule in account["rules"]] == [1] * len(named)
+    assert account["problems"] == []
+
+
+async def test_a_check_that_needs_too_many_requests_says_so(report: Callable[..., Any]) -> None:
+    async with serve(world(), Clock(START, speed=0.0)) as simulation:
+        key = {"KEY": simulation.account_key}
+        many = [{"id": f"nobody-has-this-{number}"} for number in range(100)]
+        found = await report(simulation.endpoint, key, jobs=many)
+    assert sum(simulation.requests.values()) == 200
+    causes = [problem["cause"] for problem in found["accounts"][0]["problems"]]
+    assert causes == ["no_match"] * 100 + ["incomplete"]
 
 
 async def test_the_series_that_are_foretold_are_those_that_a_scrape_then_has(
@@ -180,7 +197,7 @@ async def test_the_series_that_are_foretold_are_those_that_a_scrape_then_has(
     own = "azure_batch_exporter_"
     lines = [line for line in output.splitlines() if line[0] != "#" and not line.startswith(own)]
     assert account["series"] == pytest.approx(len(lines), rel=0.15)
-    assert account["requests_made"] < 60
+    assert sum(simulation.requests.values()) < 100  # those of the scrape too
 
 
 async def test_the_ceilings_that_will_be_met_are_told(report: Callable[..., Any]) -> None:
@@ -233,7 +250,7 @@ async def test_a_permission_that_is_missing_is_named_with_the_role(
     assert not found["ok"]
     (account,) = found["accounts"]
     tried = {each["name"]: each["is_ok"] for each in account["operations"]}
-    assert tried == {name: name != operation for name in OPERATIONS}
+    assert tried == {"sign_in": True} | {name: name != operation for name in OPERATIONS}
     (problem,) = [each for each in account["problems"] if each["level"] == "error"]
     assert problem["cause"] == "role"
     assert f"{operation}, which" in problem["text"]
@@ -302,7 +319,7 @@ async def test_a_wrong_key_is_told_from_a_wrong_name(
     found = json.loads(output)
     assert environment["KEY"] not in output
     assert (status, causes(found)) == (1, {"Job_List": cause})
-    assert found["accounts"][0]["requests_made"] == 1  # every other one would fail alike
+    assert simulation.requests == {"Job_List": 1}  # every other one would fail alike
 
 
 async def test_a_token_for_the_wrong_audience_is_told(check: Callable[..., Any]) -> None:
@@ -379,15 +396,6 @@ async def test_an_endpoint_that_is_wrong_is_told_by_how_far_one_comes(
         ):
             found = await report(endpoint, key)
             assert causes(found) == {"Job_List": cause}
-
-
-async def test_a_check_asks_only_so_much() -> None:
-    budget = LimitedBudget(1e5, most=3)
-    for _ in range(3):
-        await budget.acquire(0.0)
-    with pytest.raises(Stopped):
-        await budget.acquire(0.0)
-    assert budget.started == 3
 
 
 async def test_a_check_ends_though_the_account_does_not_answer(

@@ -39,7 +39,7 @@ def test_what_a_job_costs_is_what_the_metrics_cost() -> None:
 
 def test_what_an_account_costs_is_what_the_forecast_says() -> None:
     own, of_a_pool = numbers("an account")
-    assert own == Sample("a", tables(), (), None, 0.0).series_of_account(()), BY_HAND
+    assert own == Sample("a", tables(), (), None, 0.0).series_of_account, BY_HAND
     assert of_a_pool == 2 * len(STATES), BY_HAND  # dedicated and low priority
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.service.systemd import Notifier
+from exporter.service import systemd
 from tests.process import logged_address, program, stop
 
 
@@ -69,16 +69,25 @@ async def test_the_process_tells_when_it_is_ready_alive_reloading_and_stopping(
     ],
 )
 def test_signs_of_life_come_twice_as_often_as_needed(
-    environment: dict[str, str], interval: float | None
+    environment: dict[str, str], interval: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Notifier({"NOTIFY_SOCKET": "/x", **environment}).watchdog_interval == interval
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert systemd.watchdog_interval() == interval
 
 
-def test_an_abstract_address_is_understood_and_nobody_need_listen() -> None:
+def test_an_abstract_address_is_understood_and_nobody_need_listen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listening.bind(f"\0exporter-test-{os.getpid()}")
-    Notifier({"NOTIFY_SOCKET": f"@exporter-test-{os.getpid()}"}).alive()
+    monkeypatch.setenv("NOTIFY_SOCKET", f"@exporter-test-{os.getpid()}")
+    systemd.notify(systemd.ALIVE)
     assert listening.recv(100) == b"WATCHDOG=1"
     listening.close()
-    Notifier({"NOTIFY_SOCKET": "/nobody/here"}).ready()
-    Notifier({}).ready()
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nobody/here")
+    systemd.notify(systemd.READY)
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    systemd.notify(systemd.READY)

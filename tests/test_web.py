@@ -22,7 +22,6 @@ from exporter.collectors.task_counts import TaskCounts
 from exporter.exposition.body import Format
 from exporter.service.process import Reloader
 from exporter.service.service import Service, open_service
-from exporter.service.systemd import Notifier
 from exporter.service.telemetry import ROWS
 from exporter.web.app import build_app
 from exporter.web.pages import STATIC
@@ -121,7 +120,7 @@ async def test_large_bodies_and_reloads_do_not_wait_for_what_else_runs_in_thread
     for number in range(2000):  # more than what is compressed on the event loop
         identity = (("account", "myaccount"), ("job_id", f"job-{number}"))
         service.exposition.put("task_counts", identity, counts)
-    reloader = Reloader(service, lambda: service.config, Notifier({}))
+    reloader = Reloader(service, lambda: service.config)
     release = threading.Event()
     # As many as name resolution that hangs would occupy, and more.
     loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser
 from exporter.service import logs
 
 HELP = f"""\
@@ -34,11 +33,13 @@ exit status:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=True)
-    parser.add_flag("--online", "also ask the accounts, and estimate the cost", action="store_true")
-    parser.add_choice("--format", "of what --online prints", ("text", "json"))
+    help_ = "also ask the accounts, and estimate the cost"
+    parser.add_argument("--online", help=help_, action="store_true")
+    help_ = "of what --online prints (default: %(default)s)"
+    parser.add_argument("--format", help=help_, choices=("text", "json"), default="text")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,13 +55,13 @@ def run(options: argparse.Namespace) -> int:
 
     import msgspec
 
-    from exporter.cli.preflight import table
     from exporter.cli.preflight.account_check import check_accounts
+    from exporter.cli.preflight.report import as_text
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report
     report = asyncio.run(check_accounts(loaded, str(options.config_file)))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        print(table.render(report), end="")
+        print(as_text(report))
     return 0 if report.ok else 1

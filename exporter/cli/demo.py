@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags, simulate
-from exporter.cli.parsing import Parser, revision
+from exporter.cli.parsing import revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -40,11 +40,9 @@ examples:
 _ALL_INTERFACES = re.compile(r"//(0\.0\.0\.0|\[::\]):")
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
-    simulate.add_scenario(parser)
-    help_ = "host:port of the simulated account"
-    simulate.add_address(parser, "--simulator.listen-address", help_)
+    simulate.add_simulator_flags(parser, "--simulator.listen-address")
     flags.add_log_flags(parser)
     flags.add_web_flags(parser)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.cli.parsing import Parser, whole_number
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -42,61 +42,64 @@ exit status:
   2  usage or configuration"""
 
 
-def add_config(parser: Parser, *, required: bool) -> None:
+def add_config(parser: ArgumentParser, *, required: bool) -> None:
     """--config.file."""
     help_ = "configuration file (YAML): docs/configuration.md, config.example.yaml"
-    parser.add_flag("--config.file", help_, type=Path, required=required, metavar="F")
+    parser.add_argument("--config.file", help=help_, type=Path, required=required, metavar="F")
 
 
-def add_shard(parser: Parser) -> None:
+def add_shard(parser: ArgumentParser) -> None:
     """--shard."""
-    help_ = "poll only the jobs of part I, counted from 0, of N"
-    parser.add_flag("--shard", help_, type=_shard, default="0/1", metavar="I/N")
+    help_ = "poll only the jobs of part I, counted from 0, of N (default: %(default)s)"
+    parser.add_argument("--shard", help=help_, type=_shard, default="0/1", metavar="I/N")
 
 
-def add_log_flags(parser: Parser) -> None:
+def add_log_flags(parser: ArgumentParser) -> None:
     """--log.level and --log.format."""
-    parser.add_choice("--log.level", "what is logged", logs.LEVELS, default="info")
-    parser.add_choice("--log.format", "how it is logged, on standard error", logs.FORMATS)
+    help_ = "what is logged (default: %(default)s)"
+    parser.add_argument("--log.level", help=help_, choices=logs.LEVELS, default="info")
+    help_ = "how it is logged, on standard error (default: %(default)s)"
+    parser.add_argument("--log.format", help=help_, choices=logs.FORMATS, default="logfmt")
 
 
-def add_web_flags(parser: Parser) -> None:
+def add_web_flags(parser: ArgumentParser) -> None:
     """--web.*, as Prometheus' own programs have them."""
-    parser.add_flag(
+    parser.add_argument(
         "--web.listen-address",
-        f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
+        help=f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
         type=parse_address,
         action="append",
         metavar="ADDRESS",
     )
-    parser.add_flag(
+    parser.add_argument(
         "--web.telemetry-path",
-        "path of the metrics",
+        help="path of the metrics (default: %(default)s)",
         type=parse_telemetry_path,
         default="/metrics",
         metavar="PATH",
     )
-    parser.add_flag(
+    parser.add_argument(
         "--web.enable-lifecycle",
-        "let POST /-/reload reload the configuration, as SIGHUP does",
+        help="let POST /-/reload reload the configuration, as SIGHUP does",
         action="store_true",
     )
-    parser.add_flag(
+    parser.add_argument(
         "--web.config.file",
-        "web configuration file (YAML): TLS, basic auth, headers: docs/web-config.md",
+        help="web configuration file (YAML): TLS, basic auth, headers: docs/web-config.md",
         type=Path,
         metavar="F",
     )
-    parser.add_flag(
+    parser.add_argument(
         "--web.max-requests",
-        "requests answered at once, past which they get 503; 0: no limit",
+        help="requests answered at once, past which they get 503; 0: no limit"
+        " (default: %(default)s)",
         type=whole_number(0),
         default=DEFAULT_MAX_REQUESTS,
         metavar="N",
     )
 
 
-def listener(options: argparse.Namespace) -> Listener:
+def listener(options: Namespace) -> Listener:
     """The listener that the --web.* flags describe."""
     from exporter.service.process import Listener
     from exporter.web.server.limits import Limits
@@ -128,9 +131,9 @@ def parse_address(text: str) -> tuple[str | None, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise argparse.ArgumentTypeError(f"{text}: write an IPv6 address in brackets, [::1]:port")
+        raise ArgumentTypeError(f"{text}: write an IPv6 address in brackets, [::1]:port")
     if not colon or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text}: write host:port, [::1]:port or :port")
+        raise ArgumentTypeError(f"{text}: write host:port, [::1]:port or :port")
     return host or None, int(port)
 
 
@@ -140,7 +143,7 @@ def parse_telemetry_path(text: str) -> str:
         text.startswith(path) if path.endswith("/") else text == path for path in RESERVED_PATHS
     )
     if not text.startswith("/") or is_taken:
-        raise argparse.ArgumentTypeError("must start with / and not be a path of the exporter")
+        raise ArgumentTypeError("must start with / and not be a path of the exporter")
     return text
 
 
@@ -150,4 +153,15 @@ def _shard(text: str) -> Shard:
     try:
         return Shard.parse(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise ArgumentTypeError(str(error)) from error
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """The type of a flag that has a whole number, `least` or more."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"{text}: write a whole number, {least} or more")
+        return int(text)
+
+    return parse

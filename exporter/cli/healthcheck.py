@@ -11,7 +11,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import SplitResult, urlsplit
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser
 
 TIMEOUT = 5.0
 """Seconds."""
@@ -36,13 +35,11 @@ exit status:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
-    parser.add_flag(
-        "--url",
-        "what to ask, http or https; tcp://host:port only connects",
-        default=f"http://127.0.0.1:{flags.DEFAULT_PORT}/-/healthy",
-    )
+    help_ = "what to ask, http or https; tcp://host:port only connects (default: %(default)s)"
+    default = f"http://127.0.0.1:{flags.DEFAULT_PORT}/-/healthy"
+    parser.add_argument("--url", help=help_, default=default)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser, revision
+from exporter.cli.parsing import revision
 from exporter.service import logs
 
 HELP = f"""\
@@ -28,7 +28,7 @@ examples:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=False)
     flags.add_shard(parser)
@@ -39,6 +39,7 @@ def add_flags(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal stops the process."""
     import asyncio
+    from functools import partial
 
     from exporter.config import Config
     from exporter.config.problems import ConfigError
@@ -55,14 +56,12 @@ def run(options: argparse.Namespace) -> int:
             )
         )
 
-    def load() -> Config:
-        return load_config(options.config_file)
-
     async def serve(loaded: Config) -> None:
         stop = process.stop_on_signals()
         async with open_service(loaded, revision=revision(), shard=options.shard) as service:
             await process.run(service, flags.listener(options), load, stop)
 
     logs.configure(options.log_level, options.log_format)
+    load = partial(load_config, options.config_file)
     asyncio.run(serve(load()))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser, revision
+from exporter.cli.parsing import revision
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -27,13 +27,10 @@ HELP = f"""\
 Polls every account once, prints the metrics and ends. A large account takes a
 while: the progress is logged every 10 seconds.
 
-With --output it writes the metrics to a file instead, and replaces the whole
-file or nothing: node_exporter's textfile collector can read the file while a
-timer runs this command. process_* and python_* are left out. Counters start at
-0 each time, unless there is a state_file. Where an account fails, the file is
-still written, with azure_batch_up 0. Give a node_exporter one such file only:
-two would both have the exporter's own metrics, an error in its log with each
-scrape.
+With --output it replaces a file, whole or not at all, for node_exporter's
+textfile collector: one such file only, because two would have metrics of the
+same names. process_* and python_* are left out. Counters start at 0 each time,
+unless there is a state_file. Where an account fails, azure_batch_up is 0.
 
 examples:
   azure-batch-exporter scrape --config.file=config.yaml
@@ -51,13 +48,13 @@ exit status:
 """
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=True)
-    help_ = "text is Prometheus' format 0.0.4, openmetrics is 1.0"
-    parser.add_choice("--format", help_, ("text", "openmetrics"))
+    help_ = "text is Prometheus' format 0.0.4, openmetrics is 1.0 (default: %(default)s)"
+    parser.add_argument("--format", help=help_, choices=("text", "openmetrics"), default="text")
     help_ = "write the metrics to this file, all at once, instead of standard output"
-    parser.add_flag("--output", help_, type=Path, metavar="F")
+    parser.add_argument("--output", help=help_, type=Path, metavar="F")
     flags.add_shard(parser)
     flags.add_log_flags(parser)
 

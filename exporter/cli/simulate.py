@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
-from exporter.cli.parsing import Parser, one_of, whole_number
 
 if TYPE_CHECKING:
     from exporter.simulator import Simulation
@@ -62,48 +62,42 @@ examples:
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
 
 
-def add_flags(parser: Parser) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
-    add_address(parser, "--listen-address", "host:port to serve on")
-    add_scenario(parser)
-    positive = whole_number(1)
-    parser.add_flag(
-        "--seed", "the same seed gives the same account", type=int, default=1, metavar="N"
-    )
-    parser.add_flag("--jobs", "number of jobs at any time", type=positive, default=12, metavar="N")
-    parser.add_flag(
-        "--nodes", "number of nodes in each pool", type=positive, default=8, metavar="N"
-    )
-    parser.add_flag(
-        "--speed", "simulated seconds to a real one", type=_speed, default=1.0, metavar="X"
-    )
+    add_simulator_flags(parser, "--listen-address")
+    help_ = "the same seed gives the same account (default: %(default)s)"
+    parser.add_argument("--seed", help=help_, type=int, default=1, metavar="N")
+    positive = flags.whole_number(1)
+    help_ = "number of jobs at any time (default: %(default)s)"
+    parser.add_argument("--jobs", help=help_, type=positive, default=12, metavar="N")
+    help_ = "number of nodes in each pool (default: %(default)s)"
+    parser.add_argument("--nodes", help=help_, type=positive, default=8, metavar="N")
+    help_ = "simulated seconds to a real one (default: %(default)s)"
+    parser.add_argument("--speed", help=help_, type=_speed, default=1.0, metavar="X")
 
 
-def add_address(parser: Parser, name: str, help_: str) -> None:
-    """The flag with the simulator's address."""
-    parser.add_flag(
-        name,
-        f"{help_}; port 0: a free one",
+def add_simulator_flags(parser: argparse.ArgumentParser, address: str) -> None:
+    """--scenario, and the flag `address` with the simulator's address."""
+    parser.add_argument(
+        "--scenario",
+        help="what is simulated, see below (default: %(default)s)",
+        choices=SCENARIOS,
+        default="steady",
+        metavar="S",
+    )
+    parser.add_argument(
+        address,
+        help="host:port of the simulated account; port 0: a free one (default: %(default)s)",
         type=flags.parse_address,
         default="127.0.0.1:0",
         metavar="ADDRESS",
     )
 
 
-def add_scenario(parser: Parser) -> None:
-    """--scenario; the help lists SCENARIOS."""
-    help_ = "what is simulated, see below"
-    parser.add_flag("--scenario", help_, type=one_of(SCENARIOS), default="steady", metavar="S")
-
-
 def _speed(text: str) -> float:
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = -1.0
-    if not 0 <= speed <= 1e6:
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text}: write a number, 0 (time stands still) or more")
-    return speed
+    return float(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The service as a process: it listens, reloads, reports its health, and stops on a signal."""
+"""The service as a process: it listens, reloads, notifies systemd, and stops on a signal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import faulthandler
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from exporter.config import Config
 from exporter.config.problems import ConfigError
+from exporter.service import systemd
 from exporter.service.service import Service
-from exporter.service.systemd import Notifier
-from exporter.web.app import Reload, build_app
+from exporter.service.supervision import supervised
+from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
 from exporter.web.server.listener import listen, raise_file_limit
 from exporter.web.server.web_config_file import CurrentSettings
@@ -24,10 +27,10 @@ from exporter.web.server.web_config_file import CurrentSettings
 log = logging.getLogger(__name__)
 
 STALL = 30.0
-"""Seconds for which the event loop may stall before its traceback is written."""
+"""Seconds for which the event loop may stand still before a traceback of it is written."""
 
 HEARTBEAT = 5.0
-"""Seconds between two heartbeats of the event loop."""
+"""Seconds between two signs of life of the event loop."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,19 @@ class Listener:
 class Reloader:
     """Reloads the configuration. `load`: reads it; raises ConfigError."""
 
-    def __init__(self, service: Service, load: Callable[[], Config], notifier: Notifier) -> None:
+    def __init__(self, service: Service, load: Callable[[], Config]) -> None:
         self._service = service
         self._load = load
-        self._notifier = notifier
         self._lock = asyncio.Lock()
-        # Its own thread, because name resolution may block the shared ones.
+        # A thread of its own: what else runs in threads may hang, as name resolution does.
         self._thread = ThreadPoolExecutor(1, "configuration")
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def reload(self) -> None:
-        """Reload, one at a time. ConfigError: it cannot be used, and nothing has changed."""
+        """Reload all of it. ConfigError: it is invalid, and nothing changed."""
         async with self._lock:
-            self._notifier.reloading()
+            systemd.notify(systemd.RELOADING.format(time.monotonic_ns() // 1000))
             try:
-                # Reading a large file must not block polls and scrapes.
+                # A large file takes a while. Polls and scrapes go on.
                 loop = asyncio.get_running_loop()
                 loaded = await loop.run_in_executor(self._thread, self._load)
                 await self._service.configure(loaded)
@@ -74,17 +75,15 @@ class Reloader:
             else:
                 log.info("configuration reloaded")
             finally:
-                self._notifier.ready()
+                systemd.notify(systemd.READY)
 
-    def reload_soon(self) -> None:
-        """Reload on a signal. Errors are logged."""
-        task = asyncio.ensure_future(self._reload_quietly())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _reload_quietly(self) -> None:
-        with suppress(ConfigError):
-            await self.reload()
+    async def reload_whenever(self, asked: asyncio.Event) -> None:
+        """Reload each time that `asked` is set."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            with suppress(ConfigError):  # it is in the log
+                await self.reload()
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -96,27 +95,6 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-@asynccontextmanager
-async def serving(
-    service: Service, listener: Listener, reload: Reload
-) -> AsyncIterator[tuple[str, ...]]:
-    """Serve a service's metrics over HTTP; yields the URLs."""
-    settings, limits = listener.settings, listener.limits
-    raise_file_limit(limits.connections)
-    reload_ = reload if listener.enable_lifecycle else None
-    path, docs_url = listener.telemetry_path, listener.docs_url
-    app = build_app(service, path, settings, limits, reload_, docs_url=docs_url)
-    server = await listen(app, listener.addresses, settings, limits)
-    try:
-        auth = bool(settings().config.basic_auth_users)
-        for url in server.urls:
-            address = url + listener.telemetry_path
-            log.info("listening", extra={"address": address, "basic_auth": auth})
-        yield server.urls
-    finally:
-        await server.close()
-
-
 async def run(
     service: Service,
     listener: Listener,
@@ -125,39 +103,51 @@ async def run(
     on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> None:
     """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
-    notifier = Notifier()
-    reloader = Reloader(service, load, notifier)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.reload_soon)
-    async with serving(service, listener, reloader.reload) as urls:
-        on_listening(urls)
-        notifier.ready()
+    reloader, hangup = Reloader(service, load), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
+    settings, limits, path = listener.settings, listener.limits, listener.telemetry_path
+    raise_file_limit(limits.connections)
+    reload = reloader.reload if listener.enable_lifecycle else None
+    app = build_app(service, path, settings, limits, reload, docs_url=listener.docs_url)
+    server = await listen(app, listener.addresses, settings, limits)
+    try:
+        auth = bool(settings().config.basic_auth_users)
+        for url in server.urls:
+            log.info("listening", extra={"address": url + path, "basic_auth": auth})
+        on_listening(server.urls)
+        systemd.notify(systemd.READY)
+        reload_whenever = partial(reloader.reload_whenever, hangup)
+        on_error = partial(service.telemetry.add, "internal_errors_total", 1)
         tasks = [
             asyncio.create_task(work, name=name)
             for name, work in (
                 ("polls", service.run()),
-                ("heartbeat", _heartbeat(service, notifier)),
+                ("reloads", supervised("reloads", reload_whenever, on_error)),
+                ("heartbeat", _heartbeat(service)),
                 ("stop", stop.wait()),
             )
         ]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
-        notifier.stopping()
+        systemd.notify(systemd.STOPPING)
         faulthandler.cancel_dump_traceback_later()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
-            task.result()  # polling only ends on an internal error
+            task.result()  # polling ends by itself only by a defect
+    finally:
+        await server.close()
 
 
-async def _heartbeat(service: Service, notifier: Notifier) -> None:
-    """Report to systemd while polls start; write a traceback if the event loop stalls."""
-    interval = min(HEARTBEAT, notifier.watchdog_interval or HEARTBEAT)
+async def _heartbeat(service: Service) -> None:
+    """Notify systemd while the event loop runs and polls begin; write a traceback if it stalls."""
+    interval = min(HEARTBEAT, systemd.watchdog_interval() or HEARTBEAT)
     is_frozen = False
     while True:
         faulthandler.dump_traceback_later(STALL)
         if service.problem is None:
-            notifier.alive()
+            systemd.notify(systemd.ALIVE)
         if service.is_ready and not is_frozen:
             # With 10,000 jobs a full garbage collection stops the event loop for a tenth of a
             # second. These objects live long, so later collections leave them out.

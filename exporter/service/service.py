@@ -19,7 +19,7 @@ from exporter.batch.connect import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.diagnosis.accounts import diagnoser
+from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate, as_measured
@@ -236,7 +236,7 @@ class Service:
             self.store,
             observer,
             self.now,
-            diagnoser(account),
+            partial(diagnose, account),
             requests_at=lambda: budget.active_at,
         )
         poller.apply_rules()

@@ -1,38 +1,30 @@
-"""What an account answers to what a configuration needs of it: few requests, within a minute."""
+"""Asks an account for all that a configuration needs of it: few requests, within a minute."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import ceil
+from typing import Literal
 
 from exporter import collectors
 from exporter.batch import auth
-from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.connect import open_client
-from exporter.batch.errors import JobGone, PollError, ServiceError, TaskGone
+from exporter.batch.errors import JobGone, PollError, TaskGone
 from exporter.batch.models import Job
+from exporter.batch.transport import MAX_SKEW
 from exporter.cli.preflight.cost import Sample, SampledPoll
-from exporter.cli.preflight.find_problems import find_problems
-from exporter.cli.preflight.report import (
-    MAX_PAGES,
-    MAX_SECONDS,
-    AccountReport,
-    Answer,
-    Range,
-    Report,
-    RuleReport,
-)
+from exporter.cli.preflight.report import AccountReport, Operation, Problem, Report, RuleReport
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config import Account, Config, Rule
 from exporter.config.problems import ConfigError
 from exporter.config.rule import WATCHED_TASKS
-from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
+from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.metric import Excluded
 from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
 from exporter.service.service import info_labels
@@ -42,14 +34,11 @@ from exporter.state.watched_job import WatchedJob
 MAX_REQUESTS = 200
 """Most requests of a check to one account."""
 
-MAX_NAMED = 20
-"""Most jobs that are read one by one, because a rule names them and the list does not."""
-
 SAMPLE = 8
-"""Jobs of each rule that are polled once."""
+"""Most jobs of a rule that are polled once."""
 
-EXAMPLES = 3
-"""Ids of jobs that are shown of each rule."""
+SAMPLE_OF_ACCOUNT = 60
+"""Jobs of all rules that are polled once: up to three requests each stay below MAX_REQUESTS."""
 
 PATIENCE = 2.0
 """Seconds for which a request that failed is tried again."""
@@ -71,15 +60,11 @@ class Stopped(Exception):
 
 
 class LimitedBudget(Budget):
-    """A request budget that ends after `most` requests."""
-
-    def __init__(self, requests_per_second: float, most: int = MAX_REQUESTS) -> None:
-        super().__init__(requests_per_second, lambda _: None)
-        self._most = most
+    """A request budget that ends after MAX_REQUESTS requests."""
 
     async def acquire(self, until: float) -> None:
         """Wait for the turn of one request. Stopped where no request is left."""
-        if self.started >= self._most:
+        if self.started >= MAX_REQUESTS:
             raise Stopped
         await super().acquire(until)
 
@@ -92,27 +77,21 @@ class AccountCheck:
         self._config = config
         self._account = account
         self._path = f"accounts[{number}]"
-        self._rules = account.jobs
-        self._operations = _needed_operations(account, self._rules)
-        self._budget = LimitedBudget(account.requests_per_second)
+        self._operations = {each.name: each for each in _needed_operations(account)}
+        self._budget = LimitedBudget(account.requests_per_second, lambda _: None)
         self._now = time.time()
         self._jobs: tuple[WatchedJob, ...] = ()
         self._nodes: PoolNodes | None = None
         self._polls: list[SampledPoll] = []
-        self._listing_requests = 0
-        self._node_requests = 0
         self._report = AccountReport(
             name=account.name,
             endpoint=account.endpoint,
-            method=account.auth.method,
-            api_version=account.api_version,
             max_series=account.max_series,
             max_requests_per_minute=account.requests_per_second * 60,
-            sign_in=Answer("sign_in", (f"auth.method {account.auth.method}",), ""),
             operations=tuple(self._operations.values()),
         )
 
-    async def run(self, within: float = MAX_SECONDS) -> AccountReport:
+    async def run(self, within: float = 60.0) -> AccountReport:
         """Ask for everything in turn, for `within` seconds at most.
 
         ConfigError where a secret cannot be read.
@@ -127,161 +106,183 @@ class AccountCheck:
             self._client = open_client(stack, account, credential, self._budget, observer)
             try:
                 async with asyncio.timeout(within):
-                    await self._sign_in(credential)
+                    async with self._asking("sign_in"):
+                        await credential.headers("GET", account.endpoint, {})
                     await self._read_jobs()
                     await self._read_pool_nodes()
                     await self._poll_sample()
-                    await self._ask_for_no_job()
             except TimeoutError:
-                self._report.is_complete = False
+                text = f"the account did not answer everything within {within:g} s"
+                self._add("error", "", "timeout", text, "try again; the report is incomplete")
             except Stopped:
-                pass
+                if self._budget.started >= MAX_REQUESTS:
+                    text = f"the check stopped after {MAX_REQUESTS} requests"
+                    cure = "take the numbers above as the least there will be"
+                    self._add("warning", "", "incomplete", text, cure)
+        if abs(offset := self._client.clock_offset) > MAX_SKEW:
+            side = "behind" if offset > 0 else "ahead of"
+            text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
+            self._add("error", "", "clock", text, "set this machine's clock right, with NTP")
         self._estimate()
-        self._report.problems = tuple(find_problems(self._path, self._report))
         return self._report
-
-    async def _sign_in(self, credential: Auth) -> None:
-        try:
-            await credential.headers("GET", self._account.endpoint, {})
-        except PollError as error:
-            self._refuse(self._report.sign_in, error)
-            raise Stopped from error
 
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
-        if needs_listing(self._rules):
+        rules, pages = self._account.jobs, 0
+        if needs_listing(rules):
             async with self._asking("Job_List") as client:
-                async for page in client.list_jobs(listing_filter(self._rules, self._now)):
+                async for page in client.list_jobs(listing_filter(rules, self._now)):
                     jobs += page
-                    self._listing_requests = self._budget.started
-                    if self._listing_requests >= MAX_PAGES:
-                        self._report.is_listing_whole = False
-                        break
+                    pages += 1
         listed = {job.id.lower() for job in jobs}
-        named = [rule.id for rule in self._rules if rule.id and rule.id.lower() not in listed]
-        self._listing_requests += len(named)
-        for job_id in named[:MAX_NAMED]:
+        named = [rule.id for rule in rules if rule.id and rule.id.lower() not in listed]
+        for job_id in named or [NO_JOB]:
             async with self._asking("Job_Get") as client:
                 jobs.append(await client.get_job(job_id))
-        self._jobs = select(self._rules, jobs, self._now)
+        self._jobs = select(rules, jobs, self._now)
+        per_minute = 60 / self._account.discovery_interval
+        self._report.requests_per_minute += (pages + len(named)) * per_minute
+        asked = [self._operations.get("Job_List"), self._operations["Job_Get"]]
+        if all(operation is None or operation.is_ok for operation in asked):
+            self._warn_of_idle_rules()
+
+    def _warn_of_idle_rules(self) -> None:
+        """Warn of the rules that select no job."""
+        busy = {id(watched.rule) for watched in self._jobs}
+        for number, rule in enumerate(self._account.jobs):
+            if id(rule) in busy:
+                continue
+            where, matching = f".jobs[{number}]", len(self._matching(rule))
+            if matching:
+                text = f"all {matching} jobs that match {_describe(rule)} go to earlier rules"
+                cure = "write this rule above those: the first that matches a job has it"
+                self._add("warning", where, "shadowed", text, cure)
+            else:
+                text = f"no job matches {_describe(rule)} now"
+                cure = "nothing, where jobs are still to come; else see states and metadata, too"
+                self._add("warning", where, "no_match", text, cure)
+
+    def _matching(self, rule: Rule) -> list[WatchedJob]:
+        """The jobs that a rule matches, also those that an earlier rule takes."""
+        return [watched for watched in self._jobs if matches(rule, watched.job, self._now)]
 
     async def _read_pool_nodes(self) -> None:
         if self._account.pool_nodes:
             before = self._budget.started
             async with self._asking("Account_ListPoolNodeCounts") as client:
                 self._nodes = await pool_nodes.read(client)
-            self._node_requests = self._budget.started - before
+            requests = self._budget.started - before
+            self._report.requests_per_minute += requests * 60 / self._config.defaults.interval
 
     async def _poll_sample(self) -> None:
-        for rule in self._rules:
-            watched = [each for each in self._jobs if each.rule is rule]
-            step = max(1, len(watched) / SAMPLE)  # spread over all ids
-            for number in range(min(SAMPLE, len(watched))):
-                await self._poll(watched[int(number * step)])
-
-    async def _poll(self, watched: WatchedJob) -> None:
-        for collector in watched.rule.collect:
-            before = self._budget.started
-            async with self._asking(OPERATIONS[collector]) as client:
-                reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
-                requests = self._budget.started - before
-                self._polls.append(SampledPoll(watched, collector, reading, requests))
-
-    async def _ask_for_no_job(self) -> None:
-        """Try the operations that no job was there for."""
-        for rule in self._rules:
-            for collector in rule.collect:
-                operation, watched = OPERATIONS[collector], watch(Job(id=NO_JOB), rule)
-                if self._operations[operation].is_ok is None:
-                    async with self._asking(operation) as client:
-                        await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
-        if self._operations["Job_Get"].is_ok is None:
-            async with self._asking("Job_Get") as client:
-                await client.get_job(NO_JOB)
+        rules = self._account.jobs
+        size = min(SAMPLE, max(1, SAMPLE_OF_ACCOUNT // len(rules)))
+        for rule in rules:
+            own = [watched for watched in self._jobs if watched.rule is rule]
+            step = ceil(len(own) / size)  # spread over all ids
+            for watched in own[::step] if own else [watch(Job(id=NO_JOB), rule)]:
+                for name in rule.collect:
+                    before = self._budget.started
+                    async with self._asking(OPERATIONS[name]) as client:
+                        reading = await JOB_COLLECTORS[name].read(client, watched, None, self._now)
+                        requests = self._budget.started - before
+                        self._polls.append(SampledPoll(watched, name, reading, requests))
 
     @asynccontextmanager
-    async def _asking(self, operation: str) -> AsyncIterator[BatchClient]:
-        """Note what the operation is answered. Stopped where no other one can succeed either."""
-        answer, refusal = self._operations[operation], None
+    async def _asking(self, name: str) -> AsyncIterator[BatchClient]:
+        """Note whether an operation succeeds. Stopped where no other one can succeed either."""
+        operation = self._operations[name]
         try:
             yield self._client.until(asyncio.get_running_loop().time() + PATIENCE)
         except (JobGone, TaskGone):
             pass  # the job does not exist, but the request is allowed
         except PollError as error:
-            refusal = error
-            self._refuse(answer, error)
-        if refusal is None or isinstance(refusal, ServiceError):
-            self._report.is_version_accepted = answer.cause != "api_version"
-            if self._report.clock_offset is None:
-                self._report.clock_offset = round(self._client.clock_offset, 1)
-        if refusal is None:
-            answer.is_ok = answer.is_ok is not False
-            self._report.sign_in.is_ok = True
-        elif refusal.account_wide or answer.cause in ("endpoint", "api_version"):
-            raise Stopped from refusal
+            diagnose(self._account, error)
+            if operation.is_ok is not False:
+                self._refused(operation, error)
+            if error.account_wide or error.cause in ("endpoint", "api_version"):
+                raise Stopped from error
+        if operation.is_ok is None:
+            operation.is_ok = True
 
-    def _refuse(self, answer: Answer, error: PollError) -> None:
-        answer.is_ok = False
-        answer.error = str(error).removeprefix(f"{answer.name}: ")
-        answer.cause, answer.cure = diagnose(error, ConfiguredAccount.of(self._account))
+    def _refused(self, operation: Operation, error: PollError) -> None:
+        operation.is_ok = False
+        text = str(error).removeprefix(f"{operation.name}: ")
+        if operation.name == "sign_in":
+            self._add("error", ".auth", error.cause, text, error.cure)
+            return
+        text = f"{operation.name}, which {operation.needed_for} needs: {text}"
+        if error.cause == "role":
+            text += f"; what is missing is {operation.permission}"
+        self._add("error", "", error.cause, text, error.cure)
 
     def _estimate(self) -> None:
         """Put what the rules select, and about what it costs, into the report."""
-        account, config, report = self._account, self._config, self._report
-        tables = collectors.tables(info_labels(config), Excluded(config.exclude_metrics))
+        account, report = self._account, self._report
+        tables = collectors.tables(
+            info_labels(self._config), Excluded(self._config.exclude_metrics)
+        )
         sample = Sample(account.name, tables, self._polls, self._nodes, self._now)
-        rules = [self._rule_report(number, sample) for number in range(len(self._rules))]
-        of_account = (
-            self._listing_requests * 60 / account.discovery_interval
-            + self._node_requests * 60 / config.defaults.interval
+        report.rules = tuple(
+            self._rule_report(number, rule, sample) for number, rule in enumerate(account.jobs)
         )
-        report.rules = tuple(rules)
         report.jobs = min(len(self._jobs), account.max_jobs)
-        report.dropped = len(self._jobs) - report.jobs
-        report.series = sample.series_of_account(self._jobs) + sum(rule.series for rule in rules)
-        report.requests_per_minute = Range(
-            of_account + sum(rule.requests_per_minute.idle for rule in rules),
-            of_account + sum(rule.requests_per_minute.busy for rule in rules),
-        )
-        report.requests_made = self._budget.started
+        report.series = sample.series_of_account + sum(rule.series for rule in report.rules)
+        report.requests_per_minute += sum(rule.requests_per_minute for rule in report.rules)
+        self._check_limits()
 
-    def _rule_report(self, number: int, sample: Sample) -> RuleReport:
-        rule = self._rules[number]
-        matching = [watched for watched in self._jobs if matches(rule, watched.job, self._now)]
+    def _rule_report(self, number: int, rule: Rule, sample: Sample) -> RuleReport:
+        matching = self._matching(rule)
         own = [watched for watched in matching if watched.rule is rule]
-        takers = Counter(
-            self._rules.index(watched.rule) for watched in matching if watched.rule is not rule
-        )
         return RuleReport(
             where=f"{self._path}.jobs[{number}]",
             rule=_describe(rule),
             matches=len(matching),
             jobs=len(own),
             groups=len({watched.group for watched in own}) if rule.group is not None else None,
-            examples=tuple(watched.job.id for watched in own[:EXAMPLES]),
-            taken_by={f"{self._path}.jobs[{by}]": takers[by] for by in sorted(takers)},
+            examples=tuple(watched.job.id for watched in own[:3]),
             series=sample.series_of_rule(rule, own),
             requests_per_minute=sample.requests_per_minute(rule, len(own)),
-            sampled=len(sample.of_rule(rule)),
         )
 
+    def _check_limits(self) -> None:
+        account, report = self._account, self._report
+        if dropped := len(self._jobs) - report.jobs:
+            text = f"{dropped} jobs are past max_jobs and will be left out"
+            cure = "raise max_jobs, or let rules match fewer jobs"
+            self._add("warning", ".max_jobs", "max_jobs", text, cure)
+        if report.series > account.max_series:
+            text = f"about {report.series} series are more than max_series, {account.max_series}"
+            cure = "use group, exclude_metrics, or raise max_series"
+            self._add("warning", ".max_series", "max_series", text, cure)
+        requests, limit = report.requests_per_minute, report.max_requests_per_minute
+        if requests > limit:
+            text = f"up to {requests:.0f} requests a minute are more than the limit, {limit:g}"
+            cure = "make interval longer, or raise requests_per_second; else polls will be late"
+            self._add("warning", ".requests_per_second", "requests_per_second", text, cure)
 
-def _needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Answer]:
+    def _add(
+        self, level: Literal["error", "warning"], key: str, cause: str, text: str, cure: str
+    ) -> None:
+        """Add a problem. `key`: where it is, below the account."""
+        self._report.problems.append(Problem(level, self._path + key, cause, text, cure))
+
+
+def _needed_operations(account: Account) -> Iterator[Operation]:
     """The operations that polling needs, none of them tried yet."""
-    collected = {name for rule in rules for name in rule.collect}
-    needed = {"Job_List": "jobs[].id_regex"} if needs_listing(rules) else {}
-    needed["Job_Get"] = "jobs"  # of a job that leaves the selection, once more
+    of_jobs = "Microsoft.Batch/batchAccounts/jobs/read"
+    yield Operation("sign_in", "auth")
+    if needs_listing(account.jobs):
+        yield Operation("Job_List", "jobs[].id_regex", of_jobs)
+    yield Operation("Job_Get", "jobs", of_jobs)  # of a job that leaves the selection, once more
+    collected = {name for rule in account.jobs for name in rule.collect}
     for name, operation in OPERATIONS.items():
         if name in collected:
-            needed[operation] = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
+            key = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
+            yield Operation(operation, key, of_jobs)
     if account.pool_nodes:
-        needed["Account_ListPoolNodeCounts"] = "pool_nodes"
-    permission = "Microsoft.Batch/batchAccounts/{}/read"
-    answers = {}
-    for name, key in needed.items():
-        resource = "pools" if key == "pool_nodes" else "jobs"
-        answers[name] = Answer(name, (key,), permission.format(resource))
-    return answers
+        of_pools = "Microsoft.Batch/batchAccounts/pools/read"
+        yield Operation("Account_ListPoolNodeCounts", "pool_nodes", of_pools)
 
 
 def _describe(rule: Rule) -> str:

@@ -1,19 +1,13 @@
-"""The report of `check --online`. Its JSON is these classes: docs/check.schema.json."""
+"""The report of `check --online`, as classes and as text.
+
+Its JSON has the members of these classes: docs/check.schema.json.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
-
-VERSION = 1
-"""Version of the JSON. It grows when a member is renamed or removed; new members may come."""
-
-MAX_PAGES = 20
-"""Most pages of an account's job list that are read: 20,000 jobs."""
-
-MAX_SECONDS = 60.0
-"""Most seconds that a check takes."""
 
 
 @dataclass(frozen=True)
@@ -31,39 +25,26 @@ class Problem:
 
 
 @dataclass
-class Answer:
-    """The result of one request, or of signing in.
+class Operation:
+    """An operation of the REST API that polling needs, or `sign_in`.
 
-    `name`: an operation of the REST API, or `sign_in`. `needed_for`: keys of the configuration
-    that need it. `permission`: what a role must allow. `is_ok`: None where it was not tried, or
-    the answer says nothing. `error`, `cause`, `cure`: of what was answered instead.
+    `needed_for`: the key of the configuration that needs it. `permission`: what a role must allow.
+    `is_ok`: whether every request for it succeeded; None where none was sent.
     """
 
     name: str
-    needed_for: tuple[str, ...]
-    permission: str
+    needed_for: str
+    permission: str = ""
     is_ok: bool | None = None
-    error: str = ""
-    cause: str = ""
-    cure: str = ""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Requests per minute while all jobs are idle, and while all jobs are busy."""
-
-    idle: float = 0.0
-    busy: float = 0.0
 
 
 @dataclass(frozen=True)
 class RuleReport:
-    """What one rule of `jobs` selects now, and about what it costs.
+    """What one rule of `jobs` selects now, and an estimate of its cost.
 
-    `rule`: what it matches, as configured. `matches`: number of jobs that it matches. `jobs`: those
-    that no earlier rule takes. `taken_by`: number of the others, by path of the rule that takes
-    them. `groups`: number of groups; None where it has no `group`. `examples`: ids of some jobs.
-    `sampled`: number of jobs that were polled to estimate series and requests.
+    `rule`: what it matches, as configured. `matches`: number of jobs that it matches. `jobs`:
+    number of them that no earlier rule takes. `groups`: number of groups; None where it has no
+    `group`. `examples`: ids of some jobs. `requests_per_minute`: while every job is busy.
     """
 
     where: str
@@ -72,49 +53,69 @@ class RuleReport:
     jobs: int
     groups: int | None
     examples: tuple[str, ...]
-    taken_by: Mapping[str, int]
     series: int
-    requests_per_minute: Range
-    sampled: int
+    requests_per_minute: float
 
 
 @dataclass
 class AccountReport:
     """One account.
 
-    `clock_offset`: seconds by which the service's clock is ahead of this machine's; None where
-    nothing answered. `is_version_accepted`: None where no answer tells. `dropped`: number of jobs
-    past `max_jobs`. `is_listing_whole`: False where only the first pages of the job list were read.
-    `is_complete`: False where the check ended before everything was answered.
-    `series`, `requests_per_minute`: of the account itself and all its jobs.
+    `jobs`, `series`, `requests_per_minute`: of the account and all its jobs. `max_series`,
+    `max_requests_per_minute`: the limits that the configuration sets.
     """
 
     name: str
     endpoint: str
-    method: str
-    api_version: str
     max_series: int
     max_requests_per_minute: float
-    sign_in: Answer
-    operations: tuple[Answer, ...]
-    clock_offset: float | None = None
-    is_version_accepted: bool | None = None
+    operations: tuple[Operation, ...]
     rules: tuple[RuleReport, ...] = ()
     jobs: int = 0
-    dropped: int = 0
-    is_listing_whole: bool = True
-    is_complete: bool = True
     series: int = 0
-    requests_per_minute: Range = Range()
-    requests_made: int = 0
-    problems: tuple[Problem, ...] = ()
+    requests_per_minute: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All accounts. `ok`: no problem is an error."""
+    """All accounts. `ok`: no problem is an error. `version`: of the shape of the JSON."""
 
     file: str
     ok: bool
     accounts: tuple[AccountReport, ...]
-    version: int = VERSION
+    version: int = 1
+
+
+def as_text(report: Report) -> str:
+    """The report for people."""
+    lines = [line for account in report.accounts for line in (*_account_lines(account), "")]
+    problems = [problem for account in report.accounts for problem in account.problems]
+    for problem in problems:
+        lines.append(f"{problem.level}: {problem.where}: {problem.cause}: {problem.text}")
+        lines.append(f"  cure: {problem.cure}")
+    errors = sum(problem.level == "error" for problem in problems)
+    end = "ready to run" if report.ok else "not ready"
+    lines.append(f"{report.file}: {end}, {errors} error(s), {len(problems) - errors} warning(s)")
+    return "\n".join(lines)
+
+
+def _account_lines(account: AccountReport) -> Iterator[str]:
+    yield f"account {account.name} at {account.endpoint}"
+    yield ""
+    for operation in account.operations:
+        result = {True: "ok", False: "failed", None: "not tried"}[operation.is_ok]
+        yield f"  {operation.name:40} {result:10} needed for {operation.needed_for}"
+    yield ""
+    for rule in account.rules:
+        groups = "" if rule.groups is None else f" in {rule.groups} groups"
+        taken = "" if rule.jobs == rule.matches else f" of {rule.matches} that match"
+        examples = f", for example {', '.join(rule.examples)}" if rule.examples else ""
+        yield f"  {rule.where}: {rule.rule}"
+        yield f"    jobs: {rule.jobs}{taken}{groups}{examples}"
+        yield f"    about {rule.series} series, up to {rule.requests_per_minute:.0f} requests/min"
+    yield (
+        f"  in all: {account.jobs} jobs, about {account.series} series (at most"
+        f" {account.max_series}), up to {account.requests_per_minute:.0f} requests/min (at most"
+        f" {account.max_requests_per_minute:g})"
+    )
