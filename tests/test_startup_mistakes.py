@@ -14,7 +14,7 @@ import pytest
 
 from exporter.__main__ import main
 from exporter.cli.os_errors import explain
-from exporter.state.file_lock import lock
+from exporter.state.journal import lock
 from tests.conftest import KEY
 
 

@@ -88,7 +88,7 @@ async def _scrape(config: Config, options: argparse.Namespace) -> tuple[bytes, b
     async def log_progress(service: Service) -> None:
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
-            log.info("still polling", extra=vars(service.progress))
+            log.info("still polling", extra=service.progress)
 
     excluded = (*config.exclude_metrics, *OF_A_PROCESS)
     config = config.model_copy(update={"exclude_metrics": excluded})

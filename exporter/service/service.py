@@ -44,18 +44,6 @@ STUCK_AFTER = 300.0
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the first round of polls is. `pages`: answers with status 200."""
-
-    accounts: int
-    accounts_done: int
-    jobs: int
-    polls: int
-    polls_done: int
-    pages: int
-
-
-@dataclass(frozen=True)
 class _Wanted:
     """How an account is to be polled. `secret`: digest of its secret, to notice changes."""
 
@@ -157,18 +145,18 @@ class Service:
         return None
 
     @property
-    def progress(self) -> Progress:
-        """How far the first round is."""
+    def progress(self) -> dict[str, int]:
+        """How far the first round is. `pages`: answers, each a page of a list or an object."""
         pollers = [polled.poller for polled in self._accounts.values()]
         polls = [poller.first_round for poller in pollers]
-        return Progress(
-            accounts=len(pollers),
-            accounts_done=sum(poller.is_ready for poller in pollers),
-            jobs=sum(len(self.store.jobs(name)) for name in self._accounts),
-            polls=sum(total for _, total in polls),
-            polls_done=sum(done for done, _ in polls),
-            pages=sum(polled.observer.pages for polled in self._accounts.values()),
-        )
+        return {
+            "accounts": len(pollers),
+            "accounts_done": sum(poller.is_ready for poller in pollers),
+            "jobs": sum(len(self.store.jobs(name)) for name in self._accounts),
+            "polls": sum(total for _, total in polls),
+            "polls_done": sum(done for done, _ in polls),
+            "pages": sum(polled.observer.pages for polled in self._accounts.values()),
+        }
 
     async def configure(self, config: Config) -> None:
         """Apply a configuration, all of it or nothing.

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
+from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
 from exporter.state import state_file
-from exporter.state.file_lock import lock
 from exporter.state.saved import Changes, Saved
 from exporter.state.state_file import Collectors, Damaged
 
@@ -164,3 +166,23 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
     # The loop may have ended, and with it whatever would have been shown.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
+
+
+def lock(path: Path) -> IO[str] | None:
+    """A lock that ends with the process, however that ends.
+
+    ConfigError where another process has it; None where nothing can be written there, which who
+    opens the file itself will notice.
+    """
+    try:
+        file = path.with_name(f"{path.name}.lock").open("a")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ConfigError(
+            (f"{path}: this state file is in use by another process: give each its own",)
+        ) from error
+    return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.batch.models import Job
@@ -54,10 +54,6 @@ class Changes:
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return self == Changes(self.account)
-
-    def with_counters(self, counters: tuple[CounterChange, ...]) -> Changes:
-        """These changes and those of counters."""
-        return replace(self, counters=counters)
 
 
 @dataclass(frozen=True)

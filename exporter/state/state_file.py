@@ -7,6 +7,7 @@ read at once when it is opened, so that damage shows then, wherever it is.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sqlite3
@@ -18,15 +19,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from exporter.batch.models import Job
-from exporter.config.shard import Shard
+from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
 from exporter.state.collector import Folded, JobCollector
 from exporter.state.counters import Counters
 from exporter.state.failures import LATEST, Failure
-from exporter.state.resharding import reshard
 from exporter.state.saved import Changes, CounterChange, Saved, SavedJob
 from exporter.state.timestamps import iso_time
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -117,7 +119,7 @@ def open_database(
     connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
     try:
         _prepare(connection)
-        reshard(connection, shard)
+        _reshard(connection, shard)
         accounts = {name for (name,) in connection.execute(_ACCOUNTS)}
         return connection, {name: load(connection, name, collectors) for name in accounts}
     except BaseException as error:
@@ -186,6 +188,43 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
         for failure in failures:
             _write_failures(connection, failure.account, [failure])
         connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _reshard(connection: sqlite3.Connection, shard: Shard) -> None:
+    """Forget the jobs that are not this shard's, and note whose the file is.
+
+    Jobs that came from other shards have been counted there: none of those that are there now may
+    be taken for new, so the watch over the accounts begins anew. Totals of groups and accounts
+    stay: what this shard counted happened.
+    """
+    with connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS shard (number INTEGER NOT NULL, count INTEGER NOT NULL)"
+        )
+        found = connection.execute("SELECT number, count FROM shard").fetchone()
+        before = Shard(*found) if found else WHOLE
+        if before == shard:
+            return
+        jobs = connection.execute("SELECT account, job_id FROM job").fetchall()
+        moved = [(account, job_id) for account, job_id in jobs if not shard.owns(account, job_id)]
+        for table in ("job", "state", "record"):
+            query = f"DELETE FROM {table} WHERE account = ? AND job_id = ?"  # noqa: S608
+            connection.executemany(query, moved)
+        connection.executemany(
+            "DELETE FROM counter WHERE account = ? AND owner = ?",
+            ((account, json.dumps(["job_id", job_id])) for account, job_id in moved),
+        )
+        connection.execute("DELETE FROM account")
+        connection.execute("DELETE FROM shard")
+        connection.execute("INSERT INTO shard VALUES (?, ?)", (shard.index, shard.count))
+    if jobs:
+        log.info(
+            "the state file is from shard %s, this is %s: %d of its %d jobs are left to others",
+            before,
+            shard,
+            len(moved),
+            len(jobs),
+        )
 
 
 def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -> Saved:

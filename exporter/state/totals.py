@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -106,7 +107,7 @@ class Totals:
                 self._show((account, owner, collector), counters)
 
         if changed or not changes.is_empty:
-            self._save(changes.with_counters(tuple(changed)), show)
+            self._save(replace(changes, counters=tuple(changed)), show)
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
         """An owner's counters are gone, and with them what these jobs were."""
