@@ -55,6 +55,7 @@ def test_a_collector_that_the_rule_has_no_more_is_not_shown_and_is_gone_on_from(
     read(account, "a", 1000.0, completed=1, succeeded=1)
     counting, account.rule = account.rule, account.rule.model_copy(update={"collect": ("tasks",)})
     account.select(job("a"))
+    read(account, "a", 2000.0, completed=2, succeeded=2)  # a poll that was under way
     assert account.values("azure_batch_job_tasks") == {}
     assert account.values("azure_batch_job_scrape_success") == {}
     assert account.values("azure_batch_job_tasks_completed_total") == {}

@@ -300,9 +300,10 @@ class Store:
         folded: Folded[Any] = self._collectors[collector].fold(
             made_from, reading, now, entry.is_new
         )
-        entry.outcomes[collector] = Outcome(folded.state, None, now)
-        watched = entry.watched
-        if self._is_selected(account, job.id, watched):
+        outcome, watched = Outcome(folded.state, None, now), entry.watched
+        is_wanted = collector in watched.rule.collect  # else it came under another rule meanwhile
+        entry.outcomes[collector] = outcome if is_wanted else outcome.at_rest()
+        if is_wanted and self._is_selected(account, job.id, watched):
             if watched.group is None:
                 self._exposition.put(collector, identity_of(account, watched.owner), folded.state)
             else:
