@@ -294,7 +294,7 @@ class Store:
         the reading is void, because the job is another one or gone by now, or because the state
         has changed since.
         """
-        entry = self._entry(account, job)
+        state, entry = self._accounts[account], self._entry(account, job)
         if entry is None or entry.outcome(collector).state is not made_from:
             return None
         folded: Folded[Any] = self._collectors[collector].fold(
@@ -303,7 +303,8 @@ class Store:
         outcome, watched = Outcome(folded.state, None, now), entry.watched
         is_wanted = collector in watched.rule.collect  # else it came under another rule meanwhile
         entry.outcomes[collector] = outcome if is_wanted else outcome.at_rest()
-        if is_wanted and self._is_selected(account, job.id, watched):
+        is_shown = is_wanted and state.jobs.get(job.id) is entry
+        if is_shown:
             if watched.group is None:
                 self._exposition.put(collector, identity_of(account, watched.owner), folded.state)
             else:
@@ -317,7 +318,11 @@ class Store:
             changes = Changes(account, jobs={job.id: saved}, folded={(job.id, collector): folded})
         # What failed before the job was watched is not logged.
         is_logged = entry.is_new or made_from is not None
-        self._count(changes, watched, collector, folded.events, is_logged=is_logged)
+        self._count(
+            *(changes, watched, collector, folded.events),
+            is_logged=is_logged,
+            has_own=is_shown or watched.group is not None,
+        )
         return folded
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
@@ -345,9 +350,7 @@ class Store:
         state = self._accounts[account]
         entry = None if job is None else self._entry(account, job)
         outcomes = state.outcomes if entry is None else entry.outcomes
-        if job is not None and (
-            entry is None or not self._is_selected(account, job.id, entry.watched)
-        ):
+        if job is not None and (entry is None or state.jobs.get(job.id) is not entry):
             return
         before = outcomes.get(collector, NOT_POLLED)
         outcomes[collector] = msgspec.structs.replace(
@@ -388,10 +391,6 @@ class Store:
         state = self._accounts[account]
         entry = state.jobs.get(job.id) or state.leaving.get(job.id)
         return entry if entry is not None and entry.watched.is_same_job(job) else None
-
-    def _is_selected(self, account: str, job_id: str, watched: WatchedJob) -> bool:
-        entry = self._accounts[account].jobs.get(job_id)
-        return entry is not None and entry.watched is watched
 
     def _show(self, account: str, entry: JobState, table: str) -> None:
         """Show what there is to show of a selected job in a table; a group's with `flush`."""
@@ -468,14 +467,15 @@ class Store:
         events: Events,
         *,
         is_logged: bool,
+        has_own: bool,
     ) -> None:
-        """Count what happened for the job or its group, and for the account."""
+        """Count what happened for the account, and for the job or its group where `has_own`."""
         account, job_id = changes.account, watched.job.id
         whose = {"account": account, "job_id": job_id, "job_group": watched.group}
         failures = [msgspec.structs.replace(each, **whose) for each in events.failures]
         new_failures = self._failures.add(account, failures, is_logged=is_logged)
         counted: list[tuple[Owner, str, Increments]] = []
-        if watched.group is not None or self._is_selected(account, job_id, watched):
+        if has_own:
             counted.append((watched.owner, collector, events.increments))
         if of_account := self._of_account(collector, events):
             counted.append((None, ACCOUNT, of_account))
