@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.batch.models import NodeTaskStatus
-from exporter.collectors import preparation_release
+from exporter.collectors import known_records, preparation_release
 from exporter.collectors.preparation_release import PREPARATION, PreparationRelease
 from tests.test_counters import EPOCH, time
 from tools.sample_job import nodes_read
@@ -183,6 +183,23 @@ def test_each_run_is_counted_once_in_whatever_listings_it_stands(
     assert +counted == +expected
 
 
+def test_of_missing_nodes_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "MAX_MISSING", 2)
+    state: PreparationRelease | None = None
+    saved: set[tuple[str, ...]] = set()
+    ended = Version(1, 0, "completed", "success", None)
+    for node in "abcd":  # each is there once
+        for shown in [ended.record("p", node)], []:
+            folded = preparation_release.fold(state, nodes_read("p", shown), 0.0, True)
+            state = folded.state
+            for key, run in folded.records:
+                (saved.discard if run is None else saved.add)(key)
+    assert state is not None
+    assert list(state.runs["preparation", "p"].missing) == ["b", "c", "d"]  # a cut, and one more
+    assert {key[3:] for key in saved} == {("missing",)}
+    assert sorted(key[2] for key in saved) == ["b", "c", "d"]
+
+
 def info(state: str, **members: Any) -> NodeTaskStatus:
     """A node that is always the same one."""
     entry = {"poolId": "p", "nodeId": "a", PREPARATION.member: {"state": state, **members}}
@@ -232,7 +249,7 @@ def test_a_page_with_fewer_retries_is_older_also_at_the_same_start() -> None:
 
 
 def test_a_state_file_has_one_array_per_run() -> None:
-    saved = b'{"configured":true,"pools":["p"],"read_at":9.5,"listed_at":2.0}'
+    saved = b'{"read_at":9.5,"listed_at":2.0,"configured":true,"pools":["p"]}'
     records = {
         ("preparation", "p", "a"): b'[1.5,"completed","failure","usererror","DiskFull",2]',
         ("preparation", "p", "b", "missing"): b'[1.5,"completed","success",null,null,0]',

@@ -19,7 +19,6 @@ from exporter.batch.models import (
 )
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.node_runs import ListedRuns
-from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, Rule
 from exporter.state import table_names
@@ -62,15 +61,27 @@ _NODES = preparation_release.fold(
     0.0,
     True,
 )
+
+
+def tasks_read(
+    *pages: tuple[Task, ...],
+    started: float = 0.0,
+    since: float | None = None,
+    command_lines: bool = False,
+) -> tasks.Reading:
+    """The reading of the tasks on these pages."""
+    reading = tasks.Reading(started=started, since=since)
+    for page in pages:
+        reading.add_page(page, command_lines=command_lines)
+    return reading
+
+
 _TASKS = tasks.fold(
     None,
-    tasks.Reading(
-        tuple(
-            (task.id, record_of(task))
-            for task in (
-                Task("waits", state="active", creation_time=_TIME),
-                Task("runs", state="running", execution_info=TaskExecutionInfo(start_time=_TIME)),
-            )
+    tasks_read(
+        (
+            Task("waits", state="active", creation_time=_TIME),
+            Task("runs", state="running", execution_info=TaskExecutionInfo(start_time=_TIME)),
         )
     ),
     0.0,

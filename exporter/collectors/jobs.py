@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
@@ -25,16 +25,8 @@ STATES = (
 )
 
 
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_job(self, job_id: str) -> Job: ...
-
-    def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]: ...
-
-
 async def read(
-    api: Api,
+    client: BatchClient,
     filter_: str | None,
     named: Iterable[str],
     owns: Callable[[str], bool],
@@ -48,13 +40,13 @@ async def read(
     """
     found: dict[str, Job] = {}
     if filter_ is not None:
-        async for page in api.list_jobs(filter_):
+        async for page in client.list_jobs(filter_):
             found.update((job.id.lower(), job) for job in page if owns(job.id))
     for job_id in named:
         if job_id.lower() in found or not owns(job_id):
             continue
         try:
-            job = await api.get_job(job_id)
+            job = await client.get_job(job_id)
         except JobGone:
             continue
         except PollError as error:

@@ -1,7 +1,7 @@
 """The latest run of a job preparation or job release task on each node, and how listings change it.
 
 A run is identified by its pool, node and start time. The service shows only the latest run of a
-node. Pages are no snapshot: a listing may lack a node, or show it twice, once in an older version.
+node.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
+from exporter.collectors.known_records import KnownRecords
 from exporter.state.failures import Failure
-from exporter.state.record import StateRecord
 
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
@@ -111,16 +111,12 @@ class PoolEvents:
     corrections: int = 0
 
 
-class PoolRuns(StateRecord, frozen=True, gc=False):
-    """The runs of one task on the nodes of one pool.
+class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
+    """The runs of one task on the nodes of one pool, by node.
 
-    `latest`: by node. `missing`: by node, the last known run of nodes that full listings lack. A
-    node that comes back is not counted again.
     `outcomes`: number of nodes. `oldest_running`: the earliest start of a run that is running.
     """
 
-    latest: Mapping[str, NodeRun] = {}
-    missing: Mapping[str, NodeRun] = {}
     outcomes: Mapping[Outcome, int] = {}
     oldest_running: float | None = None
 
@@ -142,12 +138,8 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
         """
         found: dict[str, NodeRun] = {}
         events = PoolEvents()
-        for node_id, run, end in zip(listed.node_ids, listed.runs, listed.ends, strict=True):
-            before = found.get(node_id) or self.latest.get(node_id) or self.missing.get(node_id)
-            if before is not None and (run == before or run.is_older_than(before)):
-                found[node_id] = before
-                continue
-            found[node_id] = run
+        for number, before in self.changes(listed.node_ids, listed.runs, found):
+            node_id, run, end = listed.node_ids[number], listed.runs[number], listed.ends[number]
             events.changed.append(node_id)
             events.retries += run.retries_since(before)
             if run.state != "running" and max(run.start or 0.0, end) < missed_before:
@@ -161,11 +153,7 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
         known = self.latest.keys()
         if not events.changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
-        gone = {**self.latest, **self.missing} if full else self.missing
-        latest = found if full else dict(self.latest)
-        latest.update(found)
-        missing = {node_id: run for node_id, run in gone.items() if node_id not in found}
-        return PoolRuns.of(latest, missing), events
+        return PoolRuns.of(*self.after(found, known if full else ())), events
 
 
 @dataclass(frozen=True, slots=True)

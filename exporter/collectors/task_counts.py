@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import astuple
 
+from exporter.batch.client import BatchClient
 from exporter.batch.models import Counts, TaskCountsResult
 from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
@@ -15,11 +15,7 @@ from exporter.state.counters import counter
 from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
-
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_task_counts(self, job_id: str) -> TaskCountsResult: ...
+OPERATION = "Job_GetTaskCounts"
 
 
 class TaskCounts(StateRecord, frozen=True, gc=False):
@@ -37,10 +33,10 @@ class TaskCounts(StateRecord, frozen=True, gc=False):
 
 
 def read(
-    api: Api, watched: WatchedJob, _state: TaskCounts | None, _now: float
+    client: BatchClient, watched: WatchedJob, _state: TaskCounts | None, _now: float
 ) -> Awaitable[TaskCountsResult]:
     """Ask for the counts of one job."""
-    return api.get_task_counts(watched.job.id)
+    return client.get_task_counts(watched.job.id)
 
 
 def fold(
@@ -109,7 +105,7 @@ _RESULTS: Mapping[Labels, str] = {("success",): "succeeded", ("failure",): "fail
 def _row(
     name: str, help_: str, source: str, label: str, samples: Callable[[TaskCounts], Samples]
 ) -> Metric[TaskCounts]:
-    return Metric(name, "gauge", help_, f"Job_GetTaskCounts {source}", (label,), samples)
+    return Metric(name, "gauge", help_, f"{OPERATION} {source}", (label,), samples)
 
 
 METRICS: tuple[Metric[TaskCounts], ...] = (
@@ -147,7 +143,7 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         "gauge",
         "When the number of completed tasks was last seen to grow; at first sight of the job, that"
         " moment",
-        "Job_GetTaskCounts taskCounts.completed, observed",
+        f"{OPERATION} taskCounts.completed, observed",
         (),
         _samples(None, {(): "last_progress"}),
         merge=max,
@@ -157,25 +153,25 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
 COMPLETED = counter(
     "azure_batch_job_tasks_completed_total",
     "Tasks of the job that completed, by result",
-    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )
 STARTED = counter(
     "azure_batch_job_tasks_started_total",
     "Tasks of the job that started; one that is requeued starts again",
-    "growth of Job_GetTaskCounts taskCounts.running + .completed",
+    f"growth of {OPERATION} taskCounts.running + .completed",
     (),
 )
 ADDED = counter(
     "azure_batch_job_tasks_added_total",
     "Tasks that were added to the job",
-    "growth of Job_GetTaskCounts taskCounts.active + .running + .completed",
+    f"growth of {OPERATION} taskCounts.active + .running + .completed",
     (),
 )
 REGRESSIONS = counter(
     "azure_batch_job_task_count_regressions_total",
     "Polls at which a cumulative count had gone backwards: a correction, or tasks were deleted",
-    "Job_GetTaskCounts taskCounts",
+    f"{OPERATION} taskCounts",
     (),
 )
 _STARTED: Key = (STARTED.name, ())
@@ -192,12 +188,13 @@ CUMULATIVE: Mapping[Key, tuple[str, ...]] = {
 ACCOUNT_COMPLETED = counter(
     "azure_batch_account_tasks_completed_total",
     "Tasks of all selected jobs together that completed, by result",
-    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )
 
 COLLECTOR = JobCollector(
     "task_counts",
+    OPERATION,
     read,
     fold,
     METRICS,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import TaskGone
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import (
@@ -27,6 +28,7 @@ from exporter.collectors.tasks import failure_of
 from exporter.config.rule import WATCHED_TASKS
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.collector import Events, Folded, JobCollector
+from exporter.state.failures import is_command_line
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_Get"
@@ -35,13 +37,6 @@ GIB = 2**30
 
 _NOTHING = TaskExecutionInfo()
 _NO_STATISTICS = TaskStatistics()
-
-
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_task(self, job_id: str, task_id: str, e_tag: str | None = None) -> Task | None:
-        """The task; None: it is the one that had this eTag."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +55,36 @@ class WatchedTasks:
 
 
 async def read(
-    api: Api, watched: WatchedJob, state: WatchedTasks | None, now: float
+    client: BatchClient, watched: WatchedJob, state: WatchedTasks | None, now: float
 ) -> WatchedTasks:
-    """Ask for each task that the rule names; one that does not exist is left out."""
+    """Get each task that the rule names; one that does not exist is left out."""
+    job_id, rule = watched.job.id, watched.rule
     before = state.found if state else {}
     found = {}
-    for task_id in watched.rule.tasks:
+    for task_id in rule.tasks:
         known = before.get(task_id)
-        if known is not None and not may_ask_by_etag(known, now, watched.rule.resync_interval):
+        if known is not None and not may_ask_by_etag(known, now, rule.resync_interval):
             known = None
         try:
-            task = await api.get_task(watched.job.id, task_id, known.task.e_tag if known else None)
+            task = await client.get_task(job_id, task_id, known.task.e_tag if known else None)
         except TaskGone:
             continue
         if task is not None:
+            task = task if rule.command_lines else without_command_line(task)
             found[task_id] = Found(task, now)
         elif known is not None:
             found[task_id] = known
     return WatchedTasks(found)
+
+
+def without_command_line(task: Task) -> Task:
+    """The task without the detail CommandLine of its failure: the state file has what is kept."""
+    info = task.execution_info
+    if info is None or info.failure_info is None or not info.failure_info.details:
+        return task
+    details = tuple(each for each in info.failure_info.details if not is_command_line(each))
+    failure = replace(info.failure_info, details=details)
+    return replace(task, execution_info=replace(info, failure_info=failure))
 
 
 def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
@@ -112,7 +119,7 @@ def fold(
     """What was read is the state; nothing is counted."""
     before = state.found if state else {}
     failures = [
-        failure_of(found.task)
+        failure_of(found.task, command_lines=True)  # `read` has left out those that are not kept
         for task_id, found in reading.found.items()
         if found != before.get(task_id) and has_failed(found.task)
     ]
@@ -312,6 +319,7 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
 
 COLLECTOR = JobCollector(
     WATCHED_TASKS,
+    OPERATION,
     read,
     fold,
     METRICS,

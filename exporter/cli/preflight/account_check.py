@@ -57,14 +57,6 @@ PATIENCE = 2.0
 NO_JOB = "azure-batch-exporter-check"
 """A job that does not exist: an answer of 404 shows that the request is allowed."""
 
-OPERATIONS = {
-    "task_counts": "Job_GetTaskCounts",
-    "preparation_release": "Job_ListPreparationAndReleaseTaskStatus",
-    "tasks": "Task_List",
-    WATCHED_TASKS: "Task_Get",
-}
-"""The operation of each collector of jobs."""
-
 
 class Stopped(Exception):
     """Further requests are pointless: they would all fail, or all that are allowed are sent."""
@@ -182,7 +174,7 @@ class AccountCheck:
     async def _poll(self, watched: WatchedJob) -> None:
         for collector in watched.rule.collect:
             before = self._budget.started
-            async with self._asking(OPERATIONS[collector]) as client:
+            async with self._asking(JOB_COLLECTORS[collector].operation) as client:
                 reading = await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
                 requests = self._budget.started - before
                 self._polls.append(SampledPoll(watched, collector, reading, requests))
@@ -190,11 +182,11 @@ class AccountCheck:
     async def _ask_for_no_job(self) -> None:
         """Try the operations that no job was there for."""
         for rule in self._rules:
-            for collector in rule.collect:
-                operation, watched = OPERATIONS[collector], watch(Job(id=NO_JOB), rule)
-                if self._operations[operation].is_ok is None:
-                    async with self._asking(operation) as client:
-                        await JOB_COLLECTORS[collector].read(client, watched, None, self._now)
+            for name in rule.collect:
+                collector, watched = JOB_COLLECTORS[name], watch(Job(id=NO_JOB), rule)
+                if self._operations[collector.operation].is_ok is None:
+                    async with self._asking(collector.operation) as client:
+                        await collector.read(client, watched, None, self._now)
         if self._operations["Job_Get"].is_ok is None:
             async with self._asking("Job_Get") as client:
                 await client.get_job(NO_JOB)
@@ -271,9 +263,11 @@ def _needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Ans
     collected = {name for rule in rules for name in rule.collect}
     needed = {"Job_List": "jobs[].id_regex"} if needs_listing(rules) else {}
     needed["Job_Get"] = "jobs"  # of a job that leaves the selection, once more
-    for name, operation in OPERATIONS.items():
+    for name, collector in JOB_COLLECTORS.items():
         if name in collected:
-            needed[operation] = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
+            needed[collector.operation] = (
+                "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
+            )
     if account.pool_nodes:
         needed["Account_ListPoolNodeCounts"] = "pool_nodes"
     permission = "Microsoft.Batch/batchAccounts/{}/read"
