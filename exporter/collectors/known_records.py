@@ -5,7 +5,7 @@ Pages are no snapshot: a listing may lack a record, or show it twice, once in an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -67,36 +67,42 @@ class KnownRecords(StateRecord, Generic[R, K], frozen=True, gc=False):
                 yield number, before
 
     def after(
-        self, found: Mapping[str, K], expected: Iterable[str]
+        self, found: dict[str, K], expected: Iterable[str] | None
     ) -> tuple[dict[str, K], dict[str, K]]:
-        """The latest and the missing records after a listing.
+        """The latest and the missing records after a listing, which may share `found`.
 
-        `expected`: ids that the listing shows unless they are gone; in a full listing all.
+        `expected`: ids that the listing shows unless they are gone; None: all, as it is a full one.
         """
-        latest = dict(self.latest)
-        latest.update(found)
         missing = {key: last for key, last in self.missing.items() if key not in found}
         for key in tuple(islice(missing, max(0, len(missing) - MAX_MISSING))):
             del missing[key]
-        for key in expected:
-            if key not in found:
-                missing[key] = latest.pop(key)
+        candidates = self.latest if expected is None else expected
+        gone = {key: self.latest[key] for key in candidates if key not in found}
+        missing.update(gone)
+        if expected is None:
+            return found, missing
+        latest = dict(self.latest)
+        latest.update(found)
+        for key in gone:
+            del latest[key]
         return latest, missing
 
     def changed_since(
-        self, before: KnownRecords[R, K], changed: Collection[str]
+        self, before: KnownRecords[R, K]
     ) -> Iterator[tuple[tuple[str, ...], K | None]]:
-        """The records to save, by key; None: to delete. `changed`: ids of changed records.
+        """The records to save, by key; None: to delete.
 
         Missing records are saved too: they may come back after a restart.
         """
-        no_more = [key for key in before.missing if key not in self.missing]
-        for key in (*changed, *no_more):
-            if key in self.latest:
-                yield (key,), self.latest[key]
-        for key in no_more:
-            yield (key, MISSING), None
-        for key, last in self.missing.items():
+        if self is before:
+            return
+        for key, record in self.latest.items():
+            if before.latest.get(key) is not record:
+                yield (key,), record
+        for key in before.missing:
+            if key not in self.missing:
+                yield (key, MISSING), None
+        for key, record in self.missing.items():
             if key not in before.missing:
                 yield (key,), None
-                yield (key, MISSING), last
+                yield (key, MISSING), record

@@ -99,13 +99,12 @@ class ListedRuns:
 class PoolEvents:
     """What happened to the runs of one task in one pool between two readings.
 
-    `changed`: ids of nodes. `completed`: number of runs. `durations`: seconds, of completed runs.
+    `completed`: number of runs. `durations`: seconds, of completed runs.
     `corrections`: changes that an earlier listing of changes should have shown.
     """
 
-    changed: list[str] = field(default_factory=list)
     completed: Counter[Outcome] = field(default_factory=Counter)
-    durations: list[float] = field(default_factory=list)
+    durations: array[float] = field(default_factory=lambda: array("d"))
     failures: list[Failure] = field(default_factory=list)
     retries: int = 0
     corrections: int = 0
@@ -138,9 +137,10 @@ class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
         """
         found: dict[str, NodeRun] = {}
         events = PoolEvents()
+        is_changed = False
         for number, before in self.changes(listed.node_ids, listed.runs, found):
             node_id, run, end = listed.node_ids[number], listed.runs[number], listed.ends[number]
-            events.changed.append(node_id)
+            is_changed = True
             events.retries += run.retries_since(before)
             if run.state != "running" and max(run.start or 0.0, end) < missed_before:
                 events.corrections += 1
@@ -151,9 +151,9 @@ class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
                 if run.result == "failure":
                     events.failures.append(listed.failures[node_id, run.start])
         known = self.latest.keys()
-        if not events.changed and (found.keys() == known if full else found.keys() <= known):
+        if not is_changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
-        return PoolRuns.of(*self.after(found, known if full else ())), events
+        return PoolRuns.of(*self.after(found, None if full else ())), events
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,18 +340,15 @@ def fold(
         ),
         is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
         points={"failed_nodes": after.preparation.count("result", "failure")},
-        records=_changed_records(before, after, events),
+        records=_changed_records(before, after),
     )
 
 
 def _changed_records(
-    before: PreparationRelease,
-    after: PreparationRelease,
-    events: Mapping[TaskPool, PoolEvents],
+    before: PreparationRelease, after: PreparationRelease
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
-    for task_pool, of_pool in events.items():
-        known = before.runs.get(task_pool, PoolRuns())
-        for key, run in after.runs[task_pool].changed_since(known, of_pool.changed):
+    for task_pool, pool in after.runs.items():
+        for key, run in pool.changed_since(before.runs.get(task_pool, PoolRuns())):
             yield (*task_pool, *key), run
 
 

@@ -8,7 +8,7 @@ and time are kept, which is enough to recognise it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -121,12 +121,11 @@ def _growth(before: int, now: int) -> int:
 class TaskEvents:
     """What happened to the tasks of a job between two readings.
 
-    `changed`: ids. `failed`: ids of tasks that failed. `codes`: their number by category and code.
+    `failed`: ids of tasks that failed. `codes`: their number by category and code.
     `runs`, `waits`: seconds.
     `corrections`: changes that an earlier listing of changes should have shown.
     """
 
-    changed: list[str] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     codes: Counter[tuple[str, str]] = field(default_factory=Counter)
     runs: list[float] = field(default_factory=list)
@@ -137,7 +136,6 @@ class TaskEvents:
 
     def add(self, task_id: str, task: TaskRecord, before: TaskRecord | None) -> None:
         """Take a task that changed, and what it was before; None: it was not known."""
-        self.changed.append(task_id)
         self.retries += task.retries_since(before)
         self.requeues += task.requeues_since(before)
         if task.completes(before) and task.ended is not None and task.started is not None:
@@ -206,9 +204,11 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
             if before is not None and before.created != task.created:
                 before = None  # another task that had the same id
             events.add(ids[number], task, before)
+            if task.result == "success":
+                found[ids[number]] = task.changed
             if task.state not in ON_A_NODE and task.changed < missed_before:
                 events.corrections += 1
-        expected: Iterable[str] = self.latest
+        expected = None
         if not full:
             # Every reading asks for all tasks on nodes: one that is not there was deleted.
             expected = [
@@ -216,9 +216,4 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
                 for task_id, task in self.latest.items()
                 if isinstance(task, TaskRecord) and task.state in ON_A_NODE
             ]
-        latest, missing = self.after(found, expected)
-        for task_id in events.changed:
-            known = latest[task_id]
-            if isinstance(known, TaskRecord) and known.result == "success":
-                latest[task_id] = known.changed
-        return Tasks.of(latest, missing), events
+        return Tasks.of(*self.after(found, expected)), events
