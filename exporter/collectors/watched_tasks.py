@@ -5,9 +5,11 @@ Each is one request a poll. Where the service can say that nothing changed it se
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -36,7 +38,6 @@ OPERATION = "Task_Get"
 GIB = 2**30
 
 _NOTHING = TaskExecutionInfo()
-_NO_STATISTICS = TaskStatistics()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
         return False
     state = enum_value(task.state, STATES)
     if state == "completed":
-        info, stats = task.execution_info or _NOTHING, task.stats or _NO_STATISTICS
+        info, stats = task.execution_info or _NOTHING, task.stats or TaskStatistics()
         ended, summed = unix_time(info.end_time), unix_time(stats.last_update_time)
         never_ran = info.start_time is None
         return never_ran or (ended is not None and summed is not None and summed >= ended)
@@ -138,8 +139,38 @@ def has_failed(task: Task) -> bool:
     )
 
 
-def _state(task: Task) -> Samples:
-    return state_set(STATES, enum_value(task.state, STATES))
+_NAMES = {
+    field.encode_name: field.name
+    for record in (Task, TaskExecutionInfo, TaskStatistics)
+    for field in msgspec.structs.fields(record)
+}
+"""Names of members in the models by their names on the wire."""
+
+
+def _value(path: str) -> Callable[[Task], float | None]:
+    """Gets a value by its path on the wire: a number, a Unix time, or the seconds of a duration.
+
+    None where it is missing, or is a duration that cannot be read.
+    """
+    names = [_NAMES[part] for part in path.split(".")]
+
+    def value(task: Task) -> float | None:
+        found: Any = task
+        for name in names:
+            found = getattr(found, name, None)
+        if isinstance(found, dt.datetime):
+            return unix_time(found)
+        try:
+            return duration_seconds(found) if isinstance(found, str) else found
+        except ValueError:
+            return None
+
+    return value
+
+
+def _only(path: str) -> Callable[[Task], Samples]:
+    value = _value(path)
+    return lambda task: only(value(task))
 
 
 def _failure(task: Task) -> Samples:
@@ -149,66 +180,44 @@ def _failure(task: Task) -> Samples:
     return info(category(execution.failure_info), code(execution.failure_info))
 
 
-def _info(value: Callable[[TaskExecutionInfo], float | None]) -> Callable[[Task], Samples]:
-    return _one(lambda task: value(task.execution_info or _NOTHING))
-
-
-def _stats(value: Callable[[TaskStatistics], float | None]) -> Callable[[Task], Samples]:
-    return _one(lambda task: value(task.stats or _NO_STATISTICS))
-
-
-def _one(value: Callable[[Task], float | None]) -> Callable[[Task], Samples]:
-    return lambda task: only(value(task))
-
-
-def _seconds(text: str | None) -> float | None:
-    """Seconds of a duration; None where there is none, or none that can be read."""
-    if text is None:
-        return None
-    try:
-        return duration_seconds(text)
-    except ValueError:
-        return None
-
-
 def _cpu(task: Task) -> Samples:
-    stats = task.stats or _NO_STATISTICS
-    return [
-        (("user",), _seconds(stats.user_cpu_time)),
-        (("kernel",), _seconds(stats.kernel_cpu_time)),
-    ]
+    return [(("user",), _user_seconds(task)), (("kernel",), _kernel_seconds(task))]
 
 
-def _bytes(gib: float | None) -> float | None:
-    if gib is None:
-        return None
-    return round(gib * GIB) if math.isfinite(gib) else gib
+_user_seconds, _kernel_seconds = _value("stats.userCPUTime"), _value("stats.kernelCPUTime")
+
+
+def _bytes(path: str) -> Callable[[Task], Samples]:
+    gib = _value(path)
+
+    def samples(task: Task) -> Samples:
+        value = gib(task)
+        return only(round(value * GIB) if value is not None and math.isfinite(value) else value)
+
+    return samples
 
 
 def _row(
     name: str,
     help_: str,
-    field_: str,
-    samples: Callable[[Task], Samples],
+    path: str,
+    samples: Callable[[Task], Samples] | None = None,
     labels: tuple[str, ...] = (),
     merge: Merge | None = sum,
 ) -> Metric[WatchedTasks]:
+    """A row of the table. `samples`: those of one task; None: the value at the path."""
+    of_task = samples or _only(path)
+
     def of_each(state: WatchedTasks) -> Samples:
         return [
             ((each.task.id, *own), value)
             for each in state.found.values()
-            for own, value in samples(each.task)
+            for own, value in of_task(each.task)
         ]
 
-    return Metric(
-        f"azure_batch_task_{name}",
-        "gauge",
-        help_,
-        f"{OPERATION} {field_}",
-        ("task_id", *labels),
-        of_each,
-        merge,
-    )
+    source = f"{OPERATION} {path}"
+    name = f"azure_batch_task_{name}"
+    return Metric(name, "gauge", help_, source, ("task_id", *labels), of_each, merge)
 
 
 METRICS: tuple[Metric[WatchedTasks], ...] = (
@@ -216,53 +225,38 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
         "state",
         "State of the watched task: 1 for the current one, 0 for the others",
         "state",
-        _state,
+        lambda task: state_set(STATES, enum_value(task.state, STATES)),
         ("state",),
     ),
     _row(
         "exit_code",
         "Exit code of the watched task's last attempt",
         "executionInfo.exitCode",
-        _info(lambda info: info.exit_code),
         merge=None,
     ),
-    _row(
-        "retries",
-        "How often the watched task was retried",
-        "executionInfo.retryCount",
-        _info(lambda info: info.retry_count),
-    ),
+    _row("retries", "How often the watched task was retried", "executionInfo.retryCount"),
     _row(
         "requeues",
         "How often the watched task was put back into the queue",
         "executionInfo.requeueCount",
-        _info(lambda info: info.requeue_count),
     ),
-    _row(
-        "required_slots",
-        "Task slots that the watched task needs on a node",
-        "requiredSlots",
-        _one(lambda task: task.required_slots),
-    ),
+    _row("required_slots", "Task slots that the watched task needs on a node", "requiredSlots"),
     _row(
         "created_timestamp_seconds",
         "When the watched task was created",
         "creationTime",
-        _one(lambda task: unix_time(task.creation_time)),
         merge=min,
     ),
     _row(
         "started_timestamp_seconds",
         "When the last attempt of the watched task started",
         "executionInfo.startTime",
-        _info(lambda info: unix_time(info.start_time)),
         merge=min,
     ),
     _row(
         "ended_timestamp_seconds",
         "When the watched task completed",
         "executionInfo.endTime",
-        _info(lambda info: unix_time(info.end_time)),
         merge=max,
     ),
     _row(
@@ -283,37 +277,25 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
         "stats_wall_clock_seconds",
         "Time for which the watched task has run, all attempts together",
         "stats.wallClockTime",
-        _stats(lambda stats: _seconds(stats.wall_clock_time)),
     ),
     _row(
         "stats_wait_seconds",
         "Time for which the watched task waited before it ran",
         "stats.waitTime",
-        _stats(lambda stats: _seconds(stats.wait_time)),
     ),
-    _row(
-        "stats_read_ops",
-        "Disk read operations of the watched task",
-        "stats.readIOps",
-        _stats(lambda stats: stats.read_iops),
-    ),
-    _row(
-        "stats_write_ops",
-        "Disk write operations of the watched task",
-        "stats.writeIOps",
-        _stats(lambda stats: stats.write_iops),
-    ),
+    _row("stats_read_ops", "Disk read operations of the watched task", "stats.readIOps"),
+    _row("stats_write_ops", "Disk write operations of the watched task", "stats.writeIOps"),
     _row(
         "stats_read_bytes",
         "Bytes that the watched task has read from disk",
         "stats.readIOGiB",
-        _stats(lambda stats: _bytes(stats.read_io_gib)),
+        _bytes("stats.readIOGiB"),
     ),
     _row(
         "stats_written_bytes",
         "Bytes that the watched task has written to disk",
         "stats.writeIOGiB",
-        _stats(lambda stats: _bytes(stats.write_io_gib)),
+        _bytes("stats.writeIOGiB"),
     ),
 )
 
