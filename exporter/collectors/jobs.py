@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
-from exporter.batch.models import Job, enum_value, unix_time
+from exporter.batch.models import Job, JobExecutionInfo, enum_value
+from exporter.collectors.members import value_at
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
@@ -84,14 +85,6 @@ ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
 )
 
 
-def _execution_time(name: str) -> Callable[[WatchedJob], Samples]:
-    def samples(watched: WatchedJob) -> Samples:
-        info = watched.job.execution_info
-        return only(unix_time(getattr(info, name)) if info else None)
-
-    return samples
-
-
 def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Samples]:
     def samples(watched: WatchedJob) -> Samples:
         # The name of one job says nothing of its group.
@@ -102,20 +95,23 @@ def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Samples]:
     return samples
 
 
-def _number(flag: bool | None) -> int | None:
-    return None if flag is None else int(flag)
-
-
 def _row(
     name: str,
     help_: str,
-    field: str,
-    labels: tuple[str, ...],
-    samples: Callable[[WatchedJob], Samples],
+    path: str,
+    samples: Callable[[WatchedJob], Samples] | None = None,
+    labels: tuple[str, ...] = (),
     merge: Merge | None = None,
 ) -> Metric[WatchedJob]:
-    source = f"Job_List and Job_Get {field}"
-    return Metric(f"azure_batch_job_{name}", "gauge", help_, source, labels, samples, merge)
+    """A row of the table. `samples`: None: the value at the path."""
+    source = f"Job_List and Job_Get {path}"
+    found = samples or _only(path)
+    return Metric(f"azure_batch_job_{name}", "gauge", help_, source, labels, found, merge)
+
+
+def _only(path: str) -> Callable[[WatchedJob], Samples]:
+    value = value_at(path, Job, JobExecutionInfo)
+    return lambda watched: only(value(watched.job))
 
 
 def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]:
@@ -125,51 +121,25 @@ def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]
             "info",
             "What a job is called and where it runs; always 1",
             "displayName, executionInfo.poolId or poolInfo.poolId, metadata",
-            ("display_name", "pool_id", *info_labels),
             _info(info_labels),
+            ("display_name", "pool_id", *info_labels),
             merge=max,
         ),
         _row(
             "state",
             "State of the job: 1 for the current one, 0 for the others",
             "state",
-            ("state",),
             lambda watched: state_set(STATES, enum_value(watched.job.state, STATES)),
+            ("state",),
         ),
-        _row(
-            "priority",
-            "Priority of the job",
-            "priority",
-            (),
-            lambda watched: only(watched.job.priority),
-        ),
+        _row("priority", "Priority of the job", "priority"),
         _row(
             "uses_task_dependencies",
             "Whether tasks of the job may depend on others, and so wait though nodes are idle",
             "usesTaskDependencies",
-            (),
-            lambda watched: only(_number(watched.job.uses_task_dependencies)),
             merge=max,
         ),
-        _row(
-            "created_timestamp_seconds",
-            "When the job was created",
-            "creationTime",
-            (),
-            lambda watched: only(unix_time(watched.job.creation_time)),
-        ),
-        _row(
-            "started_timestamp_seconds",
-            "When the job started",
-            "executionInfo.startTime",
-            (),
-            _execution_time("start_time"),
-        ),
-        _row(
-            "ended_timestamp_seconds",
-            "When the job completed",
-            "executionInfo.endTime",
-            (),
-            _execution_time("end_time"),
-        ),
+        _row("created_timestamp_seconds", "When the job was created", "creationTime"),
+        _row("started_timestamp_seconds", "When the job started", "executionInfo.startTime"),
+        _row("ended_timestamp_seconds", "When the job completed", "executionInfo.endTime"),
     )

@@ -9,7 +9,7 @@ from msgspec.structs import astuple
 
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Counts, TaskCountsResult
-from exporter.exposition.metric import Key, Labels, Metric, Samples
+from exporter.exposition.metric import Key, Labels, Metric, Samples, only
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter
 from exporter.state.record import StateRecord
@@ -52,19 +52,11 @@ def fold(
     before = state.known if state else _NO_TASKS if is_new else tasks
     pairs = zip(astuple(before), astuple(tasks), strict=True)
     known = Counts(*[old if new is None else new for old, new in pairs])
-    old, new = (
-        {
-            key: None
-            if None in (values := [getattr(counts, name) for name in names])
-            else sum(values)
-            for key, names in CUMULATIVE.items()
-        }
-        for counts in (before, known)
-    )
-    growth = {
-        key: (new[key] or 0) - (old[key] or 0) for key in new if None not in (old[key], new[key])
-    }
-    increments = {key: max(0, growth.get(key, 0)) for key in new}
+    growth = {}
+    for key, names in CUMULATIVE.items():
+        old, new = ([getattr(counts, name) for name in names] for counts in (before, known))
+        growth[key] = 0 if None in (*old, *new) else sum(new) - sum(old)
+    increments = {key: max(0, amount) for key, amount in growth.items()}
     # A task that is requeued starts again, so fewer started tasks are no correction.
     fell = any(amount < 0 for key, amount in growth.items() if key != _STARTED)
     progressed = state is None or (known.completed or 0) > (before.completed or 0)
@@ -84,11 +76,11 @@ POINTS = ("active", "running", "succeeded", "failed")
 _NO_TASKS = Counts(0, 0, 0, 0, 0)
 
 
-def _samples(field: str | None, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
-    """A row's samples: members of the state or of one of its fields, each by its labels."""
+def _samples(field: str, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
+    """A row's samples: members of a field of the state, each by its labels."""
 
     def samples(state: TaskCounts) -> Samples:
-        found = state if field is None else getattr(state, field)
+        found = getattr(state, field)
         return [(labels, getattr(found, name, None)) for labels, name in members.items()]
 
     return samples
@@ -145,7 +137,7 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         " moment",
         f"{OPERATION} taskCounts.completed, observed",
         (),
-        _samples(None, {(): "last_progress"}),
+        lambda state: only(state.last_progress),
         merge=max,
     ),
 )

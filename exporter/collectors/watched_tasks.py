@@ -5,11 +5,9 @@ Each is one request a poll. Where the service can say that nothing changed it se
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,10 +19,10 @@ from exporter.batch.models import (
     Task,
     TaskExecutionInfo,
     TaskStatistics,
-    duration_seconds,
     enum_value,
     unix_time,
 )
+from exporter.collectors.members import value_at
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
 from exporter.config.rule import WATCHED_TASKS
@@ -139,33 +137,8 @@ def has_failed(task: Task) -> bool:
     )
 
 
-_NAMES = {
-    field.encode_name: field.name
-    for record in (Task, TaskExecutionInfo, TaskStatistics)
-    for field in msgspec.structs.fields(record)
-}
-"""Names of members in the models by their names on the wire."""
-
-
 def _value(path: str) -> Callable[[Task], float | None]:
-    """Gets a value by its path on the wire: a number, a Unix time, or the seconds of a duration.
-
-    None where it is missing, or is a duration that cannot be read.
-    """
-    names = [_NAMES[part] for part in path.split(".")]
-
-    def value(task: Task) -> float | None:
-        found: Any = task
-        for name in names:
-            found = getattr(found, name, None)
-        if isinstance(found, dt.datetime):
-            return unix_time(found)
-        try:
-            return duration_seconds(found) if isinstance(found, str) else found
-        except ValueError:
-            return None
-
-    return value
+    return value_at(path, Task, TaskExecutionInfo, TaskStatistics)
 
 
 def _only(path: str) -> Callable[[Task], Samples]:
