@@ -88,17 +88,17 @@ class KnownRecords(StateRecord, Generic[R, K], frozen=True, gc=False):
         return latest, missing
 
     def changed_since(
-        self, before: KnownRecords[R, K]
+        self, before: KnownRecords[R, K], ids: Iterable[str]
     ) -> Iterator[tuple[tuple[str, ...], K | None]]:
-        """The records to save, by key; None: to delete.
+        """The records to save, by key; None: to delete. `ids`: those of the listing in between.
 
         Missing records are saved too: they may come back after a restart.
         """
         if self is before:
             return
-        for key, record in self.latest.items():
-            if before.latest.get(key) is not record:
-                yield (key,), record
+        for key in ids:
+            if self.latest[key] is not before.latest.get(key):
+                yield (key,), self.latest[key]
         for key in before.missing:
             if key not in self.missing:
                 yield (key, MISSING), None

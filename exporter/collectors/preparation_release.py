@@ -340,15 +340,16 @@ def fold(
         ),
         is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
         points={"failed_nodes": after.preparation.count("result", "failure")},
-        records=_changed_records(before, after),
+        records=_changed_records(before, after, listing),
     )
 
 
 def _changed_records(
-    before: PreparationRelease, after: PreparationRelease
+    before: PreparationRelease, after: PreparationRelease, listing: Listing
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
     for task_pool, pool in after.runs.items():
-        for key, run in pool.changed_since(before.runs.get(task_pool, PoolRuns())):
+        known, listed = before.runs.get(task_pool, PoolRuns()), listing.get(task_pool, ListedRuns())
+        for key, run in pool.changed_since(known, listed.node_ids):
             yield (*task_pool, *key), run
 
 

@@ -152,12 +152,14 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
 
     `failed`: number of tasks by category and code.
     `oldest_active`, `oldest_running`: creation and start of those that wait and run the longest.
+    `on_nodes`: ids of tasks that run or are being prepared.
     `is_busy`: whether a task is not completed.
     """
 
     failed: Mapping[tuple[str, str], int] = {}
     oldest_active: float | None = None
     oldest_running: float | None = None
+    on_nodes: frozenset[str] = frozenset()
     is_busy: bool = False
 
     @classmethod
@@ -168,11 +170,14 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
         failed: Counter[tuple[str, str]] = Counter()
         active: list[float] = []
         running: list[float] = []
+        on_nodes: list[str] = []
         is_busy = False
-        for task in latest.values():
+        for task_id, task in latest.items():
             if isinstance(task, float):
                 continue
             is_busy = is_busy or task.state != "completed"
+            if task.state in ON_A_NODE:
+                on_nodes.append(task_id)
             if task.category is not None and task.code is not None:
                 failed[task.category, task.code] += 1
             elif task.state == "active" and task.created is not None:
@@ -185,6 +190,7 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
             dict(failed),
             min(active, default=None),
             min(running, default=None),
+            frozenset(on_nodes),
             is_busy,
         )
 
@@ -208,12 +214,5 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
                 found[ids[number]] = task.changed
             if task.state not in ON_A_NODE and task.changed < missed_before:
                 events.corrections += 1
-        expected = None
-        if not full:
-            # Every reading asks for all tasks on nodes: one that is not there was deleted.
-            expected = [
-                task_id
-                for task_id, task in self.latest.items()
-                if isinstance(task, TaskRecord) and task.state in ON_A_NODE
-            ]
-        return Tasks.of(*self.after(found, expected)), events
+        # Every reading asks for all tasks on nodes: one that is not there was deleted.
+        return Tasks.of(*self.after(found, None if full else self.on_nodes)), events

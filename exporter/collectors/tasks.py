@@ -146,7 +146,7 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
             events.corrections,
         ),
         is_busy=tasks.is_busy,
-        records=tasks.changed_since(before.tasks),
+        records=tasks.changed_since(before.tasks, reading.ids),
     )
 
 
