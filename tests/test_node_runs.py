@@ -169,7 +169,7 @@ def test_each_run_is_counted_once_in_whatever_listings_it_stands(
         state = folded.state
         for label, value in (("state", "running"), ("result", "success"), ("result", "failure")):
             newest = [getattr(model.newest[node], label) for node in model.present]
-            assert state.preparation.count(label, value) == newest.count(value)
+            assert state.count("preparation", label, value) == newest.count(value)
         for key, run in folded.records:
             saved.pop(key, None)
             if run is not None:
@@ -257,9 +257,9 @@ def test_a_state_file_has_one_array_per_run() -> None:
     }
     state = preparation_release.load(saved, records)
     assert preparation_release.dump(state) == saved
-    assert state.preparation.count("result", "failure") == 1
-    assert state.preparation.count("state", "completed") == 1  # the other one is missing
-    assert state.release.count("state", "running") == 1
+    assert state.count("preparation", "result", "failure") == 1
+    assert state.count("preparation", "state", "completed") == 1  # the other one is missing
+    assert state.count("release", "state", "running") == 1
     assert state.runs["release", "p"].oldest_running == 2.5
     runs = {
         (task, pool_id, node_id, *suffix): msgspec.json.encode(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -154,20 +154,3 @@ class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
         if not is_changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
         return PoolRuns.of(*self.after(found, None if full else ())), events
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """The runs of one task in all pools."""
-
-    pools: Sequence[PoolRuns]
-
-    def count(self, label: str, value: str) -> int:
-        """The number of nodes whose latest run has this value of a label, e.g. of `state`."""
-        position = LABELS.index(label)
-        return sum(
-            number
-            for pool in self.pools
-            for outcome, number in pool.outcomes.items()
-            if outcome[position] == value
-        )

@@ -30,7 +30,6 @@ from exporter.collectors.node_runs import (
     NodeRun,
     PoolEvents,
     PoolRuns,
-    Runs,
 )
 from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
@@ -65,15 +64,15 @@ class PreparationRelease(Saved, frozen=True, gc=False):
 
     runs: Mapping[TaskPool, PoolRuns] = {}
 
-    @property
-    def preparation(self) -> Runs:
-        """The runs of the job preparation task."""
-        return Runs([pool for (task, _), pool in self.runs.items() if task == "preparation"])
-
-    @property
-    def release(self) -> Runs:
-        """The runs of the job release task."""
-        return Runs([pool for (task, _), pool in self.runs.items() if task == "release"])
+    def count(self, task: str, label: str, value: str) -> int:
+        """The number of nodes whose latest run of a task has this value of a label."""
+        position = LABELS.index(label)
+        return sum(
+            number
+            for (name, _), pool in self.runs.items()
+            for outcome, number in pool.outcomes.items()
+            if name == task and outcome[position] == value
+        )
 
 
 class NodeTask:
@@ -339,7 +338,7 @@ def fold(
             sum(of_pool.corrections for of_pool in events.values()),
         ),
         is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
-        points={"failed_nodes": after.preparation.count("result", "failure")},
+        points={"failed_nodes": after.count(PREPARATION.name, "result", "failure")},
         records=_changed_records(before, after, listing),
     )
 

@@ -17,7 +17,7 @@ from exporter.batch import models as batch
 from exporter.batch.models import unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
-from exporter.collectors.node_runs import Runs
+from exporter.collectors.preparation_release import PreparationRelease
 from exporter.state.account import AccountState
 from exporter.state.timestamps import iso_time
 from exporter.state.watched_job import JobState, Outcome, WatchedJob
@@ -201,7 +201,7 @@ def _failed_nodes(found: Found) -> int | None:
     state = _shown(found, PREPARATION_RELEASE)
     if state is None or not state.configured:
         return None
-    return int(state.preparation.count("result", "failure"))
+    return int(state.count("preparation", "result", "failure"))
 
 
 def _created(found: Found) -> float | None:
@@ -251,8 +251,8 @@ def job(found: Found, now: float) -> Job:
         last_progress=_time(counts.last_progress) if counts else None,
         tasks=_counts(counts.tasks) if counts else None,
         task_slots=_counts(counts.slots) if counts else None,
-        preparation=_nodes(nodes.preparation) if nodes and nodes.configured else None,
-        release=_nodes(nodes.release) if nodes and nodes.configured else None,
+        preparation=_nodes(nodes, "preparation") if nodes and nodes.configured else None,
+        release=_nodes(nodes, "release") if nodes and nodes.configured else None,
         error=_error(found),
         last_success=_time(succeeded_at),
         age_seconds=_age(succeeded_at, now),
@@ -291,11 +291,11 @@ def _counts(counts: batch.Counts | None) -> Counts | None:
     return Counts(counts.active, counts.running, counts.completed, counts.succeeded, counts.failed)
 
 
-def _nodes(runs: Runs) -> Nodes:
+def _nodes(nodes: PreparationRelease, task: str) -> Nodes:
     return Nodes(
-        runs.count("state", "running"),
-        runs.count("result", "success"),
-        runs.count("result", "failure"),
+        nodes.count(task, "state", "running"),
+        nodes.count(task, "result", "success"),
+        nodes.count(task, "result", "failure"),
     )
 
 
