@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job, JobExecutionInfo, enum_value
-from exporter.collectors.members import value_at
+from exporter.collectors.wire_values import value_at
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 

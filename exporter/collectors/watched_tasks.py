@@ -22,9 +22,9 @@ from exporter.batch.models import (
     enum_value,
     unix_time,
 )
-from exporter.collectors.members import value_at
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
+from exporter.collectors.wire_values import value_at
 from exporter.config.rule import WATCHED_TASKS
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.collector import Events, Folded, JobCollector
