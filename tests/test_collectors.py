@@ -211,9 +211,9 @@ async def test_a_node_on_two_pages_counts_once_as_it_came_last() -> None:
     (late,) = nodes({PREPARATION: SUCCESS})
     api = NodesApi((early,), (late,))
     reading = await preparation_release.read(api, WATCHED, None, 0.0)
-    runs = preparation_release.fold(None, reading, 0.0, False).state.preparation
-    assert runs.count("state", "completed") == 1
-    assert runs.count("state", "running") == 0
+    state = preparation_release.fold(None, reading, 0.0, False).state
+    assert state.count("preparation", "state", "completed") == 1
+    assert state.count("preparation", "state", "running") == 0
 
 
 async def test_a_job_with_neither_task_shows_nothing_and_need_not_be_asked_again() -> None:

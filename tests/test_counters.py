@@ -234,7 +234,7 @@ def test_a_node_that_one_listing_does_not_hold_is_not_counted_again(changes: boo
     assert nodes.state is not None
     assert list(nodes.state.runs["preparation", "p"].latest) == ["b"]
     assert nodes.read(record("a", 0, 5, failed=True), record("b", 0, 5), changes=changes) == {}
-    assert nodes.state.preparation.count("result", "failure") == 1
+    assert nodes.state.count("preparation", "result", "failure") == 1
     assert nodes.read(record("a", 9, 15), changes=changes) == DONE_ONCE  # it ran again
 
 
@@ -340,7 +340,7 @@ def test_reading_by_changes_leaves_the_state_that_counting_all_nodes_gives(
     latest = runs.latest.values()
     states = Counter(run.state for run in latest)
     results = Counter(run.result for run in latest)
-    count = nodes.state.preparation.count
+    count = partial(nodes.state.count, "preparation")
     assert {state: count("state", state) for state in STATES} == {s: states[s] for s in STATES}
     assert {value: count("result", value) for value in RESULTS} == {r: results[r] for r in RESULTS}
     starts = [run.start for run in latest if run.state == "running" and run.start is not None]

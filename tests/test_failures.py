@@ -28,6 +28,7 @@ from exporter.state.failures import LATEST, Failure, Failures, latest
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes
 from exporter.state.timestamps import iso_time
+from exporter.state.watched_job import WatchedJob
 from exporter.web.app import build_app
 from exporter.web.server.listener import listen
 from tests.fake_batch import FakeBatch
@@ -40,7 +41,7 @@ from tools.sample_job import nodes_read
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
-INFO = {
+INFO: dict[str, Any] = {
     "category": "UserError",
     "code": "FailureExitCode",
     "message": "The task exited with an exit code representing a failure",
@@ -107,7 +108,7 @@ async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchCl
     state: JobTasks | None = None
     told = []
     for _ in range(2):
-        watched = preparation_release.WatchedJob(job("job-1"), rule(id="job-1"))
+        watched = WatchedJob(job("job-1"), rule(id="job-1"))
         folded = tasks.fold(state, await tasks.read(client, watched, state, 0.0), 0.0, True)
         state = folded.state
         told += folded.events.failures
@@ -115,6 +116,50 @@ async def test_a_task_that_failed_is_told_once(batch: FakeBatch, client: BatchCl
         ("a", 1, INFO["message"]),
         ("c", None, "task a on node tvm-7"),
     ]
+
+
+WITH_COMMAND_LINE = {
+    **INFO,
+    "details": [{"name": "CommandLine", "value": "/bin/bash -c true"}, *INFO["details"]],
+}
+RAN_WITH_COMMAND_LINE = failed("a", failureInfo=WITH_COMMAND_LINE)
+
+
+@pytest.mark.parametrize("command_lines", [False, True])
+@pytest.mark.parametrize(
+    ("collector", "path", "answer"),
+    [
+        ("tasks", "tasks", {"value": [RAN_WITH_COMMAND_LINE]}),
+        ("watched_tasks", "tasks/a", RAN_WITH_COMMAND_LINE),
+        (
+            "preparation_release",
+            "jobpreparationandreleasetaskstatus",
+            {
+                "value": [
+                    {"jobReleaseTaskExecutionInfo": {**FAILED, "failureInfo": WITH_COMMAND_LINE}}
+                ]
+            },
+        ),
+    ],
+)
+async def test_a_command_line_is_kept_only_if_the_rule_says_so(
+    collector: str,
+    path: str,
+    answer: Any,
+    command_lines: bool,
+    batch: FakeBatch,
+    client: BatchClient,
+) -> None:
+    batch.json(f"/jobs/job-1/{path}", answer)
+    own = JOB_COLLECTORS[collector]
+    given = rule(id="job-1", tasks=("a",), command_lines=command_lines)
+    reading = await own.read(client, WatchedJob(job("job-1"), given), None, 0.0)
+    folded = own.fold(None, reading, 0.0, True)
+    (told,) = folded.events.failures
+    names = [detail.name for detail in told.details]
+    assert names == (["CommandLine", "Message"] if command_lines else ["Message"])
+    saved = [own.dump(folded.state), *(msgspec.json.encode(record) for _, record in folded.records)]
+    assert command_lines or not any(b"bash" in each for each in saved)
 
 
 def test_a_text_without_end_is_cut() -> None:

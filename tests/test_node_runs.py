@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from exporter.batch.models import NodeTaskStatus
-from exporter.collectors import preparation_release
+from exporter.collectors import known_records, preparation_release
 from exporter.collectors.preparation_release import PREPARATION, PreparationRelease
 from tests.test_counters import EPOCH, time
 from tools.sample_job import nodes_read
@@ -169,7 +169,7 @@ def test_each_run_is_counted_once_in_whatever_listings_it_stands(
         state = folded.state
         for label, value in (("state", "running"), ("result", "success"), ("result", "failure")):
             newest = [getattr(model.newest[node], label) for node in model.present]
-            assert state.preparation.count(label, value) == newest.count(value)
+            assert state.count("preparation", label, value) == newest.count(value)
         for key, run in folded.records:
             saved.pop(key, None)
             if run is not None:
@@ -181,6 +181,23 @@ def test_each_run_is_counted_once_in_whatever_listings_it_stands(
     expected = model.counters()
     expected.subtract(began)
     assert +counted == +expected
+
+
+def test_of_missing_nodes_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "MAX_MISSING", 2)
+    state: PreparationRelease | None = None
+    saved: set[tuple[str, ...]] = set()
+    ended = Version(1, 0, "completed", "success", None)
+    for node in "abcd":  # each is there once
+        for shown in [ended.record("p", node)], []:
+            folded = preparation_release.fold(state, nodes_read("p", shown), 0.0, True)
+            state = folded.state
+            for key, run in folded.records:
+                (saved.discard if run is None else saved.add)(key)
+    assert state is not None
+    assert list(state.runs["preparation", "p"].missing) == ["b", "c", "d"]  # a cut, and one more
+    assert {key[3:] for key in saved} == {("missing",)}
+    assert sorted(key[2] for key in saved) == ["b", "c", "d"]
 
 
 def info(state: str, **members: Any) -> NodeTaskStatus:
@@ -232,7 +249,7 @@ def test_a_page_with_fewer_retries_is_older_also_at_the_same_start() -> None:
 
 
 def test_a_state_file_has_one_array_per_run() -> None:
-    saved = b'{"configured":true,"pools":["p"],"read_at":9.5,"listed_at":2.0}'
+    saved = b'{"read_at":9.5,"listed_at":2.0,"configured":true,"pools":["p"]}'
     records = {
         ("preparation", "p", "a"): b'[1.5,"completed","failure","usererror","DiskFull",2]',
         ("preparation", "p", "b", "missing"): b'[1.5,"completed","success",null,null,0]',
@@ -240,9 +257,9 @@ def test_a_state_file_has_one_array_per_run() -> None:
     }
     state = preparation_release.load(saved, records)
     assert preparation_release.dump(state) == saved
-    assert state.preparation.count("result", "failure") == 1
-    assert state.preparation.count("state", "completed") == 1  # the other one is missing
-    assert state.release.count("state", "running") == 1
+    assert state.count("preparation", "result", "failure") == 1
+    assert state.count("preparation", "state", "completed") == 1  # the other one is missing
+    assert state.count("release", "state", "running") == 1
     assert state.runs["release", "p"].oldest_running == 2.5
     runs = {
         (task, pool_id, node_id, *suffix): msgspec.json.encode(run)

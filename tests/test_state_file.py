@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from exporter.batch.models import Job, NameValuePair, Task
 from exporter.collectors import JOB_COLLECTORS, new_store, tables, tasks
-from exporter.collectors.task_records import record_of
 from exporter.config.problems import ConfigError
 from exporter.exposition.body import Exposition
 from exporter.polling.selection import watch_saved
@@ -27,6 +26,7 @@ from exporter.state.counters import Counters
 from exporter.state.failures import Failure
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes, Saved, SavedJob
+from tools.sample_job import tasks_read
 
 KEY = ("events_total", ("a", 'b"\n'))
 GROUP = ("job_group", "nf")
@@ -72,8 +72,8 @@ JOB = Job("a", state="active", creation_time=dt.datetime(2026, 1, 1, tzinfo=dt.U
 
 def read_tasks(state: tasks.JobTasks | None, *ids: str) -> Folded[tasks.JobTasks]:
     """A full listing of these tasks."""
-    listed = tuple((task_id, record_of(Task(task_id, state="active"))) for task_id in ids)
-    return tasks.fold(state, tasks.Reading(listed), 0.0, True)
+    page = tuple(Task(task_id, state="active") for task_id in ids)
+    return tasks.fold(state, tasks_read(page), 0.0, True)
 
 
 def saving(job: SavedJob, folded: Folded[Any]) -> Changes:

@@ -10,15 +10,15 @@ import pytest
 
 from exporter.batch.errors import ServiceError
 from exporter.batch.models import Job, Task
-from exporter.collectors import preparation_release, tasks
-from exporter.collectors.task_records import record_of
+from exporter.collectors import known_records, preparation_release, tasks
+from exporter.collectors.task_records import TaskRecord
 from exporter.collectors.tasks import JobTasks, Reading
 from exporter.state import table_names
 from exporter.state.counters import Counters, Increments
 from exporter.state.watched_job import WatchedJob
 from tests.test_collectors import ACCOUNT, DISK_FULL, FAILED, JOB, PREPARATION, SUCCESS, nodes, text
 from tests.test_selection import rule
-from tools.sample_job import nodes_read
+from tools.sample_job import nodes_read, tasks_read
 
 Golden = Callable[[str, str], None]
 
@@ -66,8 +66,8 @@ def failed(task_id: str, ended: str = "10:01:00", **execution: Any) -> dict[str,
 def listed(
     *pages: list[dict[str, Any]], since: float | None = None, started: float = 0.0
 ) -> Reading:
-    found = [msgspec.convert(each, Task) for page in pages for each in page]
-    return Reading(tuple((one.id, record_of(one)) for one in found), started, since)
+    found = [msgspec.convert(page, tuple[Task, ...]) for page in pages]
+    return tasks_read(*found, started=started, since=since)
 
 
 def changed(*pages: list[dict[str, Any]]) -> Reading:
@@ -334,6 +334,30 @@ def test_a_task_that_a_full_listing_lost_between_two_pages_is_not_counted_again(
     assert watch.state.tasks.missing == {}
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_task_that_two_full_listings_lack_is_not_counted_again(is_restarted: bool) -> None:
+    page = [failed("f", retryCount=1), succeeded("s"), running("r", retryCount=2)]
+    watch = Watch().read(listed(page))
+    before = dict(watch.counted)
+    watch.read(listed([]), listed([]))
+    if is_restarted:
+        watch.restart()
+    assert watch.read(listed(page)).counted == before
+    assert watch.read(listed([]), changed([]), listed([]), changed(page)).counted == before
+
+
+def test_of_missing_tasks_the_latest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_records, "MAX_MISSING", 2)
+    watch = Watch()
+    for task_id in "abcd":  # each succeeds and is deleted
+        watch.read(listed([succeeded(task_id)]), listed([]))
+    watch.read(listed([]))
+    assert watch.state is not None
+    assert list(watch.state.tasks.missing) == ["c", "d"]
+    assert [type(kept) for kept in watch.state.tasks.missing.values()] == [float, float]
+    assert sorted(watch.records) == [("c", "missing"), ("d", "missing")]
+
+
 @pytest.mark.parametrize("lost", [listed([]), changed([])], ids=["all", "changes"])
 def test_a_task_that_was_lost_is_known_again_after_a_restart(lost: Reading) -> None:
     watch = Watch().read(listed([running("r", retryCount=1), failed("f"), succeeded("s")]), lost)
@@ -363,7 +387,7 @@ def test_a_task_created_again_under_its_id_is_another_task(first: dict[str, Any]
 
 def test_corrections_are_what_reading_by_changes_should_have_brought() -> None:
     watch = Watch().read(listed([running("r"), active("a")], started=0.0))
-    seconds = record_of(msgspec.convert(running("x", "12:00:00"), Task)).changed
+    seconds = TaskRecord.of(msgspec.convert(running("x", "12:00:00"), Task)).changed
     watch.read(listed([running("r"), active("a")], since=0.0, started=seconds))
     watch.read(listed([failed("r"), running("a"), failed("late", "11:59:00")], started=seconds))
     assert watch.corrections == 1  # `late` is within the overlap, and what runs is read each time
@@ -372,8 +396,29 @@ def test_corrections_are_what_reading_by_changes_should_have_brought() -> None:
 def test_of_what_succeeded_only_its_id_and_time_are_kept() -> None:
     state = Watch().read(listed([succeeded("s"), failed("f")])).state
     assert state is not None
-    assert list(state.tasks.unsettled) == ["f"]
-    assert [type(kept) for kept in state.tasks.succeeded.values()] == [float]
+    assert {key: type(kept) for key, kept in state.tasks.latest.items()} == {
+        "s": float,
+        "f": TaskRecord,
+    }
+
+
+def test_a_state_file_has_one_array_per_task_and_the_time_of_those_that_succeeded() -> None:
+    saved = b'{"read_at":9.5,"listed_at":2.0}'
+    records = {
+        ("f",): b'[0.5,3.0,1.5,3.0,"completed","failure","usererror","DiskFull",2,1]',
+        ("r",): b'[0.5,1.5,1.5,null,"running",null,null,null,0,0]',
+        ("s",): b"2.5",
+        ("t", "missing"): b"3.5",
+        ("u", "missing"): b'[0.5,0.5,null,null,"active",null,null,null,0,0]',
+    }
+    state = tasks.load(saved, records)
+    assert tasks.dump(state) == saved
+    assert (state.tasks.failed, state.tasks.oldest_running) == ({("usererror", "DiskFull"): 1}, 1.5)
+    assert {
+        (task_id, *suffix): msgspec.json.encode(task)
+        for suffix, found in (((), state.tasks.latest), (("missing",), state.tasks.missing))
+        for task_id, task in found.items()
+    } == records
 
 
 # How it is read
@@ -417,7 +462,7 @@ SINCE = (
 async def test_after_a_full_listing_what_changed_or_runs_is_read() -> None:
     api = Api([running("a")], [active("b")])
     reading = await tasks.read(api, WATCHED, None, FIVE_PAST_SIX)
-    assert [task_id for task_id, _ in reading.tasks] == ["a", "b"]
+    assert reading.ids == ["a", "b"]
     assert (reading.started, reading.since) == (FIVE_PAST_SIX, None)
     state = tasks.fold(None, reading, 0.0, False).state
     assert (state.read_at, state.listed_at) == (FIVE_PAST_SIX, FIVE_PAST_SIX)

@@ -15,7 +15,6 @@ from exporter.batch import models
 from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.node_runs import ListedRuns
-from exporter.collectors.task_records import record_of
 from exporter.collectors.watched_tasks import Found, WatchedTasks
 from exporter.config import Defaults, Rule
 from exporter.state import table_names
@@ -50,10 +49,23 @@ def nodes_read(
 _TASK_COUNTS = task_counts.fold(None, _answer("task_counts", models.TaskCountsResult), 0.0, True)
 _RECORDS = _answer("nodes", models.Page[models.NodeTaskStatus]).value
 _NODES = preparation_release.fold(None, nodes_read("pool-1", _RECORDS), 0.0, True)
+
+
+def tasks_read(
+    *pages: tuple[models.Task, ...],
+    started: float = 0.0,
+    since: float | None = None,
+    command_lines: bool = False,
+) -> tasks.Reading:
+    """The reading of the tasks on these pages."""
+    reading = tasks.Reading(started=started, since=since)
+    for page in pages:
+        reading.add_page(page, command_lines=command_lines)
+    return reading
+
+
 _LISTED = _answer("tasks", models.Page[models.Task]).value
-_TASKS = tasks.fold(
-    None, tasks.Reading(tuple((task.id, record_of(task)) for task in _LISTED)), 0.0, True
-)
+_TASKS = tasks.fold(None, tasks_read(_LISTED), 0.0, True)
 
 SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     table_names.JOB: WatchedJob(JOB, Rule(id="job-1")),

@@ -1,14 +1,12 @@
 """All that is read, and the tables of all families that come from it.
 
-A new collector of a job's things is one line in `JOB_COLLECTORS`.
+A new collector of jobs is one line in `_COLLECTORS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import replace
+from collections.abc import Container, Iterable, Mapping
 from itertools import product
-from types import MappingProxyType
 from typing import Any
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
@@ -23,7 +21,7 @@ from exporter.collectors import (
 )
 from exporter.collectors.node_runs import RESULTS
 from exporter.exposition.body import Exposition
-from exporter.exposition.metric import Key, Table
+from exporter.exposition.metric import Key, Metric, Table
 from exporter.state.collector import JobCollector
 from exporter.state.failures import Failures
 from exporter.state.store import Store
@@ -39,20 +37,16 @@ from exporter.state.table_names import (
 )
 from exporter.state.totals import Journal, Totals
 
-JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = MappingProxyType(
-    {
-        collector.name: collector
-        for collector in (
-            task_counts.COLLECTOR,
-            preparation_release.COLLECTOR,
-            tasks.COLLECTOR,
-            watched_tasks.COLLECTOR,
-        )
-    }
+_COLLECTORS: tuple[JobCollector[Any, Any], ...] = (
+    task_counts.COLLECTOR,
+    preparation_release.COLLECTOR,
+    tasks.COLLECTOR,
+    watched_tasks.COLLECTOR,
 )
+JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = {each.name: each for each in _COLLECTORS}
 
-_ACCOUNT = ("account",)
-_JOB = ("account", "job_id")
+_ACCOUNT_COUNTERS = [counter.row for each in _COLLECTORS for counter in each.account.values()]
+_HISTOGRAMS = [histogram.row for each in _COLLECTORS for histogram in each.histograms]
 
 
 def tables(
@@ -63,48 +57,33 @@ def tables(
     `info_labels`: names of the labels that the configuration adds to `azure_batch_job_info`.
     `excluded`: names of families that are left out.
     """
-    of_jobs: dict[str, Table[Any]] = {}
-    for name, collector in JOB_COLLECTORS.items():
-        of_jobs[name] = Table(_JOB, collector.metrics)
-        of_jobs[counters_of(name)] = Table(_JOB, collector.counters)
-    account_rows = (
-        account.row
-        for collector in JOB_COLLECTORS.values()
-        for account in collector.account.values()
-    )
-    every: dict[str, Table[Any]] = {
-        ACCOUNT_HEALTH: Table(_ACCOUNT, health.ACCOUNT_METRICS),
-        SELECTED_JOBS: Table(_ACCOUNT, jobs.ACCOUNT_METRICS),
-        JOB: Table(_JOB, jobs.metrics(info_labels)),
-        **of_jobs,
-        JOB_HEALTH: Table(_JOB, health.JOB_METRICS),
-        ACCOUNT_COUNTERS: Table(_ACCOUNT, tuple(account_rows)),
-        HISTOGRAMS: Table(
-            _ACCOUNT,
-            tuple(
-                histogram.row
-                for collector in JOB_COLLECTORS.values()
-                for histogram in collector.histograms
-            ),
-        ),
-        POOL_NODES: Table(_ACCOUNT, pool_nodes.METRICS),
-    }
-    return {
-        name: replace(
-            table, metrics=tuple(row for row in table.metrics if row.name not in excluded)
-        )
-        for name, table in every.items()
-    }
+    found: dict[str, Table[Any]] = {}
+
+    def add(name: str, identity: tuple[str, ...], rows: Iterable[Metric[Any]]) -> None:
+        found[name] = Table(identity, tuple(row for row in rows if row.name not in excluded))
+
+    account, job = ("account",), ("account", "job_id")
+    add(ACCOUNT_HEALTH, account, health.ACCOUNT_METRICS)
+    add(SELECTED_JOBS, account, jobs.ACCOUNT_METRICS)
+    add(JOB, job, jobs.metrics(info_labels))
+    for each in _COLLECTORS:
+        add(each.name, job, each.metrics)
+        add(counters_of(each.name), job, each.counters)
+    add(JOB_HEALTH, job, health.JOB_METRICS)
+    add(ACCOUNT_COUNTERS, account, _ACCOUNT_COUNTERS)
+    add(HISTOGRAMS, account, _HISTOGRAMS)
+    add(POOL_NODES, account, pool_nodes.METRICS)
+    return found
 
 
 _LABEL_VALUES = {"result": RESULTS, "category": (*CATEGORIES, UNKNOWN)}
 
 ACCOUNT_ZEROS: tuple[Key, ...] = tuple(
     (row.name, values)
-    for row in tables()[ACCOUNT_COUNTERS].metrics
+    for row in _ACCOUNT_COUNTERS
     for values in product(*(_LABEL_VALUES[label] for label in row.labels))
 )
-"""The counters of an account that are there from the start."""
+"""The counters of an account that begin with 0."""
 
 
 def new_store(

@@ -6,12 +6,11 @@ A $filter by time may show a record late or miss it; the next full listing corre
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import ServiceError
-
-if TYPE_CHECKING:
-    from exporter.batch.client import BatchClient
+from exporter.state.record import StateRecord
 
 T = TypeVar("T")
 
@@ -24,13 +23,11 @@ as a correction. A longer overlap costs more: each poll reads and compares all i
 """
 
 
-class ReadTimes(Protocol):
+class ReadTimes(StateRecord, frozen=True, gc=False):
     """When the last reading and the last full listing began, in Unix seconds of the service."""
 
-    @property
-    def read_at(self) -> float: ...
-    @property
-    def listed_at(self) -> float: ...
+    read_at: float = 0.0
+    listed_at: float = 0.0
 
 
 async def read_changes(
@@ -40,8 +37,8 @@ async def read_changes(
     resync_interval: float,
     now: float,
     listing: Callable[[float | None], Awaitable[T]],
-) -> tuple[T, float, float | None]:
-    """What `listing(since)` returns, when the reading began, and `since`.
+) -> tuple[T, float]:
+    """What `listing(since)` returns, and when the reading began.
 
     `since` is None, for a full listing, if nothing was read yet (`times` is None), if the last full
     listing is too long ago, or if the service refuses the filter. Both times are Unix seconds of
@@ -53,14 +50,13 @@ async def read_changes(
         and started - times.listed_at < resync_interval
         and not client.is_filter_refused(operation)
     ):
-        since = missed_before(times)
         try:
-            return await listing(since), started, since
+            return await listing(missed_before(times)), started
         except ServiceError as error:
             if error.status != 400:
                 raise
             client.refuse_filter(operation, error)
-    return await listing(None), started, None
+    return await listing(None), started
 
 
 def missed_before(times: ReadTimes) -> float:

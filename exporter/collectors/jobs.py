@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
-from exporter.batch.models import Job, enum_value, unix_time
+from exporter.batch.models import Job, JobExecutionInfo, enum_value
+from exporter.collectors.wire_values import value_at
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
@@ -25,16 +26,8 @@ STATES = (
 )
 
 
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_job(self, job_id: str) -> Job: ...
-
-    def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]: ...
-
-
 async def read(
-    api: Api,
+    client: BatchClient,
     filter_: str | None,
     named: Iterable[str],
     owns: Callable[[str], bool],
@@ -48,13 +41,13 @@ async def read(
     """
     found: dict[str, Job] = {}
     if filter_ is not None:
-        async for page in api.list_jobs(filter_):
+        async for page in client.list_jobs(filter_):
             found.update((job.id.lower(), job) for job in page if owns(job.id))
     for job_id in named:
         if job_id.lower() in found or not owns(job_id):
             continue
         try:
-            job = await api.get_job(job_id)
+            job = await client.get_job(job_id)
         except JobGone:
             continue
         except PollError as error:
@@ -92,14 +85,6 @@ ACCOUNT_METRICS: tuple[Metric[SelectedJobs], ...] = (
 )
 
 
-def _execution_time(name: str) -> Callable[[WatchedJob], Samples]:
-    def samples(watched: WatchedJob) -> Samples:
-        info = watched.job.execution_info
-        return only(unix_time(getattr(info, name)) if info else None)
-
-    return samples
-
-
 def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Samples]:
     def samples(watched: WatchedJob) -> Samples:
         # The name of one job says nothing of its group.
@@ -110,20 +95,23 @@ def _info(labels: tuple[str, ...]) -> Callable[[WatchedJob], Samples]:
     return samples
 
 
-def _number(flag: bool | None) -> int | None:
-    return None if flag is None else int(flag)
-
-
 def _row(
     name: str,
     help_: str,
-    field: str,
-    labels: tuple[str, ...],
-    samples: Callable[[WatchedJob], Samples],
+    path: str,
+    samples: Callable[[WatchedJob], Samples] | None = None,
+    labels: tuple[str, ...] = (),
     merge: Merge | None = None,
 ) -> Metric[WatchedJob]:
-    source = f"Job_List and Job_Get {field}"
-    return Metric(f"azure_batch_job_{name}", "gauge", help_, source, labels, samples, merge)
+    """A row of the table. `samples`: None: the value at the path."""
+    source = f"Job_List and Job_Get {path}"
+    found = samples or _only(path)
+    return Metric(f"azure_batch_job_{name}", "gauge", help_, source, labels, found, merge)
+
+
+def _only(path: str) -> Callable[[WatchedJob], Samples]:
+    value = value_at(path, Job, JobExecutionInfo)
+    return lambda watched: only(value(watched.job))
 
 
 def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]:
@@ -133,51 +121,25 @@ def metrics(info_labels: tuple[str, ...] = ()) -> tuple[Metric[WatchedJob], ...]
             "info",
             "What a job is called and where it runs; always 1",
             "displayName, executionInfo.poolId or poolInfo.poolId, metadata",
-            ("display_name", "pool_id", *info_labels),
             _info(info_labels),
+            ("display_name", "pool_id", *info_labels),
             merge=max,
         ),
         _row(
             "state",
             "State of the job: 1 for the current one, 0 for the others",
             "state",
-            ("state",),
             lambda watched: state_set(STATES, enum_value(watched.job.state, STATES)),
+            ("state",),
         ),
-        _row(
-            "priority",
-            "Priority of the job",
-            "priority",
-            (),
-            lambda watched: only(watched.job.priority),
-        ),
+        _row("priority", "Priority of the job", "priority"),
         _row(
             "uses_task_dependencies",
             "Whether tasks of the job may depend on others, and so wait though nodes are idle",
             "usesTaskDependencies",
-            (),
-            lambda watched: only(_number(watched.job.uses_task_dependencies)),
             merge=max,
         ),
-        _row(
-            "created_timestamp_seconds",
-            "When the job was created",
-            "creationTime",
-            (),
-            lambda watched: only(unix_time(watched.job.creation_time)),
-        ),
-        _row(
-            "started_timestamp_seconds",
-            "When the job started",
-            "executionInfo.startTime",
-            (),
-            _execution_time("start_time"),
-        ),
-        _row(
-            "ended_timestamp_seconds",
-            "When the job completed",
-            "executionInfo.endTime",
-            (),
-            _execution_time("end_time"),
-        ),
+        _row("created_timestamp_seconds", "When the job was created", "creationTime"),
+        _row("started_timestamp_seconds", "When the job started", "executionInfo.startTime"),
+        _row("ended_timestamp_seconds", "When the job completed", "executionInfo.endTime"),
     )

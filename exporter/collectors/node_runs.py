@@ -1,14 +1,14 @@
 """The latest run of a job preparation or job release task on each node, and how listings change it.
 
 A run is identified by its pool, node and start time. The service shows only the latest run of a
-node. Pages are no snapshot: a listing may lack a node, or show it twice, once in an older version.
+node.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -16,8 +16,8 @@ import msgspec
 
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
+from exporter.collectors.known_records import KnownRecords
 from exporter.state.failures import Failure
-from exporter.state.record import StateRecord
 
 STATES = ("running", "completed")
 RESULTS = ("success", "failure")
@@ -99,28 +99,23 @@ class ListedRuns:
 class PoolEvents:
     """What happened to the runs of one task in one pool between two readings.
 
-    `changed`: ids of nodes. `completed`: number of runs. `durations`: seconds, of completed runs.
+    `completed`: number of runs. `durations`: seconds, of completed runs.
     `corrections`: changes that an earlier listing of changes should have shown.
     """
 
-    changed: list[str] = field(default_factory=list)
     completed: Counter[Outcome] = field(default_factory=Counter)
-    durations: list[float] = field(default_factory=list)
+    durations: array[float] = field(default_factory=lambda: array("d"))
     failures: list[Failure] = field(default_factory=list)
     retries: int = 0
     corrections: int = 0
 
 
-class PoolRuns(StateRecord, frozen=True, gc=False):
-    """The runs of one task on the nodes of one pool.
+class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
+    """The runs of one task on the nodes of one pool, by node.
 
-    `latest`: by node. `missing`: by node, the last known run of nodes that full listings lack. A
-    node that comes back is not counted again.
     `outcomes`: number of nodes. `oldest_running`: the earliest start of a run that is running.
     """
 
-    latest: Mapping[str, NodeRun] = {}
-    missing: Mapping[str, NodeRun] = {}
     outcomes: Mapping[Outcome, int] = {}
     oldest_running: float | None = None
 
@@ -142,13 +137,10 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
         """
         found: dict[str, NodeRun] = {}
         events = PoolEvents()
-        for node_id, run, end in zip(listed.node_ids, listed.runs, listed.ends, strict=True):
-            before = found.get(node_id) or self.latest.get(node_id) or self.missing.get(node_id)
-            if before is not None and (run == before or run.is_older_than(before)):
-                found[node_id] = before
-                continue
-            found[node_id] = run
-            events.changed.append(node_id)
+        is_changed = False
+        for number, before in self.changes(listed.node_ids, listed.runs, found):
+            node_id, run, end = listed.node_ids[number], listed.runs[number], listed.ends[number]
+            is_changed = True
             events.retries += run.retries_since(before)
             if run.state != "running" and max(run.start or 0.0, end) < missed_before:
                 events.corrections += 1
@@ -159,27 +151,6 @@ class PoolRuns(StateRecord, frozen=True, gc=False):
                 if run.result == "failure":
                     events.failures.append(listed.failures[node_id, run.start])
         known = self.latest.keys()
-        if not events.changed and (found.keys() == known if full else found.keys() <= known):
+        if not is_changed and (found.keys() == known if full else found.keys() <= known):
             return self, events
-        gone = {**self.latest, **self.missing} if full else self.missing
-        latest = found if full else dict(self.latest)
-        latest.update(found)
-        missing = {node_id: run for node_id, run in gone.items() if node_id not in found}
-        return PoolRuns.of(latest, missing), events
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """The runs of one task in all pools."""
-
-    pools: Sequence[PoolRuns]
-
-    def count(self, label: str, value: str) -> int:
-        """The number of nodes whose latest run has this value of a label, e.g. of `state`."""
-        position = LABELS.index(label)
-        return sum(
-            number
-            for pool in self.pools
-            for outcome, number in pool.outcomes.items()
-            if outcome[position] == value
-        )
+        return PoolRuns.of(*self.after(found, None if full else ())), events

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
+from exporter.batch.client import BatchClient
 from exporter.batch.models import PoolNodeCounts, enum_value
 from exporter.exposition.metric import Metric, Samples
 
@@ -32,16 +32,10 @@ PoolNodes = tuple[PoolNodeCounts, ...]
 """The node counts of each pool, in the order of the pool ids."""
 
 
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    def list_pool_node_counts(self) -> AsyncIterator[tuple[PoolNodeCounts, ...]]: ...
-
-
-async def read(api: Api) -> PoolNodes:
+async def read(client: BatchClient) -> PoolNodes:
     """Ask for the node counts of all pools of the account."""
     pools: dict[str, PoolNodeCounts] = {}
-    async for page in api.list_pool_node_counts():
+    async for page in client.list_pool_node_counts():
         pools.update((pool.pool_id or "", pool) for pool in page)
     return tuple(pools[pool_id] for pool_id in sorted(pools))
 

@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
 from exporter.batch import odata
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import NodeTaskStatus, unix_time
-from exporter.collectors.incremental import missed_before, read_changes
+from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
 from exporter.collectors.node_runs import (
     LABELS,
     RESULTS,
@@ -29,18 +30,13 @@ from exporter.collectors.node_runs import (
     NodeRun,
     PoolEvents,
     PoolRuns,
-    Runs,
 )
 from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter, total
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
-from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
-
-if TYPE_CHECKING:
-    from exporter.batch.client import BatchClient
 
 OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 
@@ -52,19 +48,15 @@ TaskPool = tuple[str, str]
 """The name of a task and the id of a pool."""
 
 
-class Saved(StateRecord, frozen=True, gc=False):
+class Saved(ReadTimes, frozen=True, gc=False):
     """The state of a job without its runs.
 
     `configured`: False if the job has neither task; that never changes in a job's life.
     `pools`: every pool that the job or one of its nodes was seen in.
-    `read_at`, `listed_at`: when the last reading and the last full listing began, in Unix seconds
-    of the service.
     """
 
-    configured: bool
+    configured: bool = True
     pools: tuple[str, ...] = ()
-    read_at: float = 0.0
-    listed_at: float = 0.0
 
 
 class PreparationRelease(Saved, frozen=True, gc=False):
@@ -72,15 +64,15 @@ class PreparationRelease(Saved, frozen=True, gc=False):
 
     runs: Mapping[TaskPool, PoolRuns] = {}
 
-    @property
-    def preparation(self) -> Runs:
-        """The runs of the job preparation task."""
-        return Runs([pool for (task, _), pool in self.runs.items() if task == "preparation"])
-
-    @property
-    def release(self) -> Runs:
-        """The runs of the job release task."""
-        return Runs([pool for (task, _), pool in self.runs.items() if task == "release"])
+    def count(self, task: str, label: str, value: str) -> int:
+        """The number of nodes whose latest run of a task has this value of a label."""
+        position = LABELS.index(label)
+        return sum(
+            number
+            for (name, _), pool in self.runs.items()
+            for outcome, number in pool.outcomes.items()
+            if name == task and outcome[position] == value
+        )
 
 
 class NodeTask:
@@ -224,7 +216,9 @@ Listing = defaultdict[TaskPool, ListedRuns]
 """The listed runs. They take half the memory of the answer."""
 
 
-def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
+def add_page(
+    listing: Listing, page: Iterable[NodeTaskStatus], *, command_lines: bool = False
+) -> None:
     """Add the records of a page."""
     for record in page:
         pool_id, node_id = record.pool_id or "", record.node_id or ""
@@ -241,13 +235,14 @@ def add_page(listing: Listing, page: Iterable[NodeTaskStatus]) -> None:
                     task.name,
                     info.failure_info,
                     ended=end or run.start,
+                    command_lines=command_lines,
                     pool_id=pool_id,
                     node_id=node_id,
                     exit_code=info.exit_code,
                 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reading:
     """What a poll read.
 
@@ -267,25 +262,26 @@ async def read(
     client: BatchClient, watched: WatchedJob, state: PreparationRelease | None, now: float
 ) -> Reading:
     """List the nodes of one job that changed, or all of them."""
-    job, resync_interval = watched.job, watched.rule.resync_interval
+    job, rule = watched.job, watched.rule
 
-    async def list_nodes(since: float | None) -> Listing | None:
+    async def list_nodes(since: float | None) -> Reading:
         filter_ = None if since is None else changes_since(since)
         listing = Listing(ListedRuns)
         try:
             async for page in client.list_preparation_and_release_task_status(job.id, filter_):
-                add_page(listing, page)
+                add_page(listing, page, command_lines=rule.command_lines)
         except TaskNotConfigured:
-            return None
-        return listing
+            return Reading(job.pool_id, None, since=since)
+        return Reading(job.pool_id, listing, since=since)
 
-    listing, started, since = await read_changes(
-        client, OPERATION, state, resync_interval, now, list_nodes
+    reading, started = await read_changes(
+        client, OPERATION, state, rule.resync_interval, now, list_nodes
     )
-    if listing is None and state is not None and state.configured:
+    reading.started = started
+    if reading.listing is None and state is not None and state.configured:
         # The answer must be wrong. If the exporter believed it, it would never ask again.
         raise InvalidResponse(f"{OPERATION}: a job that had the tasks is said to have none")
-    return Reading(job.pool_id, listing, started, since)
+    return reading
 
 
 def changes_since(since: float) -> str:
@@ -342,37 +338,23 @@ def fold(
             sum(of_pool.corrections for of_pool in events.values()),
         ),
         is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
-        points={"failed_nodes": after.preparation.count("result", "failure")},
-        records=_changed_records(before, after, events),
+        points={"failed_nodes": after.count(PREPARATION.name, "result", "failure")},
+        records=_changed_records(before, after, listing),
     )
 
 
-MISSING = "missing"
-"""The last part of a record's key if the node is missing; see `PoolRuns`."""
-
-
 def _changed_records(
-    before: PreparationRelease,
-    after: PreparationRelease,
-    events: Mapping[TaskPool, PoolEvents],
+    before: PreparationRelease, after: PreparationRelease, listing: Listing
 ) -> Iterator[tuple[tuple[str, ...], NodeRun | None]]:
-    """The records that differ. Missing nodes are saved too: they may come back after a restart."""
-    for key, of_pool in events.items():
-        known, pool = before.runs.get(key, PoolRuns()), after.runs[key]
-        back = known.missing.keys() - pool.missing.keys()
-        for node_id in (*of_pool.changed, *back):
-            yield (*key, node_id), pool.latest[node_id]
-        for node_id in back:
-            yield (*key, node_id, MISSING), None
-        for node_id in pool.missing.keys() - known.missing.keys():
-            yield (*key, node_id), None
-            yield (*key, node_id, MISSING), pool.missing[node_id]
+    for task_pool, pool in after.runs.items():
+        known, listed = before.runs.get(task_pool, PoolRuns()), listing.get(task_pool, ListedRuns())
+        for key, run in pool.changed_since(known, listed.node_ids):
+            yield (*task_pool, *key), run
 
 
 def dump(state: PreparationRelease) -> bytes:
     """The state without the runs, which are its records."""
-    saved = Saved(state.configured, state.pools, state.read_at, state.listed_at)
-    return msgspec.json.encode(saved)
+    return msgspec.json.encode(Saved(state.read_at, state.listed_at, state.configured, state.pools))
 
 
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationRelease:
@@ -383,11 +365,12 @@ def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> PreparationR
         found, missing = nodes.setdefault((name, pool_id), ({}, {}))
         (missing if is_missing else found)[node_id] = msgspec.json.decode(record, type=NodeRun)
     runs = {key: PoolRuns.of(found, missing) for key, (found, missing) in nodes.items()}
-    return PreparationRelease(known.configured, known.pools, known.read_at, known.listed_at, runs)
+    return PreparationRelease(known.read_at, known.listed_at, known.configured, known.pools, runs)
 
 
 COLLECTOR = JobCollector(
     "preparation_release",
+    OPERATION,
     read,
     fold,
     (*PREPARATION.gauges, *RELEASE.gauges),

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import astuple
 
+from exporter.batch.client import BatchClient
 from exporter.batch.models import Counts, TaskCountsResult
-from exporter.exposition.metric import Key, Labels, Metric, Samples
+from exporter.exposition.metric import Key, Labels, Metric, Samples, only
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter
 from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
-
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_task_counts(self, job_id: str) -> TaskCountsResult: ...
+OPERATION = "Job_GetTaskCounts"
 
 
 class TaskCounts(StateRecord, frozen=True, gc=False):
@@ -37,10 +33,10 @@ class TaskCounts(StateRecord, frozen=True, gc=False):
 
 
 def read(
-    api: Api, watched: WatchedJob, _state: TaskCounts | None, _now: float
+    client: BatchClient, watched: WatchedJob, _state: TaskCounts | None, _now: float
 ) -> Awaitable[TaskCountsResult]:
     """Ask for the counts of one job."""
-    return api.get_task_counts(watched.job.id)
+    return client.get_task_counts(watched.job.id)
 
 
 def fold(
@@ -56,19 +52,11 @@ def fold(
     before = state.known if state else _NO_TASKS if is_new else tasks
     pairs = zip(astuple(before), astuple(tasks), strict=True)
     known = Counts(*[old if new is None else new for old, new in pairs])
-    old, new = (
-        {
-            key: None
-            if None in (values := [getattr(counts, name) for name in names])
-            else sum(values)
-            for key, names in CUMULATIVE.items()
-        }
-        for counts in (before, known)
-    )
-    growth = {
-        key: (new[key] or 0) - (old[key] or 0) for key in new if None not in (old[key], new[key])
-    }
-    increments = {key: max(0, growth.get(key, 0)) for key in new}
+    growth = {}
+    for key, names in CUMULATIVE.items():
+        old, new = ([getattr(counts, name) for name in names] for counts in (before, known))
+        growth[key] = 0 if None in (*old, *new) else sum(new) - sum(old)
+    increments = {key: max(0, amount) for key, amount in growth.items()}
     # A task that is requeued starts again, so fewer started tasks are no correction.
     fell = any(amount < 0 for key, amount in growth.items() if key != _STARTED)
     progressed = state is None or (known.completed or 0) > (before.completed or 0)
@@ -88,11 +76,11 @@ POINTS = ("active", "running", "succeeded", "failed")
 _NO_TASKS = Counts(0, 0, 0, 0, 0)
 
 
-def _samples(field: str | None, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
-    """A row's samples: members of the state or of one of its fields, each by its labels."""
+def _samples(field: str, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
+    """A row's samples: members of a field of the state, each by its labels."""
 
     def samples(state: TaskCounts) -> Samples:
-        found = state if field is None else getattr(state, field)
+        found = getattr(state, field)
         return [(labels, getattr(found, name, None)) for labels, name in members.items()]
 
     return samples
@@ -109,7 +97,7 @@ _RESULTS: Mapping[Labels, str] = {("success",): "succeeded", ("failure",): "fail
 def _row(
     name: str, help_: str, source: str, label: str, samples: Callable[[TaskCounts], Samples]
 ) -> Metric[TaskCounts]:
-    return Metric(name, "gauge", help_, f"Job_GetTaskCounts {source}", (label,), samples)
+    return Metric(name, "gauge", help_, f"{OPERATION} {source}", (label,), samples)
 
 
 METRICS: tuple[Metric[TaskCounts], ...] = (
@@ -147,9 +135,9 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         "gauge",
         "When the number of completed tasks was last seen to grow; at first sight of the job, that"
         " moment",
-        "Job_GetTaskCounts taskCounts.completed, observed",
+        f"{OPERATION} taskCounts.completed, observed",
         (),
-        _samples(None, {(): "last_progress"}),
+        lambda state: only(state.last_progress),
         merge=max,
     ),
 )
@@ -157,25 +145,25 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
 COMPLETED = counter(
     "azure_batch_job_tasks_completed_total",
     "Tasks of the job that completed, by result",
-    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )
 STARTED = counter(
     "azure_batch_job_tasks_started_total",
     "Tasks of the job that started; one that is requeued starts again",
-    "growth of Job_GetTaskCounts taskCounts.running + .completed",
+    f"growth of {OPERATION} taskCounts.running + .completed",
     (),
 )
 ADDED = counter(
     "azure_batch_job_tasks_added_total",
     "Tasks that were added to the job",
-    "growth of Job_GetTaskCounts taskCounts.active + .running + .completed",
+    f"growth of {OPERATION} taskCounts.active + .running + .completed",
     (),
 )
 REGRESSIONS = counter(
     "azure_batch_job_task_count_regressions_total",
     "Polls at which a cumulative count had gone backwards: a correction, or tasks were deleted",
-    "Job_GetTaskCounts taskCounts",
+    f"{OPERATION} taskCounts",
     (),
 )
 _STARTED: Key = (STARTED.name, ())
@@ -192,12 +180,13 @@ CUMULATIVE: Mapping[Key, tuple[str, ...]] = {
 ACCOUNT_COMPLETED = counter(
     "azure_batch_account_tasks_completed_total",
     "Tasks of all selected jobs together that completed, by result",
-    "growth of Job_GetTaskCounts taskCounts.succeeded, .failed",
+    f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )
 
 COLLECTOR = JobCollector(
     "task_counts",
+    OPERATION,
     read,
     fold,
     METRICS,

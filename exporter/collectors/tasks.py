@@ -1,31 +1,28 @@
 """Tasks of a job one by one (Task_List): why they fail, how long they wait and run.
 
-Not collected unless asked for: task counts cost one small answer a poll, this lists. After one
+Not collected by default: task counts cost one small answer a poll, and this lists tasks. After one
 full listing only tasks that changed are read, and those that run: a retry does not change a state.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from exporter.batch import models, odata
+from exporter.batch.client import BatchClient
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.collectors.incremental import missed_before, read_changes
-from exporter.collectors.task_records import Change, Record, Tasks, record_of
+from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
+from exporter.collectors.task_records import TaskEvents, TaskRecord, Tasks
 from exporter.exposition.metric import Key, Metric, only
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
-from exporter.state.counters import Increments, counter, total
+from exporter.state.counters import Increments, counter
 from exporter.state.failures import Failure, latest
 from exporter.state.histogram import histogram
 from exporter.state.watched_job import WatchedJob
-
-if TYPE_CHECKING:
-    from exporter.batch.client import BatchClient
 
 OPERATION = "Task_List"
 
@@ -46,73 +43,71 @@ WAIT_SECONDS = (
 is one thing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reading:
-    """Tasks as read, by id; one that stands on two pages is there twice.
+    """What a poll read.
 
+    `ids`, `records`: one entry per task, in the order of the answer; a task that stands on two
+    pages is there twice. `failures`: the latest of them.
     `started`: when the reading began, in Unix seconds of the service.
-    `since`: changes from then on were asked for; None: all tasks were.
-    `failures`: what a record does not hold of those that failed; the latest.
+    `since`: the listing asked for changes since then; None: it asked for all tasks.
     """
 
-    tasks: tuple[tuple[str, Record], ...]
+    ids: list[str] = field(default_factory=list)
+    records: list[TaskRecord] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     started: float = 0.0
     since: float | None = None
-    failures: tuple[Failure, ...] = ()
+
+    def add_page(self, page: tuple[models.Task, ...], *, command_lines: bool) -> None:
+        """Add the tasks of a page. A record takes a third of the memory of the answer's objects."""
+        records = [TaskRecord.of(task) for task in page]
+        self.ids += [task.id for task in page]
+        self.records += records
+        failed = [
+            failure_of(task, command_lines=command_lines)
+            for task, record in zip(page, records, strict=True)
+            if record.result == "failure"
+        ]
+        if failed:
+            self.failures = latest((*self.failures, *failed))
 
 
-@dataclass(frozen=True)
-class JobTasks:
-    """The tasks of one job.
+class JobTasks(ReadTimes, frozen=True, gc=False):
+    """The tasks of one job."""
 
-    `read_at`, `listed_at`: when the last reading and the last full one began, by the service's
-    clock.
-    """
-
-    tasks: Tasks = field(default_factory=Tasks)
-    read_at: float = 0.0
-    listed_at: float = 0.0
+    tasks: Tasks = Tasks()
 
 
 async def read(
-    api: BatchClient, watched: WatchedJob, state: JobTasks | None, now: float
+    client: BatchClient, watched: WatchedJob, state: JobTasks | None, now: float
 ) -> Reading:
-    """Ask for the tasks of one job that changed or run, or for all of them."""
-    job, resync_interval = watched.job, watched.rule.resync_interval
-    (tasks, failures), started, since = await read_changes(
-        api, OPERATION, state, resync_interval, now, lambda since: _tasks(api, job.id, since)
+    """List the tasks of one job that changed or run, or all of them."""
+    job, rule = watched.job, watched.rule
+
+    async def list_tasks(since: float | None) -> Reading:
+        filter_ = None if since is None else changes_since(since)
+        reading = Reading(since=since)
+        async for page in client.list_tasks(job.id, filter_, FIELDS):
+            reading.add_page(page, command_lines=rule.command_lines)
+        return reading
+
+    reading, started = await read_changes(
+        client, OPERATION, state, rule.resync_interval, now, list_tasks
     )
-    return Reading(tasks, started, since, failures)
+    reading.started = started
+    return reading
 
 
-async def _tasks(
-    api: BatchClient, job_id: str, since: float | None
-) -> tuple[tuple[tuple[str, Record], ...], tuple[Failure, ...]]:
-    filter_ = None if since is None else changes_since(since)
-    # Page by page: a record takes a third of what the answer's own objects take.
-    tasks: list[tuple[str, Record]] = []
-    failures: list[Failure] = []
-    async for page in api.list_tasks(job_id, filter_, FIELDS):
-        records = [(task.id, record_of(task)) for task in page]
-        tasks += records
-        failed = [
-            failure_of(task)
-            for task, (_, record) in zip(page, records, strict=True)
-            if record.has_failed
-        ]
-        if failed:
-            failures = latest((*failures, *failed))
-    return tuple(tasks), tuple(failures)
-
-
-def failure_of(task: models.Task) -> Failure:
-    """What people want to know of a task that failed."""
+def failure_of(task: models.Task, *, command_lines: bool) -> Failure:
+    """The failure of a task, for people."""
     info = task.execution_info or models.TaskExecutionInfo()
     node = task.node_info or models.NodeInfo()
     return Failure.of(
         "task",
         info.failure_info,
         ended=models.unix_time(info.end_time or task.state_transition_time),
+        command_lines=command_lines,
         pool_id=node.pool_id,
         node_id=node.node_id,
         task_id=task.id,
@@ -121,7 +116,7 @@ def failure_of(task: models.Task) -> Failure:
 
 
 def changes_since(since: float) -> str:
-    """The $filter for tasks that came into their state since, or that run."""
+    """The $filter for tasks that came into their state since then, or that run."""
     moment = odata.literal(dt.datetime.fromtimestamp(since, dt.UTC))
     return odata.any_of(
         (f"stateTransitionTime ge {moment}", "state eq 'running'", "state eq 'preparing'")
@@ -129,90 +124,43 @@ def changes_since(since: float) -> str:
 
 
 def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) -> Folded[JobTasks]:
-    """The tasks after a reading, and what was seen to happen to them.
+    """The tasks after a reading, and the events since the reading before.
 
-    Of a job that is older than our watch, what its first listing holds is where counting begins.
+    The first listing counts only if the job is new: the tasks of an older job may have ended before
+    the exporter watched it.
     """
-    before = state or JobTasks()
-    full = reading.since is None
-    tasks, changes = before.tasks.merged(reading.tasks, full=full)
-    counted = changes if state is not None or is_new else []
-    failed = {change.id for change in changes if change.fails}
-    corrections = 0
-    if state is not None and full:
-        since = missed_before(before)
-        corrections = sum(_is_correction(change.now, since) for change in changes)
+    before, full = state or JobTasks(), reading.since is None
+    tasks, events = before.tasks.merged(
+        reading.ids,
+        reading.records,
+        full=full,
+        missed_before=missed_before(before) if state is not None and full else 0.0,
+    )
+    counted = events if state is not None or is_new else TaskEvents()
     return Folded(
-        JobTasks(
-            tasks,
-            read_at=reading.started,
-            listed_at=reading.started if full else before.listed_at,
-        ),
+        JobTasks(reading.started, reading.started if full else before.listed_at, tasks),
         Events(
-            total(_events(counted)),
-            _observations(counted),
-            [each for each in reading.failures if each.task_id in failed],
-            corrections,
+            _increments(counted),
+            {**RUN.observed({(): counted.runs}), **WAIT.observed({(): counted.waits})},
+            [failure for failure in reading.failures if failure.task_id in events.failed],
+            events.corrections,
         ),
-        is_busy=not all(record.is_completed for record in tasks.unsettled.values()),
-        records=_records(before.tasks, tasks, changes),
+        is_busy=tasks.is_busy,
+        records=tasks.changed_since(before.tasks, reading.ids),
     )
 
 
-MISSING = "missing"
-"""Stands behind the id in the key of the record of a task that is missing."""
-
-
-def _records(
-    before: Tasks, after: Tasks, changes: Iterable[Change]
-) -> list[tuple[tuple[str, ...], Record | float | None]]:
-    """What changes of the records. A task that is missing may also come back after a restart."""
-    records: list[tuple[tuple[str, ...], Record | float | None]] = []
-    for task_id, last in before.missing.items():
-        if task_id not in after.missing:
-            records.append(((task_id, MISSING), None))
-            if task_id in after:
-                records.append(((task_id,), last))
-    records += [((change.id,), _kept(change.now)) for change in changes]
-    for task_id, last in after.missing.items():
-        if task_id not in before.missing:
-            records += [((task_id,), None), ((task_id, MISSING), last)]
-    return records
-
-
-def _kept(record: Record) -> Record | float:
-    return record.changed if record.is_settled else record
-
-
-def _is_correction(record: Record, since: float) -> bool:
-    """Whether reading by changes should have brought this, and did not."""
-    return record.changed < since and record.state not in ("running", "preparing")
-
-
-def _events(changes: Iterable[Change]) -> Iterator[tuple[Key, float]]:
-    for known in (*CATEGORIES, UNKNOWN):
-        yield (FAILED.name, (known,)), 0
-    yield (RETRIES.name, ()), sum(change.retries for change in changes)
-    yield (REQUEUES.name, ()), sum(change.requeues for change in changes)
-    for change in changes:
-        category, code = change.now.category, change.now.code
-        if change.fails and category is not None and code is not None:
-            yield (FAILED.name, (category,)), 1
-            yield (CODES.name, (category, code)), 1
-
-
-def _observations(changes: Iterable[Change]) -> Increments:
-    runs = [
-        now.ended - now.started
-        for change in changes
-        if change.completes and (now := change.now).ended is not None and now.started is not None
-    ]
-    waits = [
-        now.started - now.created
-        for change in changes
-        if change.starts and (now := change.now).started is not None and now.created is not None
-    ]
-    return {**RUN.observed({(): runs}), **WAIT.observed({(): waits})}
+def _increments(events: TaskEvents) -> Increments:
+    """What the events add to the counters, which begin with 0."""
+    increments: dict[Key, float] = {
+        (FAILED.name, (category,)): 0 for category in (*CATEGORIES, UNKNOWN)
+    }
+    for (category, code), number in events.codes.items():
+        increments[FAILED.name, (category,)] += number
+        increments[CODES.name, (category, code)] = number
+    increments[RETRIES.name, ()] = events.retries
+    increments[REQUEUES.name, ()] = events.requeues
+    return increments
 
 
 METRICS: tuple[Metric[JobTasks], ...] = (
@@ -295,31 +243,25 @@ WAIT = histogram(
 )
 
 
-class _Saved(msgspec.Struct):
-    """The state without the tasks."""
-
-    read_at: float
-    listed_at: float
-
-
 def dump(state: JobTasks) -> bytes:
     """The state without the tasks, which are its records."""
-    return msgspec.json.encode(_Saved(state.read_at, state.listed_at))
+    return msgspec.json.encode(ReadTimes(state.read_at, state.listed_at))
 
 
 def load(saved: bytes, records: Mapping[tuple[str, ...], bytes]) -> JobTasks:
     """The state that was dumped."""
-    known = msgspec.json.decode(saved, type=_Saved)
-    tasks: dict[str, Record | float] = {}
-    missing: dict[str, Record | float] = {}
+    times = msgspec.json.decode(saved, type=ReadTimes)
+    found: dict[str, TaskRecord | float] = {}
+    missing: dict[str, TaskRecord | float] = {}
     for (task_id, *is_missing), record in records.items():
-        place = missing if is_missing else tasks
-        place[task_id] = msgspec.json.decode(record, type=Record | float)
-    return JobTasks(Tasks.of(tasks.items(), missing), known.read_at, known.listed_at)
+        known = msgspec.json.decode(record, type=TaskRecord | float)
+        (missing if is_missing else found)[task_id] = known
+    return JobTasks(times.read_at, times.listed_at, Tasks.of(found, missing))
 
 
 COLLECTOR = JobCollector(
     "tasks",
+    OPERATION,
     read,
     fold,
     METRICS,

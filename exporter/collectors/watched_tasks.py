@@ -8,25 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
+from exporter.batch.client import BatchClient
 from exporter.batch.errors import TaskGone
 from exporter.batch.failure_codes import category, code
 from exporter.batch.models import (
     Task,
     TaskExecutionInfo,
     TaskStatistics,
-    duration_seconds,
     enum_value,
     unix_time,
 )
 from exporter.collectors.task_records import RESULTS, STATES
 from exporter.collectors.tasks import failure_of
+from exporter.collectors.wire_values import value_at
 from exporter.config.rule import WATCHED_TASKS
 from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
 from exporter.state.collector import Events, Folded, JobCollector
+from exporter.state.failures import is_command_line
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Task_Get"
@@ -34,14 +36,6 @@ OPERATION = "Task_Get"
 GIB = 2**30
 
 _NOTHING = TaskExecutionInfo()
-_NO_STATISTICS = TaskStatistics()
-
-
-class Api(Protocol):
-    """What this collector needs of the client."""
-
-    async def get_task(self, job_id: str, task_id: str, e_tag: str | None = None) -> Task | None:
-        """The task; None: it is the one that had this eTag."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +54,36 @@ class WatchedTasks:
 
 
 async def read(
-    api: Api, watched: WatchedJob, state: WatchedTasks | None, now: float
+    client: BatchClient, watched: WatchedJob, state: WatchedTasks | None, now: float
 ) -> WatchedTasks:
-    """Ask for each task that the rule names; one that does not exist is left out."""
+    """Get each task that the rule names; one that does not exist is left out."""
+    job_id, rule = watched.job.id, watched.rule
     before = state.found if state else {}
     found = {}
-    for task_id in watched.rule.tasks:
+    for task_id in rule.tasks:
         known = before.get(task_id)
-        if known is not None and not may_ask_by_etag(known, now, watched.rule.resync_interval):
+        if known is not None and not may_ask_by_etag(known, now, rule.resync_interval):
             known = None
         try:
-            task = await api.get_task(watched.job.id, task_id, known.task.e_tag if known else None)
+            task = await client.get_task(job_id, task_id, known.task.e_tag if known else None)
         except TaskGone:
             continue
         if task is not None:
+            task = task if rule.command_lines else without_command_line(task)
             found[task_id] = Found(task, now)
         elif known is not None:
             found[task_id] = known
     return WatchedTasks(found)
+
+
+def without_command_line(task: Task) -> Task:
+    """The task without the detail CommandLine of its failure: the state file has what is kept."""
+    info = task.execution_info
+    if info is None or info.failure_info is None or not info.failure_info.details:
+        return task
+    details = tuple(each for each in info.failure_info.details if not is_command_line(each))
+    failure = replace(info.failure_info, details=details)
+    return replace(task, execution_info=replace(info, failure_info=failure))
 
 
 def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
@@ -99,7 +105,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
         return False
     state = enum_value(task.state, STATES)
     if state == "completed":
-        info, stats = task.execution_info or _NOTHING, task.stats or _NO_STATISTICS
+        info, stats = task.execution_info or _NOTHING, task.stats or TaskStatistics()
         ended, summed = unix_time(info.end_time), unix_time(stats.last_update_time)
         never_ran = info.start_time is None
         return never_ran or (ended is not None and summed is not None and summed >= ended)
@@ -112,7 +118,7 @@ def fold(
     """What was read is the state; nothing is counted."""
     before = state.found if state else {}
     failures = [
-        failure_of(found.task)
+        failure_of(found.task, command_lines=True)  # `read` has left out those that are not kept
         for task_id, found in reading.found.items()
         if found != before.get(task_id) and has_failed(found.task)
     ]
@@ -131,8 +137,13 @@ def has_failed(task: Task) -> bool:
     )
 
 
-def _state(task: Task) -> Samples:
-    return state_set(STATES, enum_value(task.state, STATES))
+def _value(path: str) -> Callable[[Task], float | None]:
+    return value_at(path, Task, TaskExecutionInfo, TaskStatistics)
+
+
+def _only(path: str) -> Callable[[Task], Samples]:
+    value = _value(path)
+    return lambda task: only(value(task))
 
 
 def _failure(task: Task) -> Samples:
@@ -142,66 +153,44 @@ def _failure(task: Task) -> Samples:
     return info(category(execution.failure_info), code(execution.failure_info))
 
 
-def _info(value: Callable[[TaskExecutionInfo], float | None]) -> Callable[[Task], Samples]:
-    return _one(lambda task: value(task.execution_info or _NOTHING))
-
-
-def _stats(value: Callable[[TaskStatistics], float | None]) -> Callable[[Task], Samples]:
-    return _one(lambda task: value(task.stats or _NO_STATISTICS))
-
-
-def _one(value: Callable[[Task], float | None]) -> Callable[[Task], Samples]:
-    return lambda task: only(value(task))
-
-
-def _seconds(text: str | None) -> float | None:
-    """Seconds of a duration; None where there is none, or none that can be read."""
-    if text is None:
-        return None
-    try:
-        return duration_seconds(text)
-    except ValueError:
-        return None
-
-
 def _cpu(task: Task) -> Samples:
-    stats = task.stats or _NO_STATISTICS
-    return [
-        (("user",), _seconds(stats.user_cpu_time)),
-        (("kernel",), _seconds(stats.kernel_cpu_time)),
-    ]
+    return [(("user",), _user_seconds(task)), (("kernel",), _kernel_seconds(task))]
 
 
-def _bytes(gib: float | None) -> float | None:
-    if gib is None:
-        return None
-    return round(gib * GIB) if math.isfinite(gib) else gib
+_user_seconds, _kernel_seconds = _value("stats.userCPUTime"), _value("stats.kernelCPUTime")
+
+
+def _bytes(path: str) -> Callable[[Task], Samples]:
+    gib = _value(path)
+
+    def samples(task: Task) -> Samples:
+        value = gib(task)
+        return only(round(value * GIB) if value is not None and math.isfinite(value) else value)
+
+    return samples
 
 
 def _row(
     name: str,
     help_: str,
-    field_: str,
-    samples: Callable[[Task], Samples],
+    path: str,
+    samples: Callable[[Task], Samples] | None = None,
     labels: tuple[str, ...] = (),
     merge: Merge | None = sum,
 ) -> Metric[WatchedTasks]:
+    """A row of the table. `samples`: those of one task; None: the value at the path."""
+    of_task = samples or _only(path)
+
     def of_each(state: WatchedTasks) -> Samples:
         return [
             ((each.task.id, *own), value)
             for each in state.found.values()
-            for own, value in samples(each.task)
+            for own, value in of_task(each.task)
         ]
 
-    return Metric(
-        f"azure_batch_task_{name}",
-        "gauge",
-        help_,
-        f"{OPERATION} {field_}",
-        ("task_id", *labels),
-        of_each,
-        merge,
-    )
+    source = f"{OPERATION} {path}"
+    name = f"azure_batch_task_{name}"
+    return Metric(name, "gauge", help_, source, ("task_id", *labels), of_each, merge)
 
 
 METRICS: tuple[Metric[WatchedTasks], ...] = (
@@ -209,53 +198,38 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
         "state",
         "State of the watched task: 1 for the current one, 0 for the others",
         "state",
-        _state,
+        lambda task: state_set(STATES, enum_value(task.state, STATES)),
         ("state",),
     ),
     _row(
         "exit_code",
         "Exit code of the watched task's last attempt",
         "executionInfo.exitCode",
-        _info(lambda info: info.exit_code),
         merge=None,
     ),
-    _row(
-        "retries",
-        "How often the watched task was retried",
-        "executionInfo.retryCount",
-        _info(lambda info: info.retry_count),
-    ),
+    _row("retries", "How often the watched task was retried", "executionInfo.retryCount"),
     _row(
         "requeues",
         "How often the watched task was put back into the queue",
         "executionInfo.requeueCount",
-        _info(lambda info: info.requeue_count),
     ),
-    _row(
-        "required_slots",
-        "Task slots that the watched task needs on a node",
-        "requiredSlots",
-        _one(lambda task: task.required_slots),
-    ),
+    _row("required_slots", "Task slots that the watched task needs on a node", "requiredSlots"),
     _row(
         "created_timestamp_seconds",
         "When the watched task was created",
         "creationTime",
-        _one(lambda task: unix_time(task.creation_time)),
         merge=min,
     ),
     _row(
         "started_timestamp_seconds",
         "When the last attempt of the watched task started",
         "executionInfo.startTime",
-        _info(lambda info: unix_time(info.start_time)),
         merge=min,
     ),
     _row(
         "ended_timestamp_seconds",
         "When the watched task completed",
         "executionInfo.endTime",
-        _info(lambda info: unix_time(info.end_time)),
         merge=max,
     ),
     _row(
@@ -271,47 +245,39 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
         "stats.userCPUTime, .kernelCPUTime",
         _cpu,
         ("mode",),
+        merge=math.fsum,
     ),
     _row(
         "stats_wall_clock_seconds",
         "Time for which the watched task has run, all attempts together",
         "stats.wallClockTime",
-        _stats(lambda stats: _seconds(stats.wall_clock_time)),
+        merge=math.fsum,
     ),
     _row(
         "stats_wait_seconds",
         "Time for which the watched task waited before it ran",
         "stats.waitTime",
-        _stats(lambda stats: _seconds(stats.wait_time)),
+        merge=math.fsum,
     ),
-    _row(
-        "stats_read_ops",
-        "Disk read operations of the watched task",
-        "stats.readIOps",
-        _stats(lambda stats: stats.read_iops),
-    ),
-    _row(
-        "stats_write_ops",
-        "Disk write operations of the watched task",
-        "stats.writeIOps",
-        _stats(lambda stats: stats.write_iops),
-    ),
+    _row("stats_read_ops", "Disk read operations of the watched task", "stats.readIOps"),
+    _row("stats_write_ops", "Disk write operations of the watched task", "stats.writeIOps"),
     _row(
         "stats_read_bytes",
         "Bytes that the watched task has read from disk",
         "stats.readIOGiB",
-        _stats(lambda stats: _bytes(stats.read_io_gib)),
+        _bytes("stats.readIOGiB"),
     ),
     _row(
         "stats_written_bytes",
         "Bytes that the watched task has written to disk",
         "stats.writeIOGiB",
-        _stats(lambda stats: _bytes(stats.write_io_gib)),
+        _bytes("stats.writeIOGiB"),
     ),
 )
 
 COLLECTOR = JobCollector(
     WATCHED_TASKS,
+    OPERATION,
     read,
     fold,
     METRICS,

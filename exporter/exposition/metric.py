@@ -35,6 +35,8 @@ class Metric(Generic[T]):
     `samples`: the samples of one snapshot. Those of a histogram have two label values more: the
     suffix of the sample's name, and `le` or "".
     `merge`: how a group merges the values of its jobs; None: a group does not have the family.
+    `sum` is for whole numbers: of others, what is added and taken away again leaves a rest.
+    `math.fsum` adds those up.
     """
 
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
 from exporter.collectors import jobs
 from exporter.polling.selection import Scope, listing_filter, needs_listing, select_within
@@ -11,7 +12,7 @@ from exporter.state.watched_job import SelectedJobs
 
 
 async def discover(
-    api: jobs.Api, scope: Scope, known: Mapping[str, Job], now: float
+    client: BatchClient, scope: Scope, known: Mapping[str, Job], now: float
 ) -> SelectedJobs:
     """List the jobs that the rules may want, get those they name, and select.
 
@@ -19,5 +20,5 @@ async def discover(
     """
     filter_ = listing_filter(scope.rules, now) if needs_listing(scope.rules) else None
     named = [rule.id for rule in scope.rules if rule.id is not None]
-    found = await jobs.read(api, filter_, named, scope.owns, known)
+    found = await jobs.read(client, filter_, named, scope.owns, known)
     return select_within(scope, found, known, now)

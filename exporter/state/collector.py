@@ -64,8 +64,9 @@ class JobCollector(Generic[R, S]):
     """Reads one thing of one job.
 
     `name`: the label value `collector`, and the word in the configuration's `collect`.
-    `read(api, watched, state, now)`: asks the service about a job; raises PollError. `state` as it
-    was folded last, None at first; `now` in Unix seconds.
+    `operation`: the operation of the REST API that `read` calls.
+    `read(client, watched, state, now)`: asks the service about a job; raises PollError. `state`: as
+    it was folded last, None at first. `now`: Unix seconds.
     `fold(state, reading, now, is_new)`: the new state and what happened; pure. `is_new`: the job
     was created since the account is watched, so that all it did happened since.
     `metrics`: the gauges that a state gives; `counters`: rows of what is counted.
@@ -79,6 +80,7 @@ class JobCollector(Generic[R, S]):
     """
 
     name: str
+    operation: str
     read: Callable[[Any, WatchedJob, S | None, float], Awaitable[R]]
     fold: Callable[[S | None, R, float, bool], Folded[S]]
     metrics: tuple[Metric[S], ...]

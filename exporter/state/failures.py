@@ -33,9 +33,6 @@ LINES_PER_MINUTE = 30
 
 Kind = Literal["preparation", "release", "task"]
 
-COMMAND_LINE = "commandline"
-"""Name of a detail, in lower case, that may hold whatever a user wrote."""
-
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A preparation, release or job task that failed.
@@ -77,7 +74,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         details = [
             NameValuePair(_cut(detail.name) or "", _cut(detail.value) or "")
             for detail in given.details or ()
-            if command_lines or (detail.name or "").lower() != COMMAND_LINE
+            if command_lines or not is_command_line(detail)
         ]
         return cls(
             "",
@@ -101,6 +98,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         """The same for each reading of the same failure."""
         where = (self.task_id,) if self.task_id else (self.pool_id, self.node_id)
         return (self.job_id, self.kind, self.time, *where)
+
+
+def is_command_line(detail: NameValuePair) -> bool:
+    """Whether a detail of a failure is the command line, which may hold whatever a user wrote."""
+    return (detail.name or "").lower() == "commandline"
 
 
 def latest(failures: Iterable[Failure]) -> list[Failure]:

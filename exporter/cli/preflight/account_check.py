@@ -46,14 +46,6 @@ PATIENCE = 2.0
 NO_JOB = "azure-batch-exporter-check"
 """A job that does not exist: an answer of 404 shows that the request is allowed."""
 
-OPERATIONS = {
-    "task_counts": "Job_GetTaskCounts",
-    "preparation_release": "Job_ListPreparationAndReleaseTaskStatus",
-    "tasks": "Task_List",
-    WATCHED_TASKS: "Task_Get",
-}
-"""The operation of each collector of jobs."""
-
 
 class Stopped(Exception):
     """Further requests are pointless: they would all fail, or all that are allowed are sent."""
@@ -183,7 +175,7 @@ class AccountCheck:
             for watched in own[::step] if own else [watch(Job(id=NO_JOB), rule)]:
                 for name in rule.collect:
                     before = self._budget.started
-                    async with self._asking(OPERATIONS[name]) as client:
+                    async with self._asking(JOB_COLLECTORS[name].operation) as client:
                         reading = await JOB_COLLECTORS[name].read(client, watched, None, self._now)
                         requests = self._budget.started - before
                         self._polls.append(SampledPoll(watched, name, reading, requests))
@@ -276,10 +268,10 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
         yield Operation("Job_List", "jobs[].id_regex", of_jobs)
     yield Operation("Job_Get", "jobs", of_jobs)  # of a job that leaves the selection, once more
     collected = {name for rule in account.jobs for name in rule.collect}
-    for name, operation in OPERATIONS.items():
+    for name, collector in JOB_COLLECTORS.items():
         if name in collected:
             key = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"
-            yield Operation(operation, key, of_jobs)
+            yield Operation(collector.operation, key, of_jobs)
     if account.pool_nodes:
         of_pools = "Microsoft.Batch/batchAccounts/pools/read"
         yield Operation("Account_ListPoolNodeCounts", "pool_nodes", of_pools)

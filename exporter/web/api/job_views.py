@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
-from exporter.collectors.node_runs import Runs
+from exporter.collectors.preparation_release import PreparationRelease
 from exporter.state.account import identity_of
 from exporter.state.timestamps import iso_time
 from exporter.state.watched_job import JobState, Outcome
@@ -125,7 +125,7 @@ def _count(name: str) -> Callable[[str, JobState], int | None]:
 
 def _failed_nodes(_: str, job: JobState) -> int | None:
     nodes = job.outcome(PREPARATION_RELEASE).shown
-    return nodes.preparation.count("result", "failure") if nodes and nodes.configured else None
+    return nodes.count("preparation", "result", "failure") if nodes and nodes.configured else None
 
 
 def _behind(_: str, job: JobState) -> float | None:
@@ -176,19 +176,19 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
         last_progress=iso_time(counts.last_progress) if counts else None,
         tasks=counts.tasks if counts else None,
         task_slots=counts.slots if counts else None,
-        preparation=_nodes(nodes.preparation) if nodes and nodes.configured else None,
-        release=_nodes(nodes.release) if nodes and nodes.configured else None,
+        preparation=_nodes(nodes, "preparation") if nodes and nodes.configured else None,
+        release=_nodes(nodes, "release") if nodes and nodes.configured else None,
         error=next(errors, None),
         last_success=iso_time(succeeded_at),
         age_seconds=_age(succeeded_at, now),
     )
 
 
-def _nodes(runs: Runs) -> Nodes:
+def _nodes(nodes: PreparationRelease, task: str) -> Nodes:
     return Nodes(
-        runs.count("state", "running"),
-        runs.count("result", "success"),
-        runs.count("result", "failure"),
+        nodes.count(task, "state", "running"),
+        nodes.count(task, "result", "success"),
+        nodes.count(task, "result", "failure"),
     )
 
 
