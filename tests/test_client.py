@@ -420,7 +420,7 @@ async def test_int64_in_quotes_are_numbers(batch: FakeBatch, client: BatchClient
     }
     batch.json("/jobs/j/tasks/t", {"id": "t", "requiredSlots": 2, "stats": stats})
     task = await client.get_task("j", "t")
-    assert task is not None and task.stats is not None
+    assert task.stats is not None
     assert task.stats.read_iops == 123456789012
     assert duration_seconds(task.stats.user_cpu_time or "") == 60.5
     assert duration_seconds(task.stats.wall_clock_time or "") == math.inf
@@ -443,7 +443,7 @@ def test_durations_of_the_service_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "P", "PT", "1H", "P1Y", "PT1M1H"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
+    with pytest.raises(ValueError, match="duration"):
         duration_seconds(text)
 
 

@@ -20,7 +20,7 @@ from exporter.batch.models import (
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.task_records import record_of
-from exporter.collectors.watched_tasks import Found, WatchedTasks
+from exporter.collectors.watched_tasks import WatchedTasks
 from exporter.config import Defaults, Rule
 from exporter.state import table_names
 from exporter.state.counters import Counters
@@ -105,7 +105,7 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     table_names.counters_of("preparation_release"): Counters().add(_NODES.events.increments),
     "tasks": _TASKS.state,
     table_names.counters_of("tasks"): Counters().add(_TASKS.events.increments),
-    "watched_tasks": WatchedTasks({"task-1": Found(_WATCHED, 0.0)}),
+    "watched_tasks": WatchedTasks({"task-1": _WATCHED}),
     table_names.counters_of("watched_tasks"): Counters(),
     table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, Outcome(None, None, 0.0)),
 }

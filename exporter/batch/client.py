@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from copy import copy
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -11,8 +12,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from exporter.batch import models, odata
-from exporter.batch.errors import InvalidResponse, NotModified, ServiceError
-from exporter.batch.transport import Transport
+from exporter.batch.auth import Auth
+from exporter.batch.budget import Budget
+from exporter.batch.errors import InvalidResponse, ServiceError
+from exporter.batch.session import Session, proxy_for
+from exporter.batch.transport import RequestObserver, Transport
+from exporter.config import Account, is_loopback
+from exporter.config.problems import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -25,27 +31,48 @@ MAX_EMPTY_PAGES = 200
 """Empty pages in a row. A filter may leave a page empty, but not 200 of them."""
 
 
+def open_client(
+    stack: AsyncExitStack,
+    account: Account,
+    credential: Auth,
+    budget: Budget,
+    observer: RequestObserver,
+) -> BatchClient:
+    """A client whose connections, and the credential, are closed with the stack.
+
+    ConfigError where the environment names an invalid proxy.
+    """
+    host = urlsplit(account.endpoint).hostname or ""
+    # The proxy is for the service, not for a simulator on this machine.
+    try:
+        proxy = None if is_loopback(host) else proxy_for(host)
+    except ValueError as error:
+        raise ConfigError((str(error),)) from error
+    http = Session(account.endpoint, proxy)
+    transport = Transport(http, credential, budget, observer, account.request_timeout)
+    stack.push_async_callback(transport.close)
+    return BatchClient(account.endpoint, account.api_version, transport)
+
+
 class BatchClient:
     """The operations of one account.
 
-    `endpoint`: scheme, host and port. `until`: time of the event loop after which no failed request
-    is repeated and no request waits for the end of a pause.
+    `endpoint`: scheme, host and port. `deadline`: time of the event loop after which no failed
+    request is repeated and no request waits for the end of a pause.
     """
 
-    def __init__(
-        self, endpoint: str, api_version: str, transport: Transport, until: float = 0.0
-    ) -> None:
+    def __init__(self, endpoint: str, api_version: str, transport: Transport) -> None:
         self._endpoint = endpoint
         self._origin = _origin(endpoint)
         self._api_version = api_version
         self._transport = transport
-        self._until = until
+        self.deadline = 0.0
         self._refused_filters: set[str] = set()
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
         client = copy(self)
-        vars(client).update(_until=deadline)
+        client.deadline = deadline
         return client
 
     @property
@@ -69,7 +96,7 @@ class BatchClient:
         """Job_Get. JobGone where it does not exist."""
         path = f"/jobs/{odata.path_segment(job_id)}"
         url = self._url(path, {"$select": _SELECT_JOB})
-        return await self._transport.get("Job_Get", url, _JOB, until=self._until)
+        return await self._transport.get("Job_Get", url, _JOB, self.deadline)
 
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, page by page."""
@@ -78,9 +105,7 @@ class BatchClient:
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
         """Job_GetTaskCounts. `task_counts` is always set, in old versions of the API too."""
         url = self._url(f"/jobs/{odata.path_segment(job_id)}/taskcounts", {})
-        result = await self._transport.get(
-            "Job_GetTaskCounts", url, _TASK_COUNTS, until=self._until
-        )
+        result = await self._transport.get("Job_GetTaskCounts", url, _TASK_COUNTS, self.deadline)
         if result.task_counts is None:
             flat = [getattr(result, name) for name in models.Counts.__struct_fields__]
             result = msgspec.structs.replace(result, task_counts=models.Counts(*flat))
@@ -103,23 +128,12 @@ class BatchClient:
             _SELECT_NODE_TASK_STATUS,
         )
 
-    async def get_task(
-        self, job_id: str, task_id: str, e_tag: str | None = None
-    ) -> models.Task | None:
-        """Task_Get, with its statistics. None where the task still has this eTag.
-
-        TaskGone where the job has no such task.
-        """
+    async def get_task(self, job_id: str, task_id: str) -> models.Task:
+        """Task_Get, with its statistics. TaskGone where the job has no such task."""
         path = f"/jobs/{odata.path_segment(job_id)}/tasks/{odata.path_segment(task_id)}"
         # The other members are large, and the environment of a task may hold secrets.
         url = self._url(path, {"$select": _SELECT_TASK, "$expand": "stats"})
-        headers = {} if e_tag is None else {"If-None-Match": e_tag}
-        try:
-            return await self._transport.get("Task_Get", url, _TASK, headers, until=self._until)
-        except NotModified:
-            if e_tag is None:
-                raise
-            return None
+        return await self._transport.get("Task_Get", url, _TASK, self.deadline)
 
     def list_tasks(
         self, job_id: str, filter_: str | None = None, select: tuple[str, ...] = ()
@@ -150,7 +164,7 @@ class BatchClient:
         seen: set[str] = set()
         empty = 0
         while True:
-            page = await self._transport.get(operation, link, decoder, until=self._until)
+            page = await self._transport.get(operation, link, decoder, self.deadline)
             yield page.value
             empty = 0 if page.value else empty + 1
             if not page.next_link:

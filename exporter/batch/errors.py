@@ -138,12 +138,6 @@ class TaskGone(ServiceError):
     reason = "task_gone"
 
 
-class NotModified(ServiceError):
-    """The resource still has the eTag that was sent: nothing to read, and no error."""
-
-    reason = "not_modified"
-
-
 class TaskNotConfigured(ServiceError):
     """The job has neither a preparation nor a release task: nothing to read, and no error."""
 

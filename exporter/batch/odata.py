@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 
 def literal(value: str | dt.datetime) -> str:
@@ -31,9 +31,7 @@ def _join(operator: str, terms: Iterable[str]) -> str:
 
 def query_string(parameters: Mapping[str, str]) -> str:
     """`name=value&…`, percent-encoded; spaces as %20, because the signature reads `+` as a plus."""
-    return "&".join(
-        [f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in parameters.items()]
-    )
+    return urlencode(parameters, safe="$", quote_via=quote)
 
 
 def path_segment(identifier: str) -> str:

@@ -14,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
@@ -33,8 +32,6 @@ T = TypeVar("T")
 
 _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
@@ -48,16 +45,23 @@ END_OF_TIME = 2.0**37
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
-NOT_CONFIGURED_CODES = frozenset(
-    {
-        # The service answers with the first. The second is documented.
-        "JobPreparationTaskOrReleaseTaskNotSpecified",
-        "JobPreparationTaskNotSpecified",
-        "JobReleaseTaskNotSpecified",
-    }
-)
-
-JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
+_BY_STATUS: Mapping[int, type[ServiceError]] = {
+    401: errors.AuthenticationFailed,
+    403: errors.Forbidden,
+    429: errors.TooManyRequests,
+}
+_BY_CODE: Mapping[tuple[int, str], type[ServiceError]] = {
+    (403, "AuthenticationFailed"): errors.AuthenticationFailed,
+    (404, "JobNotFound"): errors.JobGone,
+    (404, "ResourceNotFound"): errors.JobGone,
+    (404, "TaskNotFound"): errors.TaskGone,
+    (409, "JobBeingDeleted"): errors.JobGone,
+    # The service answers with this one. The other two are documented.
+    (409, "JobPreparationTaskOrReleaseTaskNotSpecified"): errors.TaskNotConfigured,
+    (409, "JobPreparationTaskNotSpecified"): errors.TaskNotConfigured,
+    (409, "JobReleaseTaskNotSpecified"): errors.TaskNotConfigured,
+}
+"""The errors that have a class of their own, by status, and by status and BatchError.code."""
 
 
 class RequestObserver(Protocol):
@@ -75,11 +79,11 @@ class Transport:
 
     `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
     belong to this account only. `jitter`: returns a random number from 0 to 1.
+    `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date.
     """
 
     def __init__(
         self,
-        *,
         http: Session,
         auth: Auth,
         budget: Budget,
@@ -95,12 +99,7 @@ class Transport:
         self._request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
-        self._clock_offset = 0.0
-
-    @property
-    def clock_offset(self) -> float:
-        """Seconds by which the service's clock is ahead of ours, from the header Date."""
-        return self._clock_offset
+        self.clock_offset = 0.0
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -112,8 +111,6 @@ class Transport:
         operation: str,
         url: str,
         decoder: msgspec.json.Decoder[T],
-        conditions: Mapping[str, str] = NO_HEADERS,
-        *,
         until: float,
     ) -> T:
         """The decoded body of an answer.
@@ -122,7 +119,6 @@ class Transport:
         """
         loop = asyncio.get_running_loop()
         headers = {
-            **conditions,
             "Accept": "application/json",
             "client-request-id": str(uuid.uuid4()),
             "User-Agent": _USER_AGENT,
@@ -193,7 +189,7 @@ class Transport:
         # The header is cut to whole seconds: half a second is missing on average, and a difference
         # below one second means nothing.
         offset = theirs + 0.5 - self._now()
-        self._clock_offset = offset if abs(offset) > 1.0 else 0.0
+        self.clock_offset = offset if abs(offset) > 1.0 else 0.0
 
     async def _failure(self, answer: Answer) -> PollError:
         """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
@@ -210,9 +206,9 @@ class Transport:
         kind = _kind(status, code, answer.headers)
         if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        if kind is errors.AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
-            ahead = "behind" if self._clock_offset > 0 else "ahead of"
-            skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
+        if kind is errors.AuthenticationFailed and abs(self.clock_offset) > MAX_SKEW:
+            ahead = "behind" if self.clock_offset > 0 else "ahead of"
+            skew = f"{abs(self.clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values)
 
@@ -233,17 +229,9 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 
 
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
-    if status == 401 or (status == 403 and code == "AuthenticationFailed"):
-        return errors.AuthenticationFailed
-    if status == 429 or (status == 503 and "retry-after" in headers):
+    if status == 503 and "retry-after" in headers:
         return errors.TooManyRequests
-    if (status, code) in JOB_GONE:
-        return errors.JobGone
-    if status == 409 and code in NOT_CONFIGURED_CODES:
-        return errors.TaskNotConfigured
-    if (status, code) == (404, "TaskNotFound"):
-        return errors.TaskGone
-    return {403: errors.Forbidden, 304: errors.NotModified}.get(status, ServiceError)
+    return _BY_CODE.get((status, code)) or _BY_STATUS.get(status, ServiceError)
 
 
 def _unix_time(date: str) -> float | None:

@@ -1,12 +1,14 @@
 """Tasks that a rule names, watched one by one (Task_Get with its statistics).
 
-Each is one request a poll. Where the service can say that nothing changed it sends no body (304).
+Each is one request a poll. The eTag of a task is no help: that of a job stays when the job
+completes, and a task's retries and use of resources come without another state.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,70 +42,25 @@ _NO_STATISTICS = TaskStatistics()
 class Api(Protocol):
     """What this collector needs of the client."""
 
-    async def get_task(self, job_id: str, task_id: str, e_tag: str | None = None) -> Task | None:
-        """The task; None: it is the one that had this eTag."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """A task as it was read. `whole_at`: Unix time at which its whole body last was."""
-
-    task: Task
-    whole_at: float
+    async def get_task(self, job_id: str, task_id: str) -> Task: ...
 
 
 @dataclass(frozen=True)
 class WatchedTasks:
     """The watched tasks of one job that exist, by the id that the rule gives them."""
 
-    found: Mapping[str, Found] = field(default_factory=dict)
+    found: Mapping[str, Task] = field(default_factory=dict)
 
 
 async def read(
-    api: Api, watched: WatchedJob, state: WatchedTasks | None, now: float
+    api: Api, watched: WatchedJob, _state: WatchedTasks | None, _now: float
 ) -> WatchedTasks:
     """Ask for each task that the rule names; one that does not exist is left out."""
-    before = state.found if state else {}
     found = {}
     for task_id in watched.rule.tasks:
-        known = before.get(task_id)
-        if known is not None and not may_ask_by_etag(known, now, watched.rule.resync_interval):
-            known = None
-        try:
-            task = await api.get_task(watched.job.id, task_id, known.task.e_tag if known else None)
-        except TaskGone:
-            continue
-        if task is not None:
-            found[task_id] = Found(task, now)
-        elif known is not None:
-            found[task_id] = known
+        with suppress(TaskGone):
+            found[task_id] = await api.get_task(watched.job.id, task_id)
     return WatchedTasks(found)
-
-
-def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
-    """Whether an unchanged eTag would prove that nothing of the task has changed.
-
-    It is documented as changing with the task, and yet that of a job stays when the job completes.
-    So it is trusted only where it has been seen to follow a state, and of a task that does not run:
-    retries, and the use of resources, come without another state. After the end statistics may
-    still be summed up.
-    """
-    task = known.task
-    changed, modified = unix_time(task.state_transition_time), unix_time(task.last_modified)
-    created = unix_time(task.creation_time)
-    if task.e_tag is None or changed is None or modified is None or created is None:
-        return False
-    if now - known.whole_at >= resync_interval:
-        return False
-    if not created < changed <= modified:
-        return False
-    state = enum_value(task.state, STATES)
-    if state == "completed":
-        info, stats = task.execution_info or _NOTHING, task.stats or _NO_STATISTICS
-        ended, summed = unix_time(info.end_time), unix_time(stats.last_update_time)
-        never_ran = info.start_time is None
-        return never_ran or (ended is not None and summed is not None and summed >= ended)
-    return state == "active"
 
 
 def fold(
@@ -112,13 +69,11 @@ def fold(
     """What was read is the state; nothing is counted."""
     before = state.found if state else {}
     failures = [
-        failure_of(found.task)
-        for task_id, found in reading.found.items()
-        if found != before.get(task_id) and has_failed(found.task)
+        failure_of(task)
+        for task_id, task in reading.found.items()
+        if task != before.get(task_id) and has_failed(task)
     ]
-    is_busy = any(
-        enum_value(found.task.state, STATES) != "completed" for found in reading.found.values()
-    )
+    is_busy = any(enum_value(task.state, STATES) != "completed" for task in reading.found.values())
     return Folded(reading, Events(failures=failures), is_busy)
 
 
@@ -188,9 +143,9 @@ def _row(
 ) -> Metric[WatchedTasks]:
     def of_each(state: WatchedTasks) -> Samples:
         return [
-            ((each.task.id, *own), value)
-            for each in state.found.values()
-            for own, value in samples(each.task)
+            ((task.id, *own), value)
+            for task in state.found.values()
+            for own, value in samples(task)
         ]
 
     return Metric(

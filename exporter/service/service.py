@@ -18,7 +18,7 @@ from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.connect import open_client
+from exporter.batch.client import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard

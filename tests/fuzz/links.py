@@ -20,7 +20,7 @@ def target(data: bytes) -> None:
         else:
             assert signed.startswith("GET\n")
         try:
-            sent = request_target(ENDPOINT, link, {"If-None-Match": text})
+            sent = request_target(ENDPOINT, link)
         except ValueError:
             continue
         path = link.partition("://")[2].partition("#")[0].partition("/")[2]

@@ -12,8 +12,7 @@ from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.client import BatchClient
-from exporter.batch.connect import open_client
+from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import JobGone, PollError, ServiceError, TaskGone
 from exporter.batch.models import Job
 from exporter.cli.preflight.cost import Sample, SampledPoll
