@@ -58,7 +58,7 @@ async def test_filter_and_select_are_sent_percent_encoded_and_signed_as_sent(
     assert "+" not in request.raw_path
     assert "$filter=startswith%28id%2C%20%27a%2Bb%27%29%20and" in request.raw_path
     assert "$select=id%2CdisplayName%2Cstate%2C" in request.raw_path
-    signed = string_to_sign("myaccount", "GET", batch.endpoint + request.raw_path, {})
+    signed = string_to_sign("myaccount", batch.endpoint + request.raw_path, "")
     assert "\n$filter:startswith(id, 'a+b') and state eq 'active'\n" in signed
 
 
@@ -488,7 +488,7 @@ def test_literals_are_written_as_the_filter_grammar_wants_them() -> None:
     assert odata.literal(moment) == "DateTime'2026-01-02T02:04:05.000600Z'"
     assert odata.literal("it's") == "'it''s'"
     assert odata.any_of(["a", "b"]) == "(a) or (b)"
-    assert odata.all_of(["a"]) == "a"
+    assert odata.any_of(["a"]) == "a"
 
 
 # Trying again

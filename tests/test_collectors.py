@@ -187,12 +187,7 @@ class NodesApi:
     def __init__(self, *pages: tuple[NodeTaskStatus, ...], error: Exception | None = None) -> None:
         self.pages = pages
         self.error = error
-
-    def is_filter_refused(self, operation: str) -> bool:
-        return False
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        raise AssertionError(error)
+        self.refused_filters: set[str] = set()
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None

@@ -58,7 +58,7 @@ class Api:
         self.hidden: set[str] = set()
         self.missing: set[str] = set()
         self.clock_offset = 0.0
-        self.refused: set[str] = set()
+        self.refused_filters: set[str] = set()
         self.asked: list[tuple[str, float]] = []
 
     def _note(self, what: str) -> None:
@@ -77,12 +77,6 @@ class Api:
             for job_id in self.jobs
             if job_id not in self.hidden | self.missing
         )
-
-    def is_filter_refused(self, operation: str) -> bool:
-        return operation in self.refused
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        self.refused.add(operation)
 
     async def get_job(self, job_id: str) -> Job:
         if job_id not in self.jobs:

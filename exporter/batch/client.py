@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from copy import copy
@@ -14,13 +13,11 @@ import msgspec
 from exporter.batch import models, odata
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.errors import InvalidResponse, ServiceError
+from exporter.batch.errors import InvalidResponse
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.transport import RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -58,7 +55,8 @@ class BatchClient:
     """The operations of one account.
 
     `endpoint`: scheme, host and port. `deadline`: time of the event loop after which no failed
-    request is repeated and no request waits for the end of a pause.
+    request is repeated and no request waits for the end of a pause. `refused_filters`: operations
+    of which the service refused a $filter.
     """
 
     def __init__(self, endpoint: str, api_version: str, transport: Transport) -> None:
@@ -67,7 +65,7 @@ class BatchClient:
         self._api_version = api_version
         self._transport = transport
         self.deadline = 0.0
-        self._refused_filters: set[str] = set()
+        self.refused_filters: set[str] = set()
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
@@ -79,18 +77,6 @@ class BatchClient:
     def clock_offset(self) -> float:
         """Seconds by which the service's clock is ahead of ours."""
         return self._transport.clock_offset
-
-    def is_filter_refused(self, operation: str) -> bool:
-        """Whether the service ever refused our $filter for this operation."""
-        return operation in self._refused_filters
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        """Note that the service refuses our $filter, and say so once."""
-        if operation not in self._refused_filters:
-            self._refused_filters.add(operation)
-            log.warning(
-                "%s: the service refuses the filter, reading all instead: %s", operation, error
-            )
 
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""

@@ -16,17 +16,8 @@ def literal(value: str | dt.datetime) -> str:
 
 def any_of(terms: Iterable[str]) -> str:
     """The terms joined by `or`, each in parentheses where there is more than one."""
-    return _join("or", terms)
-
-
-def all_of(terms: Iterable[str]) -> str:
-    """The terms joined by `and`, each in parentheses where there is more than one."""
-    return _join("and", terms)
-
-
-def _join(operator: str, terms: Iterable[str]) -> str:
     listed = list(terms)
-    return listed[0] if len(listed) == 1 else f" {operator} ".join(f"({term})" for term in listed)
+    return listed[0] if len(listed) == 1 else " or ".join(f"({term})" for term in listed)
 
 
 def query_string(parameters: Mapping[str, str]) -> str:

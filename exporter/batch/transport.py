@@ -127,7 +127,7 @@ class Transport:
         delay = FIRST_DELAY
         while True:
             await self._budget.acquire(until)
-            credentials = await self._auth.headers("GET", url, headers)
+            credentials = await self._auth.headers(url)
             try:
                 answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
             except errors.AuthenticationFailed:

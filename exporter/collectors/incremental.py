@@ -5,6 +5,7 @@ A $filter by time may show a record late or miss it; the next full listing corre
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -12,6 +13,8 @@ from exporter.batch.errors import ServiceError
 
 if TYPE_CHECKING:
     from exporter.batch.client import BatchClient
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ async def read_changes(
     if (
         times is not None
         and started - times.listed_at < resync_interval
-        and not client.is_filter_refused(operation)
+        and operation not in client.refused_filters
     ):
         since = missed_before(times)
         try:
@@ -59,7 +62,11 @@ async def read_changes(
         except ServiceError as error:
             if error.status != 400:
                 raise
-            client.refuse_filter(operation, error)
+            if operation not in client.refused_filters:  # another poll may have noted it
+                client.refused_filters.add(operation)
+                log.warning(
+                    "%s: the service refuses the filter, reading all instead: %s", operation, error
+                )
     return await listing(None), started, None
 
 

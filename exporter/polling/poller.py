@@ -14,7 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from exporter.batch.client import BatchClient
-from exporter.batch.errors import JobGone, PollError, UnexpectedError
+from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config import Account, Defaults, Rule
@@ -350,7 +350,7 @@ class AccountPoller:
         except Exception as problem:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
             self._observer.internal_error()
-            error = UnexpectedError(f"{type(problem).__name__}: {problem}")
+            error = PollError(f"{type(problem).__name__}: {problem}")
         finally:
             self._observer.poll_done(collector, loop.time() - started)
         if error is None:

@@ -158,9 +158,7 @@ def listing_filter(rules: Iterable[Rule], now: float) -> str:
     windows = [rule.completed_for for rule in discovering if rule.completed_for is not None]
     if windows and "completed" not in states:
         since = dt.datetime.fromtimestamp(now - max(windows), dt.UTC)
-        terms.append(
-            odata.all_of(("state eq 'completed'", f"stateTransitionTime ge {odata.literal(since)}"))
-        )
+        terms.append(f"(state eq 'completed') and (stateTransitionTime ge {odata.literal(since)})")
     return odata.any_of(terms)
 
 

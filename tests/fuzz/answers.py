@@ -171,12 +171,10 @@ class _Api:
     """Answers every operation with the same."""
 
     clock_offset = 0.0
+    refused_filters: frozenset[str] = frozenset()
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
-
-    def is_filter_refused(self, _: str) -> bool:
-        return False
 
     async def get_task_counts(self, _: str) -> Any:
         return self._answer

@@ -14,7 +14,7 @@ def target(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     for link in (text, ENDPOINT + text):
         try:
-            signed = string_to_sign("acc", "GET", link, {"ocp-date": text})
+            signed = string_to_sign("acc", link, text)
         except ValueError:
             assert _origin(link) != _origin(ENDPOINT)
         else:

@@ -141,7 +141,7 @@ class AccountCheck:
 
     async def _sign_in(self, credential: Auth) -> None:
         try:
-            await credential.headers("GET", self._account.endpoint, {})
+            await credential.headers(self._account.endpoint)
         except PollError as error:
             self._refuse(self._report.sign_in, error)
             raise Stopped from error
