@@ -810,7 +810,7 @@ def most_stuck_for(api: Api, budget: Budget, seconds: int, **settings: Any) -> f
         for _ in range(seconds):
             await asyncio.sleep(1.0)
             most = max(most, world.poller.stuck_for)
-        assert world.poller.timetable.waiting > 0
+        assert world.poller.scheduler.waiting > 0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         return most

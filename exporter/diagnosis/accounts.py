@@ -10,7 +10,7 @@ error codes".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -76,16 +76,6 @@ class ConfiguredAccount:
     def name_in_host(self) -> str | None:
         """The account's name as its URL has it; None where that is no URL of the service."""
         return self.host.partition(".")[0] if self.host.endswith(BATCH_DOMAINS) else None
-
-
-def diagnoser(account: config.Account) -> Callable[[PollError], None]:
-    """What notes cause and cure on errors of an account."""
-    configured = ConfiguredAccount.of(account)
-
-    def note(error: PollError) -> None:
-        error.cause, error.cure = diagnose(error, configured)
-
-    return note
 
 
 def diagnose(error: PollError, account: ConfiguredAccount) -> Diagnosis:

@@ -22,7 +22,6 @@ from exporter.batch.client import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.diagnosis.accounts import diagnoser
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate
@@ -82,12 +81,12 @@ class _Polled:
     @property
     def load(self) -> Load:
         """How busy its polls are."""
-        timetable = self.poller.timetable
+        scheduler = self.poller.scheduler
         return Load(
             requests_per_second=self.rate.per_second,
             budget_per_second=self.budget.requests_per_second,
-            polls_per_second=timetable.polls_per_second,
-            polls_waiting=timetable.waiting,
+            polls_per_second=scheduler.polls_per_second,
+            polls_waiting=scheduler.waiting,
             lag_seconds=self.observer.lag,
             pause_seconds=self.budget.pause_left,
         )
@@ -237,7 +236,6 @@ class Service:
             self.store,
             observer,
             self.now,
-            diagnoser(account),
             requests_at=lambda: budget.active_at,
         )
         poller.apply_rules()

@@ -33,7 +33,7 @@ from exporter.config.problems import ConfigError
 from exporter.config.rule import WATCHED_TASKS
 from exporter.diagnosis.accounts import ConfiguredAccount, diagnose
 from exporter.exposition.metric import Excluded
-from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
+from exporter.polling.selection import listing_filter, matches, select, watch
 from exporter.service.service import info_labels
 from exporter.service.telemetry import Telemetry
 from exporter.state.watched_job import WatchedJob
@@ -148,9 +148,10 @@ class AccountCheck:
 
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
-        if needs_listing(self._rules):
+        filter_ = listing_filter(self._rules, self._now)
+        if filter_ is not None:
             async with self._asking("Job_List") as client:
-                async for page in client.list_jobs(listing_filter(self._rules, self._now)):
+                async for page in client.list_jobs(filter_):
                     jobs += page
                     self._listing_requests = self._budget.started
                     if self._listing_requests >= MAX_PAGES:
@@ -268,7 +269,7 @@ class AccountCheck:
 def _needed_operations(account: Account, rules: Sequence[Rule]) -> dict[str, Answer]:
     """The operations that polling needs, none of them tried yet."""
     collected = {name for rule in rules for name in rule.collect}
-    needed = {"Job_List": "jobs[].id_regex"} if needs_listing(rules) else {}
+    needed = {"Job_List": "jobs[].id_regex"} if any(rule.pattern for rule in rules) else {}
     needed["Job_Get"] = "jobs"  # of a job that leaves the selection, once more
     for name, operation in OPERATIONS.items():
         if name in collected:
