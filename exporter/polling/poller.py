@@ -92,12 +92,6 @@ class AccountPoller:
         return self.scheduler.first_round_done
 
     @property
-    def first_round(self) -> tuple[int, int]:
-        """How many polls of it are over, and how many there are as far as is known."""
-        left, total = self.scheduler.first_round_left, len(self.scheduler.polls())
-        return max(0, total - left), total
-
-    @property
     def stuck_for(self) -> float:
         """Seconds during which polls were due, but none began or ended and no request was sent."""
         idle_since = self.scheduler.idle_since
@@ -148,7 +142,11 @@ class AccountPoller:
             started = self._now()
             api = self._until(interval)
             selected = await discover(api, self._account, self._shard, known, started)
-            self._log_dropped(selected.dropped)
+            if selected.dropped and not self._has_dropped:
+                text = "max_jobs (%d) is reached: %d more jobs are left out"
+                most, dropped = self._account.max_jobs, selected.dropped
+                log.warning(text, most, dropped, extra=self._context())
+            self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
             self._store.select(account, selected, self._now(), asked_at)
@@ -164,16 +162,6 @@ class AccountPoller:
                 self._note_activity(watched.job.id)
         self._add_polls()
         self._add_last_polls()
-
-    def _log_dropped(self, dropped: int) -> None:
-        if dropped and not self._has_dropped:
-            log.warning(
-                "max_jobs (%d) is reached: %d more jobs are left out",
-                self._account.max_jobs,
-                dropped,
-                extra=self._context(),
-            )
-        self._has_dropped = dropped > 0
 
     def _add_polls(self) -> None:
         polls, run = self.scheduler.polls(), self._poll_job
@@ -325,7 +313,7 @@ class AccountPoller:
             yield
         except PollError as problem:
             error = problem
-            # It is kept, and with it would be what it came through: whole answers, above all.
+            # The error is kept. Its traceback would keep whole answers in memory.
             error.__traceback__ = error.__cause__ = error.__context__ = None
         except Exception as problem:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))

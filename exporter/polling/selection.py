@@ -72,19 +72,12 @@ def watch_saved(rules: Iterable[Rule], saved: SavedJob) -> WatchedJob:
 
 def metadata_names(rules: Iterable[Rule]) -> frozenset[str]:
     """The metadata that rules name; of a job no other is kept, for it may hold anything."""
-    return frozenset(
-        name
-        for rule in rules
-        for name in (
-            *rule.metadata,
-            *rule.metadata_labels,
-            *(
-                placeholder.removeprefix("metadata.")
-                for placeholder in config.PLACEHOLDER.findall(rule.group or "")
-                if placeholder.startswith("metadata.")
-            ),
-        )
-    )
+    found: set[str] = set()
+    for rule in rules:
+        named = config.PLACEHOLDER.findall(rule.group or "")
+        found |= {*rule.metadata, *rule.metadata_labels}
+        found |= {name.removeprefix("metadata.") for name in named if name.startswith("metadata.")}
+    return frozenset(found)
 
 
 def _with_metadata(job: Job, names: frozenset[str]) -> Job:
@@ -101,15 +94,12 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     """
     rules = tuple(rules)
     kept = metadata_names(rules)
-    latest = {job.id.lower(): job for job in jobs}
-    watched = (
-        next(
-            (watch(_with_metadata(job, kept), rule) for rule in rules if matches(rule, job, now)),
-            None,
-        )
-        for job in latest.values()
-    )
-    return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))
+    selected = []
+    for job in {job.id.lower(): job for job in jobs}.values():
+        rule = next((rule for rule in rules if matches(rule, job, now)), None)
+        if rule is not None:
+            selected.append(watch(_with_metadata(job, kept), rule))
+    return tuple(sorted(selected, key=lambda watched: watched.job.id))
 
 
 def listing_filter(rules: Iterable[Rule], now: float) -> str | None:

@@ -163,13 +163,14 @@ class Service:
     def progress(self) -> Progress:
         """How far the first round is."""
         pollers = [polled.poller for polled in self._accounts.values()]
-        polls = [poller.first_round for poller in pollers]
+        polls = sum(len(poller.scheduler.polls()) for poller in pollers)
+        left = sum(poller.scheduler.first_round_left for poller in pollers)
         return Progress(
             accounts=len(pollers),
             accounts_done=sum(poller.is_ready for poller in pollers),
             jobs=sum(len(self.store.jobs(name)) for name in self._accounts),
-            polls=sum(total for _, total in polls),
-            polls_done=sum(done for done, _ in polls),
+            polls=polls,
+            polls_done=polls - left,
             pages=sum(polled.observer.pages for polled in self._accounts.values()),
         )
 
