@@ -142,7 +142,13 @@ class TokenAuth(Auth):
             return current
         if self._has_refused_token:
             # A credential caches its token, and would return the refused one.
-            await self._replace_credential()
+            old = self._credential
+            try:
+                self._credential = self._make_credential()
+            except ValueError as error:
+                raise CredentialError(str(error)) from error
+            self._has_refused_token = False
+            await old.close()
         try:
             self._token = await self._credential.get_token_info(self._scope)
         except AzureError as error:
@@ -153,15 +159,6 @@ class TokenAuth(Auth):
             log.warning("token could not be renewed, the old one is still good: %s", failure)
             return current
         return self._token
-
-    async def _replace_credential(self) -> None:
-        old = self._credential
-        try:
-            self._credential = self._make_credential()
-        except ValueError as error:
-            raise CredentialError(str(error)) from error
-        self._has_refused_token = False
-        await old.close()
 
 
 def build(account: config.Account) -> Auth:
@@ -190,27 +187,23 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenI
 
     # Unset options are not passed: each credential reads its defaults from the environment.
     cloud: dict[str, Any] = {"authority": authority} if authority else {}
-    client: dict[str, Any] = {"client_id": auth.client_id} if auth.client_id else {}
-    tenant: dict[str, Any] = {"tenant_id": auth.tenant_id} if auth.tenant_id else {}
+    ids: dict[str, Any] = {"tenant_id": auth.tenant_id, "client_id": auth.client_id}
+    ids = {name: value for name, value in ids.items() if value}
     match auth.method:
         case "managed_identity":
-            return aio.ManagedIdentityCredential(**client)
+            return aio.ManagedIdentityCredential(**ids)
         case "workload_identity":
-            return aio.WorkloadIdentityCredential(**tenant, **client, **cloud)
+            return aio.WorkloadIdentityCredential(**ids, **cloud)
         case "client_secret":
             given = secret.read_secret(auth).decode()
-            return aio.ClientSecretCredential(**tenant, **client, client_secret=given, **cloud)
+            return aio.ClientSecretCredential(**ids, client_secret=given, **cloud)
         case "client_certificate":
-            return aio.CertificateCredential(
-                **tenant, **client, certificate_path=str(auth.certificate_file), **cloud
-            )
+            path = str(auth.certificate_file)
+            return aio.CertificateCredential(**ids, certificate_path=path, **cloud)
         case "azure_cli":
-            return aio.AzureCliCredential(**tenant)
+            return aio.AzureCliCredential(**ids)
         case _:
-            for_all = {
-                "managed_identity_client_id": auth.client_id,
-                "workload_identity_client_id": auth.client_id,
-                "workload_identity_tenant_id": auth.tenant_id,
-            }
-            known = {name: value for name, value in for_all.items() if value}
+            known = {f"workload_identity_{name}": value for name, value in ids.items()}
+            if auth.client_id:
+                known["managed_identity_client_id"] = auth.client_id
             return aio.DefaultAzureCredential(**known, **cloud)

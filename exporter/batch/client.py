@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from yarl import URL
 
 from exporter.batch import models, odata
 from exporter.batch.auth import Auth
@@ -133,7 +134,8 @@ class BatchClient:
         return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS)
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
-        query = odata.query_string({"api-version": self._api_version, **parameters})
+        given = {name: value for name, value in parameters.items() if value}
+        query = odata.query_string({"api-version": self._api_version, **given})
         return f"{self._endpoint}{path}?{query}"
 
     async def _pages(
@@ -144,9 +146,7 @@ class BatchClient:
         filter_: str | None = None,
         select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
-        parameters = {"$filter": filter_ or "", "$select": select}
-        given = {name: value for name, value in parameters.items() if value}
-        link = self._url(path, given)
+        link = self._url(path, {"$filter": filter_ or "", "$select": select})
         seen: set[str] = set()
         empty = 0
         while True:
@@ -165,15 +165,12 @@ class BatchClient:
             seen.add(link)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _origin(text: str) -> tuple[str, str | None, int | None]:
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        url = URL(text)
+        return (url.scheme, url.host, url.port)
     except ValueError:
         return ("", None, None)
-    if port is None:  # port 0 differs from the default
-        port = {"http": 80, "https": 443}.get(parts.scheme)
-    return (parts.scheme, parts.hostname, port)
 
 
 _SELECT_JOB = models.select(models.Job)

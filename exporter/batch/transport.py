@@ -39,9 +39,6 @@ MAX_DELAY = 30.0
 MAX_SKEW = 300.0
 """Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
 
-END_OF_TIME = 2.0**37
-"""Unix time, in the year 6325. A later Date is ignored."""
-
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
@@ -184,8 +181,8 @@ class Transport:
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
         theirs = _unix_time(headers.get("date", ""))
-        if theirs is None or not 0 <= theirs < END_OF_TIME:
-            return  # no clock is this wrong, and later arithmetic could leave the range of dates
+        if theirs is None:
+            return
         # The header is cut to whole seconds: half a second is missing on average, and a difference
         # below one second means nothing.
         offset = theirs + 0.5 - self._now()
@@ -236,7 +233,7 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceErr
 
 def _unix_time(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
+        return models.unix_time(parsedate_to_datetime(date))
     except (TypeError, ValueError, OverflowError):
         return None
 
