@@ -31,8 +31,8 @@ DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 TaskId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class JobSettings(Model):
-    """The keys that may stand in `defaults` and in a job rule."""
+class Defaults(Model):
+    """Settings of each job rule that does not set them itself."""
 
     interval: Interval = duration_field("30s")
     """Time between two polls of one job."""
@@ -50,10 +50,6 @@ class JobSettings(Model):
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""
-
-
-class Defaults(JobSettings):
-    """Settings of each job rule that does not set them itself."""
 
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
@@ -106,7 +102,7 @@ def _task_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-class Rule(JobSettings):
+class Rule(Defaults):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
     # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.

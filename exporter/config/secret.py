@@ -21,7 +21,15 @@ def read_secret(auth: Auth) -> bytes:
     place: Path | str | None = getattr(auth, auth.secret_key, None)
     if place is None:
         return b""
-    secret = _read_file(place) if isinstance(place, Path) else _read_variable(place)
+    try:
+        given = place.read_bytes() if isinstance(place, Path) else os.fsencode(os.getenv(place, ""))
+    except OSError as error:
+        raise ValueError(f"{place} cannot be read: {error.strerror}") from error
+    secret = given.strip()
+    if not secret and isinstance(place, Path):
+        raise ValueError(f"{place} is empty")
+    if not secret:
+        raise ValueError(f"the environment variable {place} is not set or empty")
     try:
         if auth.method == "shared_key":
             return base64.b64decode(secret, validate=True)
@@ -31,23 +39,6 @@ def read_secret(auth: Auth) -> bytes:
         raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
     except UnicodeDecodeError:
         raise ValueError(f"{place} is not text") from None
-    return secret
-
-
-def _read_file(file: Path) -> bytes:
-    try:
-        secret = file.read_bytes().strip()
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-    if not secret:
-        raise ValueError(f"{file} is empty")
-    return secret
-
-
-def _read_variable(name: str) -> bytes:
-    secret = os.fsencode(os.environ.get(name, "")).strip()
-    if not secret:
-        raise ValueError(f"the environment variable {name} is not set or empty")
     return secret
 
 
