@@ -150,13 +150,9 @@ class Rule(Defaults):
         return [name for name in value if name != WATCHED_TASKS]
 
     @model_validator(mode="after")
-    def _one_way_to_match(self) -> Rule:
+    def _keys_fit_together(self) -> Rule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
-        return self
-
-    @model_validator(mode="after")
-    def _group_is_known(self) -> Rule:
         named = self.pattern.groupindex if self.pattern is not None else {}
         for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
@@ -164,10 +160,6 @@ class Rule(Defaults):
                     f"group: ${{{name}}} is none of the named groups of id_regex"
                     f" ({', '.join(named) or 'there are none'}), metadata.NAME or pool_id"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _depends_on_other_keys(self) -> Rule:
         if self.id is None and self.states is None:
             object.__setattr__(self, "states", DEFAULT_STATES)
         if self.tasks and WATCHED_TASKS not in self.collect:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from exporter.config.sign_in import Auth
@@ -53,11 +54,9 @@ def open_to_all(auths: Iterable[Auth]) -> list[Path]:
     The mode of a link's target decides: Kubernetes mounts secrets as links.
     """
     places = {getattr(auth, auth.secret_key, None) for auth in auths}
-    return sorted(file for file in places if isinstance(file, Path) and _is_open_to_all(file))
-
-
-def _is_open_to_all(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False  # the file has gone since it was read: the next load reports it
+    found = []
+    for file in places:
+        with suppress(OSError):  # the file has gone since it was read: the next load reports it
+            if isinstance(file, Path) and file.stat().st_mode & stat.S_IROTH:
+                found.append(file)
+    return sorted(found)
