@@ -274,7 +274,7 @@ async def test_a_trailer_is_no_header(trailer: str) -> None:
         found = await session.get("http://x/", {})
         assert (await session.get("http://x/", {})).body == b"{}"
     assert found.body == b"{}"
-    assert dict(found.headers) == {"transfer-encoding": "chunked"}
+    assert dict(found.headers) == {"Transfer-Encoding": "chunked"}
     assert script.connections == 1
 
 
@@ -316,11 +316,11 @@ async def test_a_broken_answer_is_an_error_that_says_what_is_wrong(
     assert "\n" not in str(caught.value)
 
 
-async def test_a_reason_and_a_header_that_are_no_utf_8_can_be_written() -> None:
-    script = Script(b"HTTP/1.1 500 \xe9\r\nRequest-Id: \xe9\r\nContent-Length: 0\r\n\r\n")
+async def test_a_reason_that_is_no_utf_8_can_be_written() -> None:
+    script = Script(b"HTTP/1.1 500 \xe9\r\nContent-Length: 0\r\n\r\n")
     async with listening(script) as port, opened(f"http://127.0.0.1:{port}") as session:
         answer = await session.get("http://x/", {})
-    assert (answer.reason.encode(), answer.headers["request-id"]) == (b"?", "\xe9")
+    assert answer.reason.encode() == b"?"
 
 
 async def test_a_request_never_leaves_the_origin() -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.json import Decoder
 from yarl import URL
 
 from exporter.batch import models, odata
@@ -142,7 +143,7 @@ class BatchClient:
         self,
         operation: str,
         path: str,
-        decoder: msgspec.json.Decoder[models.Page[T]],
+        decoder: Decoder[models.Page[T]],
         filter_: str | None = None,
         select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
@@ -178,10 +179,10 @@ _SELECT_NODE_TASK_STATUS = models.select(models.NodeTaskStatus)
 _SELECT_TASK = models.select(models.Task)
 
 # Not strict: int64 is in quotes on the wire.
-_JOB = msgspec.json.Decoder(models.Job, strict=False)
-_JOBS = msgspec.json.Decoder(models.Page[models.Job], strict=False)
-_TASK_COUNTS = msgspec.json.Decoder(models.TaskCountsResult, strict=False)
-_NODE_TASK_STATUSES = msgspec.json.Decoder(models.Page[models.NodeTaskStatus], strict=False)
-_TASK = msgspec.json.Decoder(models.Task, strict=False)
-_TASKS = msgspec.json.Decoder(models.Page[models.Task], strict=False)
-_NODE_COUNTS = msgspec.json.Decoder(models.Page[models.PoolNodeCounts], strict=False)
+_JOB = Decoder(models.Job, strict=False)
+_JOBS = Decoder(models.Page[models.Job], strict=False)
+_TASK_COUNTS = Decoder(models.TaskCountsResult, strict=False)
+_NODE_TASK_STATUSES = Decoder(models.Page[models.NodeTaskStatus], strict=False)
+_TASK = Decoder(models.Task, strict=False)
+_TASKS = Decoder(models.Page[models.Task], strict=False)
+_NODE_COUNTS = Decoder(models.Page[models.PoolNodeCounts], strict=False)

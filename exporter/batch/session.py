@@ -39,7 +39,7 @@ _ILLEGAL = re.compile(r"[^\x21-\x7e]")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers`: names in lower case; the first one of a repeated name. `body`: decompressed."""
+    """`headers`: names in any case; the first one of a repeated name. `body`: decompressed."""
 
     status: int
     reason: str
@@ -107,18 +107,11 @@ class Session:
                         raise ValueError(f"the answer is longer than {self._max_body} bytes")
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        # Reversed: where a name repeats, the first header wins.
-        named = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in reversed(response.raw_headers)
-        }
-        reason = _printable(response.reason or "")
-        encoding = named.get("content-encoding", "identity").lower()
-        if encoding in ("gzip", "x-gzip"):
-            return Answer(response.status, reason, named, gunzip(body, self._max_body))
-        if encoding != "identity":
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("gzip", "x-gzip", "identity"):
             raise ConnectionError(f"Content-Encoding {encoding!r} was not asked for")
-        return Answer(response.status, reason, named, body)
+        text = body if encoding == "identity" else gunzip(body, self._max_body)
+        return Answer(response.status, _printable(response.reason or ""), response.headers, text)
 
     async def close(self) -> None:
         """Close all connections."""

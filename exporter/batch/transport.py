@@ -6,7 +6,6 @@ Every failure leaves here as one of `exporter.batch.errors`; nothing above knows
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import socket
 import ssl
@@ -16,7 +15,7 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeVar
 
-import msgspec
+from msgspec.json import Decoder
 
 import exporter
 from exporter.batch import errors, models
@@ -25,8 +24,6 @@ from exporter.batch.budget import Budget
 from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.redaction import redact
 from exporter.batch.session import Answer, Session
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -103,13 +100,7 @@ class Transport:
         await self._http.close()
         await self._auth.close()
 
-    async def get(
-        self,
-        operation: str,
-        url: str,
-        decoder: msgspec.json.Decoder[T],
-        until: float,
-    ) -> T:
+    async def get(self, operation: str, url: str, decoder: Decoder[T], until: float) -> T:
         """The decoded body of an answer.
 
         `until`: time of the event loop after which no further attempt starts.
@@ -133,9 +124,8 @@ class Transport:
                 may_renew = False
             except PollError as error:
                 wait = self._jitter() * min(delay, MAX_DELAY)
-                if not error.is_transient or loop.time() + wait >= until:
-                    raise
-                if not self._budget.may_retry():
+                is_in_time = error.is_transient and loop.time() + wait < until
+                if not is_in_time or not self._budget.may_retry():
                     raise
                 await asyncio.sleep(wait)
                 delay *= 2
@@ -145,11 +135,7 @@ class Transport:
             self._observer.retried(operation)
 
     async def _attempt(
-        self,
-        operation: str,
-        url: str,
-        decoder: msgspec.json.Decoder[T],
-        headers: Mapping[str, str],
+        self, operation: str, url: str, decoder: Decoder[T], headers: Mapping[str, str]
     ) -> T:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -164,9 +150,8 @@ class Transport:
             raise await self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
-            raise errors.RequestTimeout(
-                f"{operation}: no whole answer within {self._request_timeout:g} s"
-            ) from error
+            text = f"{operation}: no whole answer within {self._request_timeout:g} s"
+            raise errors.RequestTimeout(text) from error
         except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
@@ -210,7 +195,7 @@ class Transport:
         return kind(status, code, message, values)
 
 
-async def _decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
+async def _decode(body: bytes | bytearray, decoder: Decoder[T]) -> T:
     if len(body) < LARGE_BODY:
         return decoder.decode(body)
     return await asyncio.to_thread(decoder.decode, body)
@@ -247,4 +232,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return until - now if until is not None and now is not None and until > now else None
 
 
-_ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
+_ERROR = Decoder(models.BatchError, strict=False)
