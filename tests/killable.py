@@ -91,7 +91,7 @@ accounts:
         """
         assert self.service is not None
         for polled in self.service._accounts.values():
-            if polled.poller._scheduler.polls():
+            if polled.poller.scheduler.polls():
                 await polled.poller._poll_jobs(("jobs",))
         await self.service.run_once()
 

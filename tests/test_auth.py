@@ -33,14 +33,17 @@ VECTORS = json.loads((FIXTURES / "sharedkey_vectors.json").read_text())
 SIGNED_AT = 1406670553.0  # Tue, 29 Jul 2014 21:49:13 GMT, the date of all vectors
 
 
-@pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["url"])
+@pytest.mark.parametrize(
+    "vector",
+    [vector for vector in VECTORS["vectors"] if vector["method"] == "GET"],
+    ids=lambda vector: vector["url"],
+)
 async def test_signatures_are_those_of_microsofts_own_signer(vector: dict[str, Any]) -> None:
-    text = string_to_sign("myaccount", vector["method"], vector["url"], vector["headers"])
-    assert text == vector["string_to_sign"]
+    date = vector["headers"]["ocp-date"]
+    assert string_to_sign("myaccount", vector["url"], date) == vector["string_to_sign"]
     signer = SharedKeyAuth("myaccount", base64.b64decode(VECTORS["key"]), lambda: SIGNED_AT)
-    others = {name: text for name, text in vector["headers"].items() if name != "ocp-date"}
-    assert await signer.headers(vector["method"], vector["url"], others) == {
-        "ocp-date": vector["headers"]["ocp-date"],
+    assert await signer.headers(vector["url"]) == {
+        "ocp-date": date,
         "Authorization": vector["authorization"],
     }
 
@@ -79,7 +82,7 @@ def make() -> tuple[Credential, TokenAuth]:
 
 
 async def bearer(token_auth: TokenAuth) -> str:
-    return (await token_auth.headers("GET", "https://x", {}))["Authorization"]
+    return (await token_auth.headers("https://x"))["Authorization"]
 
 
 async def test_a_token_serves_many_requests_and_is_asked_for_with_the_double_slash() -> None:
@@ -118,7 +121,7 @@ async def test_a_renewal_that_fails_does_no_harm_while_the_token_is_good() -> No
 
 async def test_a_refused_token_is_not_used_again() -> None:
     credential, token_auth = make()
-    refused = await token_auth.headers("GET", "https://x", {})
+    refused = await token_auth.headers("https://x")
     assert token_auth.forget(refused)
     assert token_auth.forget(refused)  # refused twice at the same time: one other token is enough
     assert await bearer(token_auth) == "Bearer token-2"
@@ -142,7 +145,7 @@ async def test_a_secret_that_is_gone_when_a_token_was_refused_is_told() -> None:
         return made.pop()
 
     token_auth = TokenAuth(make_credential, "https://x/.default", 10.0, lambda: 0.0)
-    assert token_auth.forget(await token_auth.headers("GET", "https://x", {}))
+    assert token_auth.forget(await token_auth.headers("https://x"))
     with pytest.raises(CredentialError, match="/run/secret cannot be read"):
         await bearer(token_auth)
     made.append(credential)

@@ -20,11 +20,11 @@ from exporter.batch.errors import (
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
-from exporter.config import Rule
+from exporter.config import Account, Rule
+from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
 from exporter.polling.discovery import discover
-from exporter.polling.selection import Scope
 from exporter.state.account import AccountState
 from exporter.state.counters import Counters
 from exporter.state.watched_job import Outcome, WatchedJob
@@ -190,12 +190,7 @@ class NodesApi:
     def __init__(self, *pages: tuple[NodeTaskStatus, ...], error: Exception | None = None) -> None:
         self.pages = pages
         self.error = error
-
-    def is_filter_refused(self, operation: str) -> bool:
-        return False
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        raise AssertionError(error)
+        self.refused_filters: set[str] = set()
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
@@ -296,7 +291,8 @@ class JobsApi:
 
 
 async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
-    found = await discover(api, Scope(rules, 5000), known or {}, NOW.timestamp())
+    account = Account(name="acc", endpoint="https://acc.example", jobs=rules)
+    found = await discover(api, account, WHOLE, known or {}, NOW.timestamp())
     return [watched.job for watched in found.jobs]
 
 
@@ -352,7 +348,10 @@ def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> No
 async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:
     api = JobsApi(tuple(Job(job_id, state="active") for job_id in "edcba"))
     known = {"e": Job("e"), "c": Job("c")}
-    found = await discover(api, Scope((rule(id_regex=".*"),), 3), known, NOW.timestamp())
+    account = Account(
+        name="acc", endpoint="https://acc.example", jobs=(rule(id_regex=".*"),), max_jobs=3
+    )
+    found = await discover(api, account, WHOLE, known, NOW.timestamp())
     assert [watched.job.id for watched in found.jobs] == ["a", "c", "e"]
     assert found.dropped == 2
     shown = text("selected jobs", ACCOUNT, found)

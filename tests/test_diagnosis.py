@@ -98,7 +98,7 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.ServiceError(400, "UnsupportedRequestVersion"), KEYED, "api_version", "leave"),
         (errors.ServiceError(500, "InternalError"), KEYED, "service", "passes"),
         (errors.InvalidResponse("x"), KEYED, "invalid", "what answers"),
-        (errors.UnexpectedError("x"), KEYED, "internal", "report it"),
+        (errors.PollError("x"), KEYED, "internal", "report it"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

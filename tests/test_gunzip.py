@@ -47,7 +47,7 @@ def test_members_are_inflated_one_after_the_other(way: ModuleType, texts: list[b
     whole = b"".join(texts)
     assert way.gunzip(body, len(whole)) == whole
     if whole:
-        with pytest.raises(way.TooLong):
+        with pytest.raises(ValueError, match="is longer than"):
             way.gunzip(body, len(whole) - 1)
 
 
@@ -55,14 +55,14 @@ def test_members_are_inflated_one_after_the_other(way: ModuleType, texts: list[b
 def test_of_members_there_may_be_so_many(way: ModuleType) -> None:
     member = gzip.compress(b"x")
     assert way.gunzip(member * way.MAX_MEMBERS, 1000) == b"x" * way.MAX_MEMBERS
-    with pytest.raises(way.NotGzip, match="more than 100 members"):
+    with pytest.raises(OSError, match="more than 100 members"):
         way.gunzip(member * (way.MAX_MEMBERS + 1), 1000)
 
 
 @WAYS
 @pytest.mark.parametrize("cut", [1, 5, 9, 11, 20, -9, -8, -1])
 def test_what_ends_too_early_is_no_gzip(way: ModuleType, cut: int) -> None:
-    with pytest.raises(way.NotGzip):
+    with pytest.raises(OSError, match="is no gzip"):
         way.gunzip(gzip.compress(bytes(range(256)))[:cut], 1000)
 
 
@@ -71,5 +71,5 @@ def test_what_ends_too_early_is_no_gzip(way: ModuleType, cut: int) -> None:
 def test_what_is_damaged_is_no_gzip(way: ModuleType, at: int) -> None:
     body = bytearray(gzip.compress(bytes(range(256)) * 9))
     body[at] ^= 0xFF
-    with pytest.raises((way.NotGzip, way.TooLong)):
+    with pytest.raises((OSError, ValueError)):
         way.gunzip(bytes(body), 100_000)

@@ -15,8 +15,7 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext, SSLError
 import pytest
 from yarl import URL
 
-from exporter.batch.connect import proxy_for
-from exporter.batch.session import KEEP_ALIVE, MAX_BODY, MAX_HEADER, BrokenConnection, Session
+from exporter.batch.session import KEEP_ALIVE, MAX_BODY, MAX_HEADER, Session, proxy_for
 from tests.certificates import Authority
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -121,13 +120,13 @@ async def test_a_connection_that_was_closed_while_idle_costs_no_error() -> None:
 
 async def test_a_request_whose_connection_ends_is_not_sent_again_beside_the_budget() -> None:
     script = Script(OK, None, OK)
-    with pytest.raises(BrokenConnection, match="ended before an answer"):
+    with pytest.raises(ConnectionError, match="ended before an answer"):
         await bodies(script, 2)
     assert len(script.requests) == 2
 
 
 async def test_a_new_connection_that_is_closed_without_an_answer_is_an_error() -> None:
-    with pytest.raises(BrokenConnection, match="ended before an answer"):
+    with pytest.raises(ConnectionError, match="ended before an answer"):
         await bodies(Script(None), 1)
 
 
@@ -142,7 +141,7 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_again() -> None:
 
     async with listening(cut) as port, opened(f"http://127.0.0.1:{port}") as session:
         await session.get("http://x/", {})
-        with pytest.raises(BrokenConnection, match="ended within an answer"):
+        with pytest.raises(ConnectionError, match="ended within an answer"):
             await session.get("http://x/", {})
     assert len(script.requests) == 2
 
@@ -221,15 +220,20 @@ async def test_of_headers_with_one_name_the_first_counts() -> None:
     assert (answer.status, answer.reason, answer.headers["retry-after"]) == (429, "So?", "1")
 
 
-@pytest.mark.parametrize(
-    ("url", "value"),
-    [("http://x/a b", ""), ("http://x/\r\nX: y", ""), ("http://x/ü", ""), ("http://x/", "a\nb")],
-)
-async def test_what_would_be_two_requests_is_none(url: str, value: str) -> None:
+@pytest.mark.parametrize("url", ["http://x/a b", "http://x/\r\nX: y", "http://x/ü"])
+async def test_what_would_be_two_requests_is_none(url: str) -> None:
     script = Script(OK)
     async with listening(script) as port, opened(f"http://127.0.0.1:{port}") as session:
         with pytest.raises(ValueError, match="may not stand in a request"):
-            await session.get(url, {"If-None-Match": value})
+            await session.get(url, {})
+    assert script.requests == []
+
+
+async def test_a_header_of_two_lines_is_not_sent() -> None:
+    script = Script(OK)
+    async with listening(script) as port, opened(f"http://127.0.0.1:{port}") as session:
+        with pytest.raises(ValueError, match="detected in headers"):
+            await session.get("http://x/", {"Authorization": "a\nb"})
     assert script.requests == []
 
 
@@ -270,7 +274,7 @@ async def test_a_trailer_is_no_header(trailer: str) -> None:
         found = await session.get("http://x/", {})
         assert (await session.get("http://x/", {})).body == b"{}"
     assert found.body == b"{}"
-    assert dict(found.headers) == {"transfer-encoding": "chunked"}
+    assert dict(found.headers) == {"Transfer-Encoding": "chunked"}
     assert script.connections == 1
 
 
@@ -312,11 +316,11 @@ async def test_a_broken_answer_is_an_error_that_says_what_is_wrong(
     assert "\n" not in str(caught.value)
 
 
-async def test_a_reason_and_a_header_that_are_no_utf_8_can_be_written() -> None:
-    script = Script(b"HTTP/1.1 500 \xe9\r\nRequest-Id: \xe9\r\nContent-Length: 0\r\n\r\n")
+async def test_a_reason_that_is_no_utf_8_can_be_written() -> None:
+    script = Script(b"HTTP/1.1 500 \xe9\r\nContent-Length: 0\r\n\r\n")
     async with listening(script) as port, opened(f"http://127.0.0.1:{port}") as session:
         answer = await session.get("http://x/", {})
-    assert (answer.reason.encode(), answer.headers["request-id"]) == (b"?", "\xe9")
+    assert answer.reason.encode() == b"?"
 
 
 async def test_a_request_never_leaves_the_origin() -> None:
@@ -402,7 +406,7 @@ async def test_a_proxy_that_refuses_is_named_and_its_password_is_not() -> None:
     async with connecting_proxy(b"407 Proxy Authentication Required", []) as port:
         by = URL(f"http://bob:secret@127.0.0.1:{port}")
         async with opened("https://localhost:1", by) as session:
-            with pytest.raises(BrokenConnection) as caught:
+            with pytest.raises(ConnectionError) as caught:
                 await session.get("https://localhost:1/", {})
     assert str(caught.value) == (
         f"the proxy 127.0.0.1:{port} refused: 407 Proxy Authentication Required"

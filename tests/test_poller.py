@@ -58,7 +58,7 @@ class Api:
         self.hidden: set[str] = set()
         self.missing: set[str] = set()
         self.clock_offset = 0.0
-        self.refused: set[str] = set()
+        self.refused_filters: set[str] = set()
         self.asked: list[tuple[str, float]] = []
 
     def _note(self, what: str) -> None:
@@ -77,12 +77,6 @@ class Api:
             for job_id in self.jobs
             if job_id not in self.hidden | self.missing
         )
-
-    def is_filter_refused(self, operation: str) -> bool:
-        return operation in self.refused
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        self.refused.add(operation)
 
     async def get_job(self, job_id: str) -> Job:
         if job_id not in self.jobs:
@@ -816,7 +810,7 @@ def most_stuck_for(api: Api, budget: Budget, seconds: int, **settings: Any) -> f
         for _ in range(seconds):
             await asyncio.sleep(1.0)
             most = max(most, world.poller.stuck_for)
-        assert world.poller.timetable.waiting > 0
+        assert world.poller.scheduler.waiting > 0
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         return most

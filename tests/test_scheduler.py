@@ -339,10 +339,27 @@ def test_a_poll_that_raises_ends_the_scheduler_with_its_error() -> None:
 
         scheduler = Scheduler(4, Log())
         scheduler.add(Poll(("a",), 10.0, run))
-        with pytest.raises(RuntimeError, match="a defect"):
+        with pytest.raises(ExceptionGroup) as caught:
             await scheduler.run()
+        assert caught.group_contains(RuntimeError, match="a defect")
 
     virtual_time.run(main())
+
+
+def test_a_poll_of_which_a_part_is_cancelled_has_its_next_turn() -> None:
+    times: list[float] = []
+
+    async def main(_: Log, scheduler: Scheduler) -> None:
+        async def run(_: Key) -> None:
+            times.append(asyncio.get_running_loop().time())
+            part = asyncio.get_running_loop().create_future()
+            part.cancel()
+            await part
+
+        scheduler.add(Poll(("a",), 10.0, run))
+
+    run_for(45.0, main)
+    assert len(times) >= 4
 
 
 def test_a_poll_that_is_not_run_at_once_has_its_turn_at_its_moment_in_the_interval() -> None:

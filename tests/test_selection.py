@@ -9,7 +9,7 @@ import pytest
 
 from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
 from exporter.config import Rule
-from exporter.polling.selection import listing_filter, needs_listing, select
+from exporter.polling.selection import listing_filter, select
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
@@ -94,8 +94,8 @@ def test_only_what_some_rule_can_want_is_listed() -> None:
 
 
 def test_rules_with_an_exact_id_alone_need_no_listing() -> None:
-    assert not needs_listing([rule(id="a"), rule(id="b")])
-    assert needs_listing([rule(id="a"), rule(id_regex="b")])
+    assert listing_filter([rule(id="a"), rule(id="b")], 0.0) is None
+    assert listing_filter([rule(id="a"), rule(id_regex="b")], 0.0) is not None
 
 
 # Metadata

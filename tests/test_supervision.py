@@ -59,14 +59,14 @@ async def test_a_scheduler_that_breaks_is_replaced_and_polls_go_on(
 ) -> None:
     monkeypatch.setattr(supervision, "RESTART_AFTER", 0.05)
     breaks = iter([False, False, True])
-    dispatch = Scheduler._dispatch
+    start_due = Scheduler._start_due
 
-    def broken(self: Scheduler) -> None:
+    def broken(self: Scheduler, runs: asyncio.TaskGroup) -> None:
         if next(breaks, False):
             raise RuntimeError("a defect")
-        dispatch(self)
+        start_due(self, runs)
 
-    monkeypatch.setattr(Scheduler, "_dispatch", broken)
+    monkeypatch.setattr(Scheduler, "_start_due", broken)
     async with make_service() as service:
         running = asyncio.create_task(service.run())
         while sum(request.path == "/jobs/a/taskcounts" for request in batch.requests) < 2:  # noqa: ASYNC110

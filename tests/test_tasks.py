@@ -431,14 +431,8 @@ class Api:
         self.pages = pages
         self.clock_offset = 0.0
         self.error: ServiceError | None = None
-        self.refused: list[str] = []
+        self.refused_filters: set[str] = set()
         self.asked: list[str | None] = []
-
-    def is_filter_refused(self, operation: str) -> bool:
-        return operation in self.refused
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        self.refused.append(operation)
 
     async def list_tasks(
         self, job_id: str, filter_: str | None = None, select: tuple[str, ...] = ()
@@ -484,7 +478,7 @@ async def test_a_service_that_refuses_the_filter_is_asked_for_all_from_then_on()
         reading = await tasks.read(api, WATCHED, state, FIVE_PAST_SIX)
         assert reading.since is None
     assert api.asked == [SINCE, None, None]
-    assert api.refused == [tasks.OPERATION]
+    assert api.refused_filters == {tasks.OPERATION}
 
 
 async def test_other_errors_are_no_refusal() -> None:
@@ -494,4 +488,4 @@ async def test_other_errors_are_no_refusal() -> None:
     with pytest.raises(ServiceError):
         await tasks.read(api, WATCHED, state, FIVE_PAST_SIX)
     assert api.asked == [SINCE]
-    assert api.refused == []
+    assert api.refused_filters == set()

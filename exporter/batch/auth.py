@@ -27,20 +27,6 @@ from exporter.config import secret
 
 log = logging.getLogger(__name__)
 
-_SIGNED_HEADERS = (
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-md5",
-    "content-type",
-    "date",
-    "if-modified-since",
-    "if-match",
-    "if-none-match",
-    "if-unmodified-since",
-    "range",
-)
-
 FORGET_AT_MOST_EVERY = 60.0
 """Seconds between two requests for a new token after the service refused one."""
 
@@ -51,8 +37,11 @@ REFRESH_BEFORE = 300.0
 class Auth:
     """Authentication of requests to one account. Without a subclass it gives no headers."""
 
-    async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
-        """The headers that authenticate this request. CredentialError where there are none."""
+    async def headers(self, _url: str, _e_tag: str = "", /) -> dict[str, str]:
+        """The headers that authenticate a GET request. CredentialError where there are none.
+
+        `e_tag`: the header If-None-Match of the request.
+        """
         return {}
 
     def forget(self, _: Mapping[str, str], /) -> bool:
@@ -63,14 +52,17 @@ class Auth:
         """Free what is held."""
 
 
-def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str]) -> str:
-    """The text that a SharedKey signature covers. `url` as it is sent, percent-encoded."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    lines = [method, *[lower.get(name, "") for name in _SIGNED_HEADERS]]
-    lines += [f"{name}:{lower[name]}" for name in sorted(lower) if name.startswith("ocp-")]
+def string_to_sign(account: str, url: str, date: str, e_tag: str = "") -> str:
+    """The text that the SharedKey signature of a GET request covers.
+
+    `url`: as it is sent, percent-encoded. `date`, `e_tag`: the headers ocp-date and If-None-Match.
+    """
     path, _, query = url.partition("://")[2].partition("/")[2].partition("?")
-    lines.append(f"/{account}/{path}")
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    lines = ["GET"]
+    # Of the headers from Content-Encoding to Range, the exporter sends If-None-Match alone.
+    lines += [*[""] * 8, e_tag, "", ""]
+    lines += [f"ocp-date:{date}", f"/{account}/{path}"]
     lines += [f"{unquote(name)}:{unquote(value)}" for name, _, value in sorted(pairs)]
     return "\n".join(lines)
 
@@ -83,13 +75,13 @@ class SharedKeyAuth(Auth):
         self._key = key
         self._now = now
 
-    async def headers(self, method: str, url: str, headers: Mapping[str, str], /) -> dict[str, str]:
+    async def headers(self, url: str, e_tag: str = "", /) -> dict[str, str]:
         """ocp-date and Authorization."""
-        dated = {"ocp-date": formatdate(self._now(), usegmt=True)}
-        text = string_to_sign(self._account, method, url, {**headers, **dated})
+        date = formatdate(self._now(), usegmt=True)
+        text = string_to_sign(self._account, url, date, e_tag)
         digest = hmac.digest(self._key, text.encode(), hashlib.sha256)
         signature = base64.b64encode(digest).decode()
-        return {**dated, "Authorization": f"SharedKey {self._account}:{signature}"}
+        return {"ocp-date": date, "Authorization": f"SharedKey {self._account}:{signature}"}
 
 
 class TokenAuth(Auth):
@@ -117,7 +109,7 @@ class TokenAuth(Auth):
         self._forgotten_at = -math.inf
         self._lock = asyncio.Lock()
 
-    async def headers(self, _method: str, _url: str, _: Mapping[str, str], /) -> dict[str, str]:
+    async def headers(self, _url: str, _e_tag: str = "", /) -> dict[str, str]:
         """Authorization with a token that has not expired."""
         token = self._token
         if token is None or self._is_due(token):
@@ -154,32 +146,23 @@ class TokenAuth(Auth):
             return current
         if self._has_refused_token:
             # A credential caches its token, and would return the refused one.
-            await self._replace_credential()
+            old = self._credential
+            try:
+                self._credential = self._make_credential()
+            except ValueError as error:
+                raise CredentialError(str(error)) from error
+            self._has_refused_token = False
+            await old.close()
         try:
-            self._token = await _get_token(self._credential, self._scope)
-        except CredentialError as error:
+            self._token = await self._credential.get_token_info(self._scope)
+        except AzureError as error:
+            # The first line says what failed. The others repeat how to set up each credential.
+            failure = CredentialError(str(error).strip().partition("\n")[0])
             if current is None or self._now() >= current.expires_on:
-                raise
-            log.warning("token could not be renewed, the old one is still good: %s", error)
+                raise failure from error
+            log.warning("token could not be renewed, the old one is still good: %s", failure)
             return current
         return self._token
-
-    async def _replace_credential(self) -> None:
-        old = self._credential
-        try:
-            self._credential = self._make_credential()
-        except ValueError as error:
-            raise CredentialError(str(error)) from error
-        self._has_refused_token = False
-        await old.close()
-
-
-async def _get_token(credential: AsyncSupportsTokenInfo, scope: str) -> AccessTokenInfo:
-    try:
-        return await credential.get_token_info(scope)
-    except AzureError as error:
-        # The first line says what failed. The others repeat how to set up each credential.
-        raise CredentialError(str(error).strip().partition("\n")[0]) from error
 
 
 def build(account: config.Account) -> Auth:
@@ -198,13 +181,9 @@ def build(account: config.Account) -> Auth:
 def _authority(endpoint: str) -> str | None:
     """The authority of a sovereign cloud. None: AZURE_AUTHORITY_HOST, or the public cloud."""
     host = urlsplit(endpoint).hostname or ""
-    for suffix, authority in (
-        (".batch.chinacloudapi.cn", "login.chinacloudapi.cn"),
-        (".batch.usgovcloudapi.net", "login.microsoftonline.us"),
-    ):
-        if host.endswith(suffix):
-            return authority
-    return None
+    if host.endswith(".batch.chinacloudapi.cn"):
+        return "login.chinacloudapi.cn"
+    return "login.microsoftonline.us" if host.endswith(".batch.usgovcloudapi.net") else None
 
 
 def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenInfo:
@@ -212,27 +191,23 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenI
 
     # Unset options are not passed: each credential reads its defaults from the environment.
     cloud: dict[str, Any] = {"authority": authority} if authority else {}
-    client: dict[str, Any] = {"client_id": auth.client_id} if auth.client_id else {}
-    tenant: dict[str, Any] = {"tenant_id": auth.tenant_id} if auth.tenant_id else {}
+    ids: dict[str, Any] = {"tenant_id": auth.tenant_id, "client_id": auth.client_id}
+    ids = {name: value for name, value in ids.items() if value}
     match auth.method:
         case "managed_identity":
-            return aio.ManagedIdentityCredential(**client)
+            return aio.ManagedIdentityCredential(**ids)
         case "workload_identity":
-            return aio.WorkloadIdentityCredential(**tenant, **client, **cloud)
+            return aio.WorkloadIdentityCredential(**ids, **cloud)
         case "client_secret":
             given = secret.read_secret(auth).decode()
-            return aio.ClientSecretCredential(**tenant, **client, client_secret=given, **cloud)
+            return aio.ClientSecretCredential(**ids, client_secret=given, **cloud)
         case "client_certificate":
-            return aio.CertificateCredential(
-                **tenant, **client, certificate_path=str(auth.certificate_file), **cloud
-            )
+            path = str(auth.certificate_file)
+            return aio.CertificateCredential(**ids, certificate_path=path, **cloud)
         case "azure_cli":
-            return aio.AzureCliCredential(**tenant)
+            return aio.AzureCliCredential(**ids)
         case _:
-            for_all = {
-                "managed_identity_client_id": auth.client_id,
-                "workload_identity_client_id": auth.client_id,
-                "workload_identity_tenant_id": auth.tenant_id,
-            }
-            known = {name: value for name, value in for_all.items() if value}
+            known = {f"workload_identity_{name}": value for name, value in ids.items()}
+            if auth.client_id:
+                known["managed_identity_client_id"] = auth.client_id
             return aio.DefaultAzureCredential(**known, **cloud)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from exporter.batch.errors import Throttled
 from exporter.batch.tick import TICK, next_tick, tick_after
@@ -29,13 +28,6 @@ ROUNDING_ERROR = 1e-6
 """Tokens by which a sum of fractions may be wrong."""
 
 
-class _Waiting(NamedTuple):
-    """A queued request. A pause that ends after `until` makes it fail."""
-
-    granted: asyncio.Future[None]
-    until: float
-
-
 class Budget:
     """The request budget of one account, shared by all its collectors: a token bucket.
 
@@ -50,7 +42,8 @@ class Budget:
         self._on_pause = on_pause
         self._tokens = self._burst
         self._filled_at = 0.0
-        self._waiting: deque[_Waiting] = deque()
+        # Queued requests, and until when each may wait: a pause that ends later makes it fail.
+        self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._paused_until = 0.0
         self._granted_at = 0.0
@@ -88,7 +81,7 @@ class Budget:
         if self._paused_until > max(loop.time(), until):
             raise _throttled(self._paused_until - loop.time())
         granted: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(_Waiting(granted, until))
+        self._waiting.append((granted, until))
         if self._timer is None:  # no other request is queued
             self._start_waiting()
         try:
@@ -116,11 +109,11 @@ class Budget:
         self._timer = None
         self._fill()
         while self._waiting and self._may_start():
-            waiting = self._waiting.popleft()
-            if not waiting.granted.done():  # cancelled
+            granted, _ = self._waiting.popleft()
+            if not granted.done():  # cancelled
                 self._tokens -= 1.0
                 self._granted_at = asyncio.get_running_loop().time()
-                waiting.granted.set_result(None)
+                granted.set_result(None)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -160,10 +153,10 @@ class Budget:
         self._fill()
         gained = (end - self._filled_at) * self.requests_per_second
         self._tokens, self._filled_at = min(1.0, self._tokens + gained), end
-        for waiting in self._waiting:
-            if waiting.until < end and not waiting.granted.done():
-                waiting.granted.set_exception(_throttled(asked))
-        self._waiting = deque(each for each in self._waiting if not each.granted.done())
+        for granted, until in self._waiting:
+            if until < end and not granted.done():
+                granted.set_exception(_throttled(asked))
+        self._waiting = deque(each for each in self._waiting if not each[0].done())
         self._set_timer()
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from copy import copy
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.json import Decoder
+from yarl import URL
 
 from exporter.batch import models, odata
-from exporter.batch.errors import InvalidResponse, NotModified, ServiceError
-from exporter.batch.transport import Transport
-
-log = logging.getLogger(__name__)
+from exporter.batch.auth import Auth
+from exporter.batch.budget import Budget
+from exporter.batch.errors import InvalidResponse, NotModified
+from exporter.batch.session import Session, proxy_for
+from exporter.batch.transport import RequestObserver, Transport
+from exporter.config import Account, is_loopback
+from exporter.config.problems import ConfigError
 
 T = TypeVar("T")
 
@@ -25,27 +30,49 @@ MAX_EMPTY_PAGES = 200
 """Empty pages in a row. A filter may leave a page empty, but not 200 of them."""
 
 
+def open_client(
+    stack: AsyncExitStack,
+    account: Account,
+    credential: Auth,
+    budget: Budget,
+    observer: RequestObserver,
+) -> BatchClient:
+    """A client whose connections, and the credential, are closed with the stack.
+
+    ConfigError where the environment names an invalid proxy.
+    """
+    host = urlsplit(account.endpoint).hostname or ""
+    # The proxy is for the service, not for a simulator on this machine.
+    try:
+        proxy = None if is_loopback(host) else proxy_for(host)
+    except ValueError as error:
+        raise ConfigError((str(error),)) from error
+    http = Session(account.endpoint, proxy)
+    transport = Transport(http, credential, budget, observer, account.request_timeout)
+    stack.push_async_callback(transport.close)
+    return BatchClient(account.endpoint, account.api_version, transport)
+
+
 class BatchClient:
     """The operations of one account.
 
-    `endpoint`: scheme, host and port. `until`: time of the event loop after which no failed request
-    is repeated and no request waits for the end of a pause.
+    `endpoint`: scheme, host and port. `deadline`: time of the event loop after which no failed
+    request is repeated and no request waits for the end of a pause. `refused_filters`: operations
+    of which the service refused a $filter.
     """
 
-    def __init__(
-        self, endpoint: str, api_version: str, transport: Transport, until: float = 0.0
-    ) -> None:
+    def __init__(self, endpoint: str, api_version: str, transport: Transport) -> None:
         self._endpoint = endpoint
         self._origin = _origin(endpoint)
         self._api_version = api_version
         self._transport = transport
-        self._until = until
-        self._refused_filters: set[str] = set()
+        self.deadline = 0.0
+        self.refused_filters: set[str] = set()
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
         client = copy(self)
-        vars(client).update(_until=deadline)
+        client.deadline = deadline
         return client
 
     @property
@@ -53,23 +80,11 @@ class BatchClient:
         """Seconds by which the service's clock is ahead of ours."""
         return self._transport.clock_offset
 
-    def is_filter_refused(self, operation: str) -> bool:
-        """Whether the service ever refused our $filter for this operation."""
-        return operation in self._refused_filters
-
-    def refuse_filter(self, operation: str, error: ServiceError) -> None:
-        """Note that the service refuses our $filter, and say so once."""
-        if operation not in self._refused_filters:
-            self._refused_filters.add(operation)
-            log.warning(
-                "%s: the service refuses the filter, reading all instead: %s", operation, error
-            )
-
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""
         path = f"/jobs/{odata.path_segment(job_id)}"
         url = self._url(path, {"$select": _SELECT_JOB})
-        return await self._transport.get("Job_Get", url, _JOB, until=self._until)
+        return await self._transport.get("Job_Get", url, _JOB, self.deadline)
 
     def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, page by page."""
@@ -78,9 +93,7 @@ class BatchClient:
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
         """Job_GetTaskCounts. `task_counts` is always set, in old versions of the API too."""
         url = self._url(f"/jobs/{odata.path_segment(job_id)}/taskcounts", {})
-        result = await self._transport.get(
-            "Job_GetTaskCounts", url, _TASK_COUNTS, until=self._until
-        )
+        result = await self._transport.get("Job_GetTaskCounts", url, _TASK_COUNTS, self.deadline)
         if result.task_counts is None:
             flat = [getattr(result, name) for name in models.Counts.__struct_fields__]
             result = msgspec.structs.replace(result, task_counts=models.Counts(*flat))
@@ -106,16 +119,15 @@ class BatchClient:
     async def get_task(
         self, job_id: str, task_id: str, e_tag: str | None = None
     ) -> models.Task | None:
-        """Task_Get, with its statistics. None where the task still has this eTag.
+        """Task_Get, with its statistics. None where it still has the eTag that is given.
 
         TaskGone where the job has no such task.
         """
         path = f"/jobs/{odata.path_segment(job_id)}/tasks/{odata.path_segment(task_id)}"
         # The other members are large, and the environment of a task may hold secrets.
         url = self._url(path, {"$select": _SELECT_TASK, "$expand": "stats"})
-        headers = {} if e_tag is None else {"If-None-Match": e_tag}
         try:
-            return await self._transport.get("Task_Get", url, _TASK, headers, until=self._until)
+            return await self._transport.get("Task_Get", url, _TASK, self.deadline, e_tag or "")
         except NotModified:
             if e_tag is None:
                 raise
@@ -133,24 +145,23 @@ class BatchClient:
         return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS)
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
-        query = odata.query_string({"api-version": self._api_version, **parameters})
+        given = {name: value for name, value in parameters.items() if value}
+        query = odata.query_string({"api-version": self._api_version, **given})
         return f"{self._endpoint}{path}?{query}"
 
     async def _pages(
         self,
         operation: str,
         path: str,
-        decoder: msgspec.json.Decoder[models.Page[T]],
+        decoder: Decoder[models.Page[T]],
         filter_: str | None = None,
         select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
-        parameters = {"$filter": filter_ or "", "$select": select}
-        given = {name: value for name, value in parameters.items() if value}
-        link = self._url(path, given)
+        link = self._url(path, {"$filter": filter_ or "", "$select": select})
         seen: set[str] = set()
         empty = 0
         while True:
-            page = await self._transport.get(operation, link, decoder, until=self._until)
+            page = await self._transport.get(operation, link, decoder, self.deadline)
             yield page.value
             empty = 0 if page.value else empty + 1
             if not page.next_link:
@@ -165,15 +176,12 @@ class BatchClient:
             seen.add(link)
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
+def _origin(text: str) -> tuple[str, str | None, int | None]:
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        url = URL(text)
+        return (url.scheme, url.host, url.port)
     except ValueError:
         return ("", None, None)
-    if port is None:  # port 0 differs from the default
-        port = {"http": 80, "https": 443}.get(parts.scheme)
-    return (parts.scheme, parts.hostname, port)
 
 
 _SELECT_JOB = models.select(models.Job)
@@ -181,10 +189,10 @@ _SELECT_NODE_TASK_STATUS = models.select(models.NodeTaskStatus)
 _SELECT_TASK = models.select(models.Task)
 
 # Not strict: int64 is in quotes on the wire.
-_JOB = msgspec.json.Decoder(models.Job, strict=False)
-_JOBS = msgspec.json.Decoder(models.Page[models.Job], strict=False)
-_TASK_COUNTS = msgspec.json.Decoder(models.TaskCountsResult, strict=False)
-_NODE_TASK_STATUSES = msgspec.json.Decoder(models.Page[models.NodeTaskStatus], strict=False)
-_TASK = msgspec.json.Decoder(models.Task, strict=False)
-_TASKS = msgspec.json.Decoder(models.Page[models.Task], strict=False)
-_NODE_COUNTS = msgspec.json.Decoder(models.Page[models.PoolNodeCounts], strict=False)
+_JOB = Decoder(models.Job, strict=False)
+_JOBS = Decoder(models.Page[models.Job], strict=False)
+_TASK_COUNTS = Decoder(models.TaskCountsResult, strict=False)
+_NODE_TASK_STATUSES = Decoder(models.Page[models.NodeTaskStatus], strict=False)
+_TASK = Decoder(models.Task, strict=False)
+_TASKS = Decoder(models.Page[models.Task], strict=False)
+_NODE_COUNTS = Decoder(models.Page[models.PoolNodeCounts], strict=False)

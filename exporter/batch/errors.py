@@ -1,4 +1,4 @@
-"""Every expected failure of a poll. `reason` is the fixed word of its kind."""
+"""The failures of a poll. `reason` is the fixed word of its kind."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ MAX_TEXT = 1000
 class PollError(Exception):
     """A poll could not be finished. Secrets in its text are masked.
 
+    Each expected failure is a subclass. An unexpected exception becomes a plain PollError.
+
     `account_wide`: every poll of the account fails for the same cause.
     `is_transient`: the same request may succeed a little later.
     `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
     poll ends: see `exporter.diagnosis`.
     """
 
-    reason: ClassVar[str] = "error"
+    reason: ClassVar[str] = "internal"
     account_wide: ClassVar[bool] = False
     is_transient: bool = False
     cause: str = ""
@@ -70,12 +72,6 @@ class Throttled(PollError):
 
     reason = "throttled"
     account_wide = True
-
-
-class UnexpectedError(PollError):
-    """An unexpected exception. One poll fails; the process goes on."""
-
-    reason = "internal"
 
 
 class ServiceError(PollError):
@@ -139,7 +135,7 @@ class TaskGone(ServiceError):
 
 
 class NotModified(ServiceError):
-    """The resource still has the eTag that was sent: nothing to read, and no error."""
+    """The object still has the eTag that was given: no error, and there is nothing to read."""
 
     reason = "not_modified"
 

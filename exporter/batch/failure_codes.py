@@ -13,8 +13,9 @@ CATEGORIES = ("usererror", "servererror")
 UNKNOWN = "unknown"
 OTHER = "other"
 
-CODES = frozenset(
-    {
+_CODES = {
+    code.lower(): code
+    for code in (
         "ApplicationPackageError",
         "BlobAccessDenied",
         "BlobDownloadMiscError",
@@ -45,10 +46,8 @@ CODES = frozenset(
         "TaskEnded",
         "TaskSchedulingConstraintFailed",
         "Unknown",
-    }
-)
-
-_BY_LOWER_CASE = {code.lower(): code for code in CODES}
+    )
+}
 
 
 def category(failure: FailureInfo | None) -> str:
@@ -59,4 +58,4 @@ def category(failure: FailureInfo | None) -> str:
 def code(failure: FailureInfo | None) -> str:
     """A documented code as the documentation writes it, or `other`."""
     given = (failure.code if failure else None) or ""
-    return _BY_LOWER_CASE.get(given.lower(), OTHER)
+    return _CODES.get(given.lower(), OTHER)

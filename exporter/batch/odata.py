@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 
 def literal(value: str | dt.datetime) -> str:
@@ -16,24 +16,13 @@ def literal(value: str | dt.datetime) -> str:
 
 def any_of(terms: Iterable[str]) -> str:
     """The terms joined by `or`, each in parentheses where there is more than one."""
-    return _join("or", terms)
-
-
-def all_of(terms: Iterable[str]) -> str:
-    """The terms joined by `and`, each in parentheses where there is more than one."""
-    return _join("and", terms)
-
-
-def _join(operator: str, terms: Iterable[str]) -> str:
     listed = list(terms)
-    return listed[0] if len(listed) == 1 else f" {operator} ".join(f"({term})" for term in listed)
+    return listed[0] if len(listed) == 1 else " or ".join(f"({term})" for term in listed)
 
 
 def query_string(parameters: Mapping[str, str]) -> str:
     """`name=value&…`, percent-encoded; spaces as %20, because the signature reads `+` as a plus."""
-    return "&".join(
-        [f"{quote(name, safe='$')}={quote(value, safe='')}" for name, value in parameters.items()]
-    )
+    return urlencode(parameters, safe="$", quote_via=quote)
 
 
 def path_segment(identifier: str) -> str:

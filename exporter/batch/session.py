@@ -10,12 +10,13 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from exporter.batch.gunzip import TooLong, gunzip
+from exporter.batch.gunzip import gunzip
 from exporter.batch.resolver import NameResolver
 
 MAX_HEADER = 32 * 1024
@@ -33,17 +34,12 @@ KEEP_ALIVE = 15.0
 DNS_TTL = 60
 """Seconds for which the addresses of a name are cached."""
 
-_ILLEGAL = re.compile(r"[^\x20-\x7e]")
-_ILLEGAL_IN_TARGET = re.compile(r"[^\x21-\x7e]")
-
-
-class BrokenConnection(OSError):
-    """The connection failed or ended too early, or the answer is not HTTP."""
+_ILLEGAL = re.compile(r"[^\x21-\x7e]")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`headers`: names in lower case; the first one of a repeated name. `body`: decompressed."""
+    """`headers`: names in any case; the first one of a repeated name. `body`: decompressed."""
 
     status: int
     reason: str
@@ -95,9 +91,9 @@ class Session:
         """The answer to a request for a URL of this origin, whatever its status.
 
         OSError where there is no answer. ValueError where it is longer than `max_body`, or where
-        the URL or a header has an illegal character.
+        the URL has an illegal character.
         """
-        target = request_target(self._origin, url, headers)
+        target = request_target(self._origin, url)
         body = bytearray()
         try:
             async with self._session.get(
@@ -108,21 +104,14 @@ class Session:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > self._max_body:
-                        raise TooLong(self._max_body)
+                        raise ValueError(f"the answer is longer than {self._max_body} bytes")
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        # Reversed: where a name repeats, the first header wins.
-        named = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in reversed(response.raw_headers)
-        }
-        reason = _printable(response.reason or "")
-        encoding = named.get("content-encoding", "identity").lower()
-        if encoding in ("gzip", "x-gzip"):
-            return Answer(response.status, reason, named, gunzip(body, self._max_body))
-        if encoding != "identity":
-            raise BrokenConnection(f"Content-Encoding {encoding!r} was not asked for")
-        return Answer(response.status, reason, named, body)
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding not in ("gzip", "x-gzip", "identity"):
+            raise ConnectionError(f"Content-Encoding {encoding!r} was not asked for")
+        text = body if encoding == "identity" else gunzip(body, self._max_body)
+        return Answer(response.status, _printable(response.reason or ""), response.headers, text)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -139,35 +128,53 @@ class Session:
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
                 return error.os_error
             case aiohttp.ClientProxyConnectionError():
-                return BrokenConnection(f"{proxy}: {error.os_error}")
+                return ConnectionError(f"{proxy}: {error.os_error}")
             case aiohttp.ClientConnectorError():
-                return BrokenConnection(str(error.os_error))
+                return ConnectionError(str(error.os_error))
             case aiohttp.ClientHttpProxyError():
                 said = _printable(error.message)
-                return BrokenConnection(f"{proxy} refused: {error.status} {said}")
+                return ConnectionError(f"{proxy} refused: {error.status} {said}")
             case aiohttp.ClientResponseError():
                 # The lines after the first show the bytes at fault.
                 why = _printable(error.message).partition("\n")[0].rstrip(":")
-                return BrokenConnection(f"the answer is no HTTP: {why}")
+                return ConnectionError(f"the answer is no HTTP: {why}")
             case aiohttp.ClientPayloadError():
-                return BrokenConnection("the connection ended within an answer")
+                return ConnectionError("the connection ended within an answer")
             case aiohttp.ServerDisconnectedError():
-                return BrokenConnection("the connection ended before an answer")
-        return BrokenConnection(f"the connection ended before an answer: {error}")
+                return ConnectionError("the connection ended before an answer")
+        return ConnectionError(f"the connection ended before an answer: {error}")
 
 
-def request_target(origin: str, url: str, headers: Mapping[str, str]) -> URL:
+def request_target(origin: str, url: str) -> URL:
     """The URL to send, with path and query byte for byte as given, because they are signed.
 
     It always leads to `origin`, because two parsers may read another URL differently. ValueError
-    where the URL or a header has an illegal character.
+    where the URL has an illegal character.
     """
     path = url.partition("://")[2].partition("#")[0].partition("/")[2]
-    if _ILLEGAL_IN_TARGET.search(path) or _ILLEGAL.search("".join(headers.values())):
-        raise ValueError("there is a character that may not stand in a request")
+    if _ILLEGAL.search(path):
+        raise ValueError("the URL has a character that may not stand in a request")
     return URL(f"{origin}/{path}", encoded=True)
 
 
 def _printable(text: str) -> str:
     """The text without surrogates. aiohttp makes them of invalid UTF-8; no log can write them."""
     return text.encode("utf-8", "replace").decode()
+
+
+def proxy_for(host: str) -> URL | None:
+    """The proxy for an https host, from HTTPS_PROXY and NO_PROXY, with its credentials.
+
+    ValueError where the address is invalid.
+    """
+    address = getproxies().get("https", "")
+    if not address or proxy_bypass(host):
+        return None
+    try:
+        proxy = URL(address if "://" in address else f"http://{address}")
+    except ValueError:
+        proxy = URL()
+    if proxy.scheme not in ("http", "https") or not proxy.host:
+        # The address may hold a password, so the message does not show it.
+        raise ValueError("HTTPS_PROXY is no proxy's address: write http://HOST:PORT")
+    return proxy

@@ -6,7 +6,6 @@ Every failure leaves here as one of `exporter.batch.errors`; nothing above knows
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import socket
 import ssl
@@ -14,10 +13,9 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Literal, Protocol, TypeVar
 
-import msgspec
+from msgspec.json import Decoder
 
 import exporter
 from exporter.batch import errors, models
@@ -27,13 +25,9 @@ from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.redaction import redact
 from exporter.batch.session import Answer, Session
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
 
 _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
-
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
@@ -42,22 +36,27 @@ MAX_DELAY = 30.0
 MAX_SKEW = 300.0
 """Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
 
-END_OF_TIME = 2.0**37
-"""Unix time, in the year 6325. A later Date is ignored."""
-
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
-NOT_CONFIGURED_CODES = frozenset(
-    {
-        # The service answers with the first. The second is documented.
-        "JobPreparationTaskOrReleaseTaskNotSpecified",
-        "JobPreparationTaskNotSpecified",
-        "JobReleaseTaskNotSpecified",
-    }
-)
-
-JOB_GONE = frozenset({(404, "JobNotFound"), (404, "ResourceNotFound"), (409, "JobBeingDeleted")})
+_BY_STATUS: Mapping[int, type[ServiceError]] = {
+    304: errors.NotModified,
+    401: errors.AuthenticationFailed,
+    403: errors.Forbidden,
+    429: errors.TooManyRequests,
+}
+_BY_CODE: Mapping[tuple[int, str], type[ServiceError]] = {
+    (403, "AuthenticationFailed"): errors.AuthenticationFailed,
+    (404, "JobNotFound"): errors.JobGone,
+    (404, "ResourceNotFound"): errors.JobGone,
+    (404, "TaskNotFound"): errors.TaskGone,
+    (409, "JobBeingDeleted"): errors.JobGone,
+    # The service answers with this one. The other two are documented.
+    (409, "JobPreparationTaskOrReleaseTaskNotSpecified"): errors.TaskNotConfigured,
+    (409, "JobPreparationTaskNotSpecified"): errors.TaskNotConfigured,
+    (409, "JobReleaseTaskNotSpecified"): errors.TaskNotConfigured,
+}
+"""The errors that have a class of their own, by status, and by status and BatchError.code."""
 
 
 class RequestObserver(Protocol):
@@ -75,11 +74,11 @@ class Transport:
 
     `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
     belong to this account only. `jitter`: returns a random number from 0 to 1.
+    `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date.
     """
 
     def __init__(
         self,
-        *,
         http: Session,
         auth: Auth,
         budget: Budget,
@@ -95,12 +94,7 @@ class Transport:
         self._request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
-        self._clock_offset = 0.0
-
-    @property
-    def clock_offset(self) -> float:
-        """Seconds by which the service's clock is ahead of ours, from the header Date."""
-        return self._clock_offset
+        self.clock_offset = 0.0
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -108,30 +102,25 @@ class Transport:
         await self._auth.close()
 
     async def get(
-        self,
-        operation: str,
-        url: str,
-        decoder: msgspec.json.Decoder[T],
-        conditions: Mapping[str, str] = NO_HEADERS,
-        *,
-        until: float,
+        self, operation: str, url: str, decoder: Decoder[T], until: float, e_tag: str = ""
     ) -> T:
         """The decoded body of an answer.
 
-        `until`: time of the event loop after which no further attempt starts.
+        `until`: time of the event loop after which no further attempt starts. `e_tag`: of the
+        object as it is known; NotModified where it is the same.
         """
         loop = asyncio.get_running_loop()
         headers = {
-            **conditions,
             "Accept": "application/json",
             "client-request-id": str(uuid.uuid4()),
             "User-Agent": _USER_AGENT,
+            **({"If-None-Match": e_tag} if e_tag else {}),
         }
         may_renew = True
         delay = FIRST_DELAY
         while True:
             await self._budget.acquire(until)
-            credentials = await self._auth.headers("GET", url, headers)
+            credentials = await self._auth.headers(url, e_tag)
             try:
                 answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
             except errors.AuthenticationFailed:
@@ -140,9 +129,8 @@ class Transport:
                 may_renew = False
             except PollError as error:
                 wait = self._jitter() * min(delay, MAX_DELAY)
-                if not error.is_transient or loop.time() + wait >= until:
-                    raise
-                if not self._budget.may_retry():
+                is_in_time = error.is_transient and loop.time() + wait < until
+                if not is_in_time or not self._budget.may_retry():
                     raise
                 await asyncio.sleep(wait)
                 delay *= 2
@@ -152,11 +140,7 @@ class Transport:
             self._observer.retried(operation)
 
     async def _attempt(
-        self,
-        operation: str,
-        url: str,
-        decoder: msgspec.json.Decoder[T],
-        headers: Mapping[str, str],
+        self, operation: str, url: str, decoder: Decoder[T], headers: Mapping[str, str]
     ) -> T:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -171,9 +155,8 @@ class Transport:
             raise await self._failure(answer)
         except TimeoutError as error:
             code = "timeout"
-            raise errors.RequestTimeout(
-                f"{operation}: no whole answer within {self._request_timeout:g} s"
-            ) from error
+            text = f"{operation}: no whole answer within {self._request_timeout:g} s"
+            raise errors.RequestTimeout(text) from error
         except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
@@ -188,12 +171,12 @@ class Transport:
 
     def _read_clock(self, headers: Mapping[str, str]) -> None:
         theirs = _unix_time(headers.get("date", ""))
-        if theirs is None or not 0 <= theirs < END_OF_TIME:
-            return  # no clock is this wrong, and later arithmetic could leave the range of dates
+        if theirs is None:
+            return
         # The header is cut to whole seconds: half a second is missing on average, and a difference
         # below one second means nothing.
         offset = theirs + 0.5 - self._now()
-        self._clock_offset = offset if abs(offset) > 1.0 else 0.0
+        self.clock_offset = offset if abs(offset) > 1.0 else 0.0
 
     async def _failure(self, answer: Answer) -> PollError:
         """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
@@ -210,14 +193,14 @@ class Transport:
         kind = _kind(status, code, answer.headers)
         if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        if kind is errors.AuthenticationFailed and abs(self._clock_offset) > MAX_SKEW:
-            ahead = "behind" if self._clock_offset > 0 else "ahead of"
-            skew = f"{abs(self._clock_offset):.0f} s {ahead} the service's: set it right"
+        if kind is errors.AuthenticationFailed and abs(self.clock_offset) > MAX_SKEW:
+            ahead = "behind" if self.clock_offset > 0 else "ahead of"
+            skew = f"{abs(self.clock_offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values)
 
 
-async def _decode(body: bytes | bytearray, decoder: msgspec.json.Decoder[T]) -> T:
+async def _decode(body: bytes | bytearray, decoder: Decoder[T]) -> T:
     if len(body) < LARGE_BODY:
         return decoder.decode(body)
     return await asyncio.to_thread(decoder.decode, body)
@@ -233,22 +216,14 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 
 
 def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
-    if status == 401 or (status == 403 and code == "AuthenticationFailed"):
-        return errors.AuthenticationFailed
-    if status == 429 or (status == 503 and "retry-after" in headers):
+    if status == 503 and "retry-after" in headers:
         return errors.TooManyRequests
-    if (status, code) in JOB_GONE:
-        return errors.JobGone
-    if status == 409 and code in NOT_CONFIGURED_CODES:
-        return errors.TaskNotConfigured
-    if (status, code) == (404, "TaskNotFound"):
-        return errors.TaskGone
-    return {403: errors.Forbidden, 304: errors.NotModified}.get(status, ServiceError)
+    return _BY_CODE.get((status, code)) or _BY_STATUS.get(status, ServiceError)
 
 
 def _unix_time(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
+        return models.unix_time(parsedate_to_datetime(date))
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -262,4 +237,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return until - now if until is not None and now is not None and until > now else None
 
 
-_ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
+_ERROR = Decoder(models.BatchError, strict=False)

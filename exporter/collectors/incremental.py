@@ -5,12 +5,16 @@ A $filter by time may show a record late or miss it; the next full listing corre
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import msgspec
+
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import ServiceError
-from exporter.state.record import StateRecord
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -23,7 +27,7 @@ as a correction. A longer overlap costs more: each poll reads and compares all i
 """
 
 
-class ReadTimes(StateRecord, frozen=True, gc=False):
+class ReadTimes(msgspec.Struct, frozen=True, gc=False):
     """When the last reading and the last full listing began, in Unix seconds of the service."""
 
     read_at: float = 0.0
@@ -48,14 +52,18 @@ async def read_changes(
     if (
         times is not None
         and started - times.listed_at < resync_interval
-        and not client.is_filter_refused(operation)
+        and operation not in client.refused_filters
     ):
         try:
             return await listing(missed_before(times)), started
         except ServiceError as error:
             if error.status != 400:
                 raise
-            client.refuse_filter(operation, error)
+            if operation not in client.refused_filters:  # another poll may have noted it
+                client.refused_filters.add(operation)
+                log.warning(
+                    "%s: the service refuses the filter, reading all instead: %s", operation, error
+                )
     return await listing(None), started
 
 

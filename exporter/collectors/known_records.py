@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from exporter.state.record import StateRecord
+import msgspec
 
 MISSING = "missing"
 """The last part of a saved record's key if the record is missing."""
@@ -37,7 +37,7 @@ K = TypeVar("K")
 """What is kept of a record."""
 
 
-class KnownRecords(StateRecord, Generic[R, K], frozen=True, gc=False):
+class KnownRecords(msgspec.Struct, Generic[R, K], frozen=True, gc=False):
     """Records by task or node id.
 
     `missing`: the last known records of ids that listings lack, in the order in which they went

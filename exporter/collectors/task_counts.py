@@ -9,16 +9,15 @@ from msgspec.structs import astuple
 
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Counts, TaskCountsResult
-from exporter.exposition.metric import Key, Labels, Metric, Samples, only
+from exporter.exposition.metric import Key, Labels, Metric, Samples
 from exporter.state.collector import AccountRow, Events, Folded, JobCollector
 from exporter.state.counters import counter
-from exporter.state.record import StateRecord
 from exporter.state.watched_job import WatchedJob
 
 OPERATION = "Job_GetTaskCounts"
 
 
-class TaskCounts(StateRecord, frozen=True, gc=False):
+class TaskCounts(msgspec.Struct, frozen=True, gc=False):
     """The latest counts of one job.
 
     `slots`: None where the API version has none (before 2020-09-01.12.0).
@@ -76,11 +75,11 @@ POINTS = ("active", "running", "succeeded", "failed")
 _NO_TASKS = Counts(0, 0, 0, 0, 0)
 
 
-def _samples(field: str, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
-    """A row's samples: members of a field of the state, each by its labels."""
+def _samples(field: str | None, members: Mapping[Labels, str]) -> Callable[[TaskCounts], Samples]:
+    """A row's samples: members of the state, or of one of its fields, each by its labels."""
 
     def samples(state: TaskCounts) -> Samples:
-        found = getattr(state, field)
+        found = state if field is None else getattr(state, field)
         return [(labels, getattr(found, name, None)) for labels, name in members.items()]
 
     return samples
@@ -137,7 +136,7 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
         " moment",
         f"{OPERATION} taskCounts.completed, observed",
         (),
-        lambda state: only(state.last_progress),
+        _samples(None, {(): "last_progress"}),
         merge=max,
     ),
 )

@@ -1,6 +1,7 @@
 """Tasks that a rule names, watched one by one (Task_Get with its statistics).
 
-Each is one request a poll. Where the service can say that nothing changed it sends no body (304).
+Each is one request a poll. The eTag of a task is no help: that of a job stays when the job
+completes, and a task's retries and use of resources come without another state.
 """
 
 from __future__ import annotations

@@ -54,10 +54,7 @@ Duration = Annotated[
 
 def _interval(seconds: float) -> float:
     if seconds < MIN_INTERVAL:
-        raise ValueError(
-            f"{durations.format_duration(seconds)} is too short:"
-            f" at least {durations.format_duration(MIN_INTERVAL)}"
-        )
+        raise ValueError(f"{durations.format_duration(seconds)} is too short: at least 1s")
     return seconds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from exporter.config import Config, secret, yaml_document
@@ -34,28 +34,19 @@ def parse(text: str, name: str, folder: Path, families: Collection[str] = ()) ->
     if not isinstance(document.data, dict):
         raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
     config = validate(Config, document, folder)
-    problems = [
-        document.problem(path, text)
-        for path, text in (*_unknown_metrics(config, families), *_unusable_secrets(config))
-    ]
-    if problems:
-        raise ConfigError(tuple(problems))
-    return config
-
-
-def _unknown_metrics(
-    config: Config, families: Collection[str]
-) -> Iterator[tuple[yaml_document.Path, str]]:
+    problems = []
     for number, pattern in enumerate(config.exclude_metrics if families else ()):
         is_of_process = pattern.startswith(("process_", "python_"))
         if not is_of_process and not fnmatch.filter(families, pattern):
             cure = did_you_mean(pattern, families) or ": docs/metrics.md lists them"
-            yield ("exclude_metrics", number), f"no metric is named {pattern}{cure}"
-
-
-def _unusable_secrets(config: Config) -> Iterator[tuple[yaml_document.Path, str]]:
+            what = f"no metric is named {pattern}{cure}"
+            problems.append(document.problem(("exclude_metrics", number), what))
     for number, account in enumerate(config.accounts):
         try:
             secret.read_secret(account.auth)
         except ValueError as error:
-            yield ("accounts", number, "auth", account.auth.secret_key), str(error)
+            path = ("accounts", number, "auth", account.auth.secret_key)
+            problems.append(document.problem(path, str(error)))
+    if problems:
+        raise ConfigError(tuple(problems))
+    return config

@@ -115,13 +115,10 @@ class Config(Model):
 
     @field_validator("accounts")
     @classmethod
-    def _rules_are_complete(
-        cls, value: tuple[Account, ...], info: ValidationInfo
-    ) -> tuple[Account, ...]:
+    def _filled(cls, given: tuple[Account, ...], info: ValidationInfo) -> tuple[Account, ...]:
         defaults = info.data.get("defaults", Defaults())  # not there if it has a mistake
-        return tuple(
-            account.model_copy(
-                update={"jobs": tuple(rule.filled(defaults) for rule in account.jobs)}
-            )
-            for account in value
-        )
+        accounts = []
+        for account in given:
+            jobs = tuple(rule.filled(defaults) for rule in account.jobs)
+            accounts.append(account.model_copy(update={"jobs": jobs}))
+        return tuple(accounts)

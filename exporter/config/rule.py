@@ -31,8 +31,8 @@ DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 TaskId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class JobSettings(Model):
-    """The keys that may stand in `defaults` and in a job rule."""
+class Defaults(Model):
+    """Settings of each job rule that does not set them itself."""
 
     interval: Interval = duration_field("30s")
     """Time between two polls of one job."""
@@ -50,10 +50,6 @@ class JobSettings(Model):
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""
-
-
-class Defaults(JobSettings):
-    """Settings of each job rule that does not set them itself."""
 
 
 PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
@@ -106,7 +102,7 @@ def _task_ids(ids: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-class Rule(JobSettings):
+class Rule(Defaults):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
     # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
@@ -154,13 +150,9 @@ class Rule(JobSettings):
         return [name for name in value if name != WATCHED_TASKS]
 
     @model_validator(mode="after")
-    def _one_way_to_match(self) -> Rule:
+    def _keys_fit_together(self) -> Rule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
-        return self
-
-    @model_validator(mode="after")
-    def _group_is_known(self) -> Rule:
         named = self.pattern.groupindex if self.pattern is not None else {}
         for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
@@ -168,10 +160,6 @@ class Rule(JobSettings):
                     f"group: ${{{name}}} is none of the named groups of id_regex"
                     f" ({', '.join(named) or 'there are none'}), metadata.NAME or pool_id"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _depends_on_other_keys(self) -> Rule:
         if self.id is None and self.states is None:
             object.__setattr__(self, "states", DEFAULT_STATES)
         if self.tasks and WATCHED_TASKS not in self.collect:

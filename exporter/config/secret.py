@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from exporter.config.sign_in import Auth
@@ -21,7 +22,15 @@ def read_secret(auth: Auth) -> bytes:
     place: Path | str | None = getattr(auth, auth.secret_key, None)
     if place is None:
         return b""
-    secret = _read_file(place) if isinstance(place, Path) else _read_variable(place)
+    try:
+        given = place.read_bytes() if isinstance(place, Path) else os.fsencode(os.getenv(place, ""))
+    except OSError as error:
+        raise ValueError(f"{place} cannot be read: {error.strerror}") from error
+    secret = given.strip()
+    if not secret and isinstance(place, Path):
+        raise ValueError(f"{place} is empty")
+    if not secret:
+        raise ValueError(f"the environment variable {place} is not set or empty")
     try:
         if auth.method == "shared_key":
             return base64.b64decode(secret, validate=True)
@@ -31,23 +40,6 @@ def read_secret(auth: Auth) -> bytes:
         raise ValueError("the key is not base64: copy it whole from the account's Keys") from None
     except UnicodeDecodeError:
         raise ValueError(f"{place} is not text") from None
-    return secret
-
-
-def _read_file(file: Path) -> bytes:
-    try:
-        secret = file.read_bytes().strip()
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-    if not secret:
-        raise ValueError(f"{file} is empty")
-    return secret
-
-
-def _read_variable(name: str) -> bytes:
-    secret = os.fsencode(os.environ.get(name, "")).strip()
-    if not secret:
-        raise ValueError(f"the environment variable {name} is not set or empty")
     return secret
 
 
@@ -62,11 +54,9 @@ def open_to_all(auths: Iterable[Auth]) -> list[Path]:
     The mode of a link's target decides: Kubernetes mounts secrets as links.
     """
     places = {getattr(auth, auth.secret_key, None) for auth in auths}
-    return sorted(file for file in places if isinstance(file, Path) and _is_open_to_all(file))
-
-
-def _is_open_to_all(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
-    except OSError:
-        return False  # the file has gone since it was read: the next load reports it
+    found = []
+    for file in places:
+        with suppress(OSError):  # the file has gone since it was read: the next load reports it
+            if isinstance(file, Path) and file.stat().st_mode & stat.S_IROTH:
+                found.append(file)
+    return sorted(found)

@@ -17,7 +17,6 @@ from pydantic_core import ErrorDetails
 from exporter.config.near_miss import did_you_mean, nearest
 from exporter.config.problems import ConfigError
 from exporter.config.yaml_document import Document, format_path
-from exporter.config.yaml_document import Path as KeyPath
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -54,7 +53,8 @@ def validate(model: type[M], document: Document, folder: Path | None = None) -> 
 def _explain(root: type[BaseModel], detail: ErrorDetails) -> str:
     """What is wrong, in the words of the file."""
     given, context = detail["input"], detail.get("ctx", {})
-    place, key = _place(detail["loc"]), str(detail["loc"][-1])
+    place = re.sub(r"\[\d+\]", "[]", format_path(detail["loc"][:-1]))  # as `accounts[].auth`
+    key = str(detail["loc"][-1])
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown key{_meant_key(_fields(root), place, key)}"
@@ -104,11 +104,6 @@ def _meant_key(fields: Mapping[tuple[str, str], FieldInfo], here: str, key: str)
         return f" here: it belongs in {places[key]}"
     meant = nearest(key, places)
     return f": did you mean {meant}, in {places[meant]}?" if meant is not None else ""
-
-
-def _place(path: KeyPath) -> str:
-    """The mapping in which the last part of `path` stands, as `accounts[].auth`."""
-    return re.sub(r"\[\d+\]", "[]", format_path(path[:-1]))
 
 
 def _fields(model: type[BaseModel], place: str = "") -> dict[tuple[str, str], FieldInfo]:

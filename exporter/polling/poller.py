@@ -14,14 +14,15 @@ from functools import partial
 from typing import Protocol
 
 from exporter.batch.client import BatchClient
-from exporter.batch.errors import JobGone, PollError, UnexpectedError
+from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import Shard
+from exporter.diagnosis.accounts import diagnose
 from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import Scope, metadata_names, select, watch_saved
+from exporter.polling.selection import metadata_names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.store import Store
 from exporter.state.watched_job import NOT_POLLED, JobState, WatchedJob
@@ -48,21 +49,11 @@ class AccountObserver(PollObserver, Protocol):
         """So many polls were not needed."""
 
 
-class Timetable(Protocol):
-    """How busy the polls are. `polls_per_second`: as planned. `waiting`: due and not begun."""
-
-    @property
-    def polls_per_second(self) -> float: ...
-
-    @property
-    def waiting(self) -> int: ...
-
-
 class AccountPoller:
     """Polls one account, which the store knows, into it.
 
-    `now`: Unix time. `diagnose`: notes on an error what it comes from. `requests_at`: when the last
-    request was sent, or the last pause of them ends, in seconds of the event loop.
+    `now`: Unix time. `requests_at`: when the last request was sent, or the last pause of them ends,
+    in seconds of the event loop. `scheduler`: how the polls are planned; `run` makes a new one.
     """
 
     def __init__(
@@ -74,7 +65,6 @@ class AccountPoller:
         store: Store,
         observer: AccountObserver,
         now: Callable[[], float],
-        diagnose: Callable[[PollError], None] = lambda _: None,
         requests_at: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._account = account
@@ -85,7 +75,6 @@ class AccountPoller:
         self._store = store
         self._observer = observer
         self._now = now
-        self._diagnose = diagnose
         self._requests_at = requests_at
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
@@ -95,50 +84,39 @@ class AccountPoller:
     def _prepare(self) -> None:
         # Other accounts, and other shards on this machine, poll at other moments.
         name = f"{self._name} {self._shard}"
-        self._scheduler = Scheduler(self._account.max_concurrency, self._observer, name)
+        self.scheduler = Scheduler(self._account.max_concurrency, self._observer, name)
 
     @property
     def is_ready(self) -> bool:
         """Whether a first round is over, however it went."""
-        return self._scheduler.first_round_done
-
-    @property
-    def first_round(self) -> tuple[int, int]:
-        """How many polls of it are over, and how many there are as far as is known."""
-        left, total = self._scheduler.first_round_left, len(self._scheduler.polls())
-        return max(0, total - left), total
+        return self.scheduler.first_round_done
 
     @property
     def stuck_for(self) -> float:
         """Seconds during which polls were due, but none began or ended and no request was sent."""
-        idle_since = self._scheduler.idle_since
+        idle_since = self.scheduler.idle_since
         if idle_since is None:
             return 0.0
         now = asyncio.get_running_loop().time()
         return max(0.0, now - max(idle_since, self._requests_at()))
-
-    @property
-    def timetable(self) -> Timetable:
-        """How the polls are planned, and how many of them wait."""
-        return self._scheduler
 
     async def run(self) -> None:
         """Poll until cancelled; may be called again after an error."""
         self._prepare()
         self._add_account_polls()
         self._add_polls()  # of jobs that are known from before
-        await self._scheduler.run()
+        await self.scheduler.run()
 
     async def run_once(self) -> None:
         """Poll everything once."""
         self._add_account_polls()
-        await self._scheduler.run_once()
+        await self.scheduler.run_once()
 
     def _add_account_polls(self) -> None:
-        if self._scheduler.polls():
+        if self.scheduler.polls():
             return
         # Whatever was listed before: other rules may want other jobs.
-        self._scheduler.add(Poll((JOBS,), self._account.discovery_interval, self._poll_jobs))
+        self.scheduler.add(Poll((JOBS,), self._account.discovery_interval, self._poll_jobs))
         # Nodes are the account's, not a job's: one shard reads them for all.
         if self._account.pool_nodes and self._shard.index == 0:
             self._add_poll(Poll((POOL_NODES,), self._defaults.interval, self._poll_pool_nodes))
@@ -160,12 +138,15 @@ class AccountPoller:
         # After a restart the jobs of the process before are leaving: they, too, go before new ones.
         leaving = [entry.watched for entry in self._store.leaving(account).values()]
         known = {each.job.id.lower(): each.job for each in (*leaving, *watched)}
-        owns = partial(self._shard.owns, account)
-        scope = Scope(self._account.jobs, self._account.max_jobs, owns)
         with self._recorded(key, None, interval, self._defaults.stale_after):
             started = self._now()
-            selected = await discover(self._until(interval), scope, known, started)
-            self._log_dropped(selected.dropped)
+            api = self._until(interval)
+            selected = await discover(api, self._account, self._shard, known, started)
+            if selected.dropped and not self._has_dropped:
+                text = "max_jobs (%d) is reached: %d more jobs are left out"
+                most, dropped = self._account.max_jobs, selected.dropped
+                log.warning(text, most, dropped, extra=self._context())
+            self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
             self._store.select(account, selected, self._now(), asked_at)
@@ -182,18 +163,8 @@ class AccountPoller:
         self._add_polls()
         self._add_last_polls()
 
-    def _log_dropped(self, dropped: int) -> None:
-        if dropped and not self._has_dropped:
-            log.warning(
-                "max_jobs (%d) is reached: %d more jobs are left out",
-                self._account.max_jobs,
-                dropped,
-                extra=self._context(),
-            )
-        self._has_dropped = dropped > 0
-
     def _add_polls(self) -> None:
-        polls, run = self._scheduler.polls(), self._poll_job
+        polls, run = self.scheduler.polls(), self._poll_job
         for job_id, entry in self._store.jobs(self._name).items():
             rule = entry.watched.rule
             for collector in JOB_COLLECTORS:
@@ -202,7 +173,7 @@ class AccountPoller:
                 known = polls.get(key)
                 if known is not None and (not wanted or known.interval != rule.interval):
                     # The job came under another rule.
-                    self._scheduler.remove(key)
+                    self.scheduler.remove(key)
                     known = None
                 if wanted and known is None:
                     defer = rule.interval / 2 if JOB_COLLECTORS[collector].lists else 0.0
@@ -211,16 +182,16 @@ class AccountPoller:
     def _add_poll(self, poll: Poll) -> None:
         # After a reload, or under another rule, a poll that succeeded before need not run at once.
         outcome = self._store.outcome(self._name, *poll.key)
-        self._scheduler.add(poll, at_once=outcome.succeeded_at is None)
+        self.scheduler.add(poll, at_once=outcome.succeeded_at is None)
 
     def _add_last_polls(self) -> None:
         """Read a job that left the selection once more: what it did last is not lost."""
-        polls = self._scheduler.polls()
+        polls = self.scheduler.polls()
         for job_id, entry in self._store.leaving(self._name).items():
             key = (LAST, job_id)
             if key not in polls:
                 run = partial(self._poll_last, entry)
-                self._scheduler.add(Poll(key, entry.watched.rule.interval, run))
+                self.scheduler.add(Poll(key, entry.watched.rule.interval, run))
 
     async def _poll_last(self, entry: JobState, key: Key) -> None:
         account, (_, job_id) = self._name, key
@@ -237,7 +208,7 @@ class AccountPoller:
                 self._observer.internal_error()
             if self._store.leaving(account).get(job_id) is entry:
                 self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
-        self._scheduler.remove(key)
+        self.scheduler.remove(key)
 
     async def _read_last(self, entry: JobState) -> None:
         account, watched = self._name, entry.watched
@@ -248,7 +219,7 @@ class AccountPoller:
             raise JobGone(404)
         # It may only have been missing: pages of a listing are no snapshot.
         selected = select(self._account.jobs, [current], self._now())
-        if selected and self._has_room():
+        if selected and len(self._store.jobs(account)) < self._account.max_jobs:
             self._store.take_back(account, selected[0])
             self._add_polls()
             return
@@ -260,12 +231,9 @@ class AccountPoller:
                 job, now = watched.job, self._now()
                 self._store.put_reading(account, job, name, reading, state, now)
 
-    def _has_room(self) -> bool:
-        return len(self._store.jobs(self._name)) < self._account.max_jobs
-
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
-            self._scheduler.remove((collector, job_id))
+            self.scheduler.remove((collector, job_id))
         self._busy_at.pop(job_id, None)
 
     async def _poll_pool_nodes(self, key: Key) -> None:
@@ -302,7 +270,7 @@ class AccountPoller:
                 if any(folded.events.increments.values()) or (folded.is_busy and not is_over):
                     self._note_activity(job_id)
         failed = entry.outcomes.get(collector, NOT_POLLED).error is not None
-        if failed or key not in self._scheduler:
+        if failed or key not in self.scheduler:
             return None  # it is to be read again soon, or the job is gone
         return self._idle_wait(job_id, rule)
 
@@ -310,7 +278,7 @@ class AccountPoller:
         """Something of the job waits, runs or has changed: it is polled as often as others."""
         self._busy_at[job_id] = asyncio.get_running_loop().time()
         for collector in JOB_COLLECTORS:
-            self._scheduler.hasten((collector, job_id))
+            self.scheduler.hasten((collector, job_id))
 
     def _idle_wait(self, job_id: str, rule: Rule) -> float | None:
         """Seconds to the next poll of a job of which nothing happens; None: an interval."""
@@ -346,18 +314,18 @@ class AccountPoller:
             yield
         except PollError as problem:
             error = problem
-            # It is kept, and with it would be what it came through: whole answers, above all.
+            # The error is kept. Its traceback would keep whole answers in memory.
             error.__traceback__ = error.__cause__ = error.__context__ = None
         except Exception as problem:
             log.exception("unexpected error in a poll", extra=self._context(*key[1:]))
             self._observer.internal_error()
-            error = UnexpectedError(f"{type(problem).__name__}: {problem}")
+            error = PollError(f"{type(problem).__name__}: {problem}")
         finally:
             self._observer.poll_done(collector, loop.time() - started)
         if error is None:
             self._log_recovery(collector, job, before.error)
-        elif key in self._scheduler:  # else it was removed meanwhile
-            self._diagnose(error)
+        elif key in self.scheduler:  # else it was removed meanwhile
+            diagnose(self._account, error)
             since = started if before.failing_since is None else before.failing_since
             # Half a turn of grace: a poll is never exactly on time.
             failed = loop.time() - since + interval * 1.5

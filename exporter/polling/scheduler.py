@@ -11,7 +11,6 @@ import math
 import zlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from exporter.batch.tick import TICKS_PER_SECOND, next_tick
@@ -74,6 +73,7 @@ class Scheduler:
     `max_concurrency`: how many run at once. Polls that are due wait in the order in which they fell
     due, each poll's `defer` added: the cheap ones come first. `name`: of schedulers of other names
     the polls of one key come at other moments.
+    `first_round_done`: whether there was a moment at which every poll had run once, or was removed.
     """
 
     def __init__(self, max_concurrency: int, observer: PollObserver, name: str = "") -> None:
@@ -85,12 +85,11 @@ class Scheduler:
         self._queue: list[tuple[float, int, _Turn]] = []
         self._due: list[tuple[float, int, _Turn]] = []
         self._count = 0
-        self._running: dict[Key, asyncio.Task[float | None]] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._failed: asyncio.Future[None] | None = None
+        self._running: set[Key] = set()
+        self._wake = asyncio.Event()
         self._active_at = 0.0
         self._first_round: set[Key] = set()
-        self._first_round_done = False
+        self.first_round_done = False
 
     @property
     def idle_since(self) -> float | None:
@@ -117,11 +116,6 @@ class Scheduler:
         ]
 
     @property
-    def first_round_done(self) -> bool:
-        """Whether there was a moment at which every poll had run once, or was removed."""
-        return self._first_round_done
-
-    @property
     def first_round_left(self) -> int:
         """How many polls have not run yet since the first round began."""
         return len(self._first_round)
@@ -133,7 +127,7 @@ class Scheduler:
         at its moment in the interval, and is no part of the first round.
         """
         now = asyncio.get_running_loop().time()
-        if at_once and not self._first_round_done:
+        if at_once and not self.first_round_done:
             self._first_round.add(poll.key)
         due = next_tick(now) if at_once else self._place(poll, poll.interval, now)
         self._plan(_Turn(poll, due, poll.interval, is_first=at_once))
@@ -159,29 +153,22 @@ class Scheduler:
         return {key: turn.poll for key, turn in self._turns.items()}
 
     async def run(self) -> None:
-        """Run polls as they fall due, until cancelled."""
-        self._failed = asyncio.get_running_loop().create_future()
-        self._wake()
-        try:
-            await self._failed
-        finally:
-            self._failed = None
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            await self._cancel_running()
+        """Run polls as they fall due, until cancelled.
 
-    async def _cancel_running(self) -> None:
-        for task in self._running.values():
-            task.cancel()
-        is_cancelled = False
-        while self._running:
-            try:
-                await asyncio.wait(self._running.values())
-            except asyncio.CancelledError:
-                is_cancelled = True  # A second time. What begins after this must find none running.
-        if is_cancelled:
-            raise asyncio.CancelledError
+        It ends when all runs have ended, however often it is cancelled meanwhile: what begins after
+        it must find none running.
+        """
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as runs:
+            while True:
+                self._start_due(runs)
+                self._wake.clear()
+                timer = loop.call_at(self._queue[0][0], self._wake.set) if self._queue else None
+                try:
+                    await self._wake.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
 
     async def run_once(self) -> None:
         """Run every poll once, those that others add meanwhile included, without waiting."""
@@ -204,7 +191,7 @@ class Scheduler:
         if key in self._first_round:
             self._first_round.discard(key)
             if not self._first_round:
-                self._first_round_done = True
+                self.first_round_done = True
                 self._first_round = set()  # one that was large keeps its memory
 
     def _plan(self, turn: _Turn) -> None:
@@ -214,21 +201,11 @@ class Scheduler:
         if key not in self._running:  # else it is planned when that run has ended
             self._count += 1
             heapq.heappush(self._queue, (turn.due, self._count, turn))
-            self._set_timer()
+            if self._queue[0][2] is turn:
+                self._wake.set()
 
-    def _wake(self) -> None:
-        """Start the due polls. An error ends `run`; otherwise the event loop would only log it."""
-        try:
-            self._dispatch()
-        except Exception as error:  # noqa: BLE001 - `run` raises it
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failed is not None and not self._failed.done():
-            self._failed.set_exception(error)
-
-    def _dispatch(self) -> None:
-        """Start the polls that are due while there is room, and wait for the next ones."""
+    def _start_due(self, runs: asyncio.TaskGroup) -> None:
+        """Start the polls that are due while there is room."""
         now = asyncio.get_running_loop().time()
         while self._queue and self._queue[0][0] <= now:
             due, number, turn = heapq.heappop(self._queue)
@@ -236,48 +213,27 @@ class Scheduler:
         while self._due and len(self._running) < self._max_concurrency:
             _, _, turn = heapq.heappop(self._due)
             if self._turns.get(turn.poll.key) is turn:
-                self._start(turn, now)
-        self._set_timer()
+                self._active_at = now
+                self._running.add(turn.poll.key)
+                runs.create_task(self._run(turn, now))
 
-    def _set_timer(self) -> None:
-        """Wake up when the next poll falls due."""
-        if self._failed is None or not self._queue:
-            return
-        due = self._queue[0][0]
-        loop = asyncio.get_running_loop()
-        if self._timer is not None and self._timer.when() != due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None:
-            self._timer = loop.call_at(due, self._timer_fired)
-
-    def _timer_fired(self) -> None:
-        self._timer = None
-        self._wake()
-
-    def _start(self, turn: _Turn, now: float) -> None:
-        poll = turn.poll
-        self._active_at = now
-        self._observer.poll_started(max(0.0, now - turn.due))
+    async def _run(self, turn: _Turn, started: float) -> None:
+        poll, wait = turn.poll, None
+        self._observer.poll_started(max(0.0, started - turn.due))
         # Half an interval later the next turn is the nearest one to a whole interval. A first turn
         # counts from its start: it may start late, and that is no skipped turn.
-        turn.earliest_next = (now if turn.is_first else turn.due) + poll.interval / 2
-        task = asyncio.create_task(poll.run(poll.key))
-        self._running[poll.key] = task
-        task.add_done_callback(partial(self._ended, turn))
-
-    def _ended(self, turn: _Turn, task: asyncio.Task[float | None]) -> None:
-        poll = turn.poll
-        now = self._active_at = asyncio.get_running_loop().time()
-        del self._running[poll.key]
-        if self._failed is None:
-            return
-        wait = None
-        if not task.cancelled():
-            if (error := task.exception()) is not None:  # which a poll never should
-                self._fail(error)
-                return
-            wait = task.result()
+        turn.earliest_next = (started if turn.is_first else turn.due) + poll.interval / 2
+        try:
+            wait = await poll.run(poll.key)
+        except asyncio.CancelledError:
+            # Else a part of the poll was cancelled, not the poll: it has its next turn.
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+        finally:
+            self._running.discard(poll.key)
+            now = self._active_at = asyncio.get_running_loop().time()
+            if self._due:
+                self._wake.set()
         planned = self._turns.get(poll.key)
         if planned is turn:
             self._leave_first_round(poll.key)
@@ -285,7 +241,6 @@ class Scheduler:
         elif planned is not None:  # removed and added again meanwhile
             planned.due = max(planned.due, next_tick(now))
             self._plan(planned)
-        self._wake()
 
     def _next_turn(self, turn: _Turn, wait: float | None, now: float) -> _Turn:
         poll = turn.poll

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,19 +12,7 @@ from exporter.batch import odata
 from exporter.batch.models import Job, unix_time
 from exporter.config import Rule
 from exporter.state.saved import SavedJob
-from exporter.state.watched_job import SelectedJobs, WatchedJob
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which jobs of an account are watched: those that a rule wants, and at most `max_jobs`.
-
-    `owns`: whether this process watches a job, by the job's id.
-    """
-
-    rules: tuple[Rule, ...]
-    max_jobs: int
-    owns: Callable[[str], bool] = lambda _: True
+from exporter.state.watched_job import WatchedJob
 
 
 def matches(rule: Rule, job: Job, now: float) -> bool:
@@ -50,7 +37,8 @@ def _wants_state(rule: Rule, job: Job, now: float) -> bool:
         return True
     if rule.completed_for is None or state != "completed":
         return False
-    ended = unix_time(_end_time(job))
+    end_time = job.execution_info.end_time if job.execution_info else None
+    ended = unix_time(end_time or job.state_transition_time)
     return ended is not None and now - ended < rule.completed_for
 
 
@@ -84,19 +72,12 @@ def watch_saved(rules: Iterable[Rule], saved: SavedJob) -> WatchedJob:
 
 def metadata_names(rules: Iterable[Rule]) -> frozenset[str]:
     """The metadata that rules name; of a job no other is kept, for it may hold anything."""
-    return frozenset(
-        name
-        for rule in rules
-        for name in (
-            *rule.metadata,
-            *rule.metadata_labels,
-            *(
-                placeholder.removeprefix("metadata.")
-                for placeholder in config.PLACEHOLDER.findall(rule.group or "")
-                if placeholder.startswith("metadata.")
-            ),
-        )
-    )
+    found: set[str] = set()
+    for rule in rules:
+        named = config.PLACEHOLDER.findall(rule.group or "")
+        found |= {*rule.metadata, *rule.metadata_labels}
+        found |= {name.removeprefix("metadata.") for name in named if name.startswith("metadata.")}
+    return frozenset(found)
 
 
 def _with_metadata(job: Job, names: frozenset[str]) -> Job:
@@ -113,57 +94,30 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     """
     rules = tuple(rules)
     kept = metadata_names(rules)
-    latest = {job.id.lower(): job for job in jobs}
-    watched = (
-        next(
-            (watch(_with_metadata(job, kept), rule) for rule in rules if matches(rule, job, now)),
-            None,
-        )
-        for job in latest.values()
-    )
-    return tuple(sorted(filter(None, watched), key=lambda found: found.job.id))
+    selected = []
+    for job in {job.id.lower(): job for job in jobs}.values():
+        rule = next((rule for rule in rules if matches(rule, job, now)), None)
+        if rule is not None:
+            selected.append(watch(_with_metadata(job, kept), rule))
+    return tuple(sorted(selected, key=lambda watched: watched.job.id))
 
 
-def select_within(
-    scope: Scope, jobs: Iterable[Job], known: Mapping[str, Job], now: float
-) -> SelectedJobs:
-    """The jobs that a rule wants, at most `max_jobs` of them.
-
-    `known`: jobs that are watched already, by id in lower case. They stay, past the limit too: a
-    series that comes and goes is worse than one that never was.
-    """
-    selected, names = select(scope.rules, jobs, now), metadata_names(scope.rules)
-    if len(selected) <= scope.max_jobs:
-        return SelectedJobs(selected, 0, names)
-    known_first = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)
-    kept = sorted(known_first[: scope.max_jobs], key=lambda watched: watched.job.id)
-    return SelectedJobs(tuple(kept), len(selected) - scope.max_jobs, names)
-
-
-def needs_listing(rules: Iterable[Rule]) -> bool:
-    """Whether jobs must be discovered: rules with an exact id only do not need it."""
-    return any(rule.pattern is not None for rule in rules)
-
-
-def listing_filter(rules: Iterable[Rule], now: float) -> str:
+def listing_filter(rules: Iterable[Rule], now: float) -> str | None:
     """The $filter for Job_List that leaves out what no rule with a pattern can want.
+
+    None where no rule has a pattern: nothing needs to be listed.
 
     Completed jobs stay listed until somebody deletes them: without a filter the list grows for
     ever. A job completed at the edge of `completed_for` is listed a little longer, then dropped by
     `matches`.
     """
     discovering = [rule for rule in rules if rule.pattern is not None]
+    if not discovering:
+        return None
     states = sorted({state for rule in discovering for state in rule.states or ()})
     terms = [f"state eq {odata.literal(state)}" for state in states]
     windows = [rule.completed_for for rule in discovering if rule.completed_for is not None]
     if windows and "completed" not in states:
         since = dt.datetime.fromtimestamp(now - max(windows), dt.UTC)
-        terms.append(
-            odata.all_of(("state eq 'completed'", f"stateTransitionTime ge {odata.literal(since)}"))
-        )
+        terms.append(f"(state eq 'completed') and (stateTransitionTime ge {odata.literal(since)})")
     return odata.any_of(terms)
-
-
-def _end_time(job: Job) -> dt.datetime | None:
-    ended = job.execution_info.end_time if job.execution_info else None
-    return ended or job.state_transition_time

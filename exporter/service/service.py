@@ -15,11 +15,10 @@ from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.connect import open_client
+from exporter.batch.client import open_client
 from exporter.config import Account, Config, Defaults, label_name, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.polling.load import Load, RequestRate, as_measured
@@ -67,12 +66,12 @@ class _Polled:
     @property
     def load(self) -> Load:
         """How busy its polls are."""
-        timetable = self.poller.timetable
+        scheduler = self.poller.scheduler
         return Load(
             requests_per_second=as_measured(self.rate.per_second),
             budget_per_second=as_measured(self.budget.requests_per_second),
-            polls_per_second=as_measured(timetable.polls_per_second),
-            polls_waiting=timetable.waiting,
+            polls_per_second=as_measured(scheduler.polls_per_second),
+            polls_waiting=scheduler.waiting,
             lag_seconds=as_measured(self.observer.lag),
             pause_seconds=as_measured(self.budget.pause_left),
         )
@@ -148,13 +147,14 @@ class Service:
     def progress(self) -> dict[str, int]:
         """How far the first round is. `pages`: answers, each a page of a list or an object."""
         pollers = [polled.poller for polled in self._accounts.values()]
-        polls = [poller.first_round for poller in pollers]
+        polls = sum(len(poller.scheduler.polls()) for poller in pollers)
+        left = sum(poller.scheduler.first_round_left for poller in pollers)
         return {
             "accounts": len(pollers),
             "accounts_done": sum(poller.is_ready for poller in pollers),
             "jobs": sum(len(self.store.jobs(name)) for name in self._accounts),
-            "polls": sum(total for _, total in polls),
-            "polls_done": sum(done for done, _ in polls),
+            "polls": polls,
+            "polls_done": polls - left,
             "pages": sum(polled.observer.pages for polled in self._accounts.values()),
         }
 
@@ -224,7 +224,6 @@ class Service:
             self.store,
             observer,
             self.now,
-            partial(diagnose, account),
             requests_at=lambda: budget.active_at,
         )
         poller.apply_rules()

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from exporter.exposition.metric import Key, Metric, Samples
-from exporter.state.record import StateRecord
 
 Increments = Mapping[Key, float]
 """What is to be added to each series; 0 makes a series appear."""
 
 
-class Counters(StateRecord, frozen=True, gc=False):
+class Counters(msgspec.Struct, frozen=True, gc=False):
     """Running totals, and what is exposed of them, which is behind where they are new.
 
     `exposed` is the same object as `totals` where they are equal.

@@ -64,7 +64,3 @@ class Saved:
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
-
-
-NOTHING = Saved()
-"""What is known of an account that is watched for the first time."""

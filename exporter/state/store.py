@@ -30,7 +30,7 @@ from exporter.state.counters import Increments, total
 from exporter.state.failures import Failures
 from exporter.state.groups import Groups
 from exporter.state.history import History
-from exporter.state.saved import NOTHING, Changes, Saved, SavedJob
+from exporter.state.saved import Changes, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, Totals
 from exporter.state.watched_job import (
     NOT_POLLED,
@@ -69,7 +69,7 @@ class Store:
     def add_account(
         self,
         account: str,
-        known: Saved = NOTHING,
+        known: Saved | None = None,
         watch: Callable[[SavedJob], WatchedJob] | None = None,
     ) -> None:
         """Add an account, with what an earlier process knew of it.
@@ -78,6 +78,7 @@ class Store:
         they were, the others are read once more. `watch`: a job under the rule that names it, or
         under one to read it once more; None: there are none.
         """
+        known = known or Saved()
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)

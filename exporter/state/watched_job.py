@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job
 from exporter.config import Rule
-from exporter.state.record import StateRecord
 
 
-class WatchedJob(StateRecord, frozen=True, gc=False):
+class WatchedJob(msgspec.Struct, frozen=True, gc=False):
     """A job that a rule selected, with what the rule wants of it.
 
     `group`: the group whose series the job's are part of; None: it has its own.
@@ -50,7 +51,7 @@ Health = tuple[bool, float | None]
 """How the polls of a collector go: whether the last one succeeded, and when one last did."""
 
 
-class Outcome(StateRecord, frozen=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What the polls of one collector came to.
 
     `state`: as it was last folded; None where there is none yet. It is kept while polls fail, so

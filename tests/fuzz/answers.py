@@ -19,11 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter import collectors
 from exporter.batch import models
 from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
-from exporter.config import Rule
+from exporter.config import Account, Rule
 from exporter.config.rule import WATCHED_TASKS
+from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.discovery import discover
-from exporter.polling.selection import Scope, watch_saved
+from exporter.polling.selection import watch_saved
 from exporter.state import state_file
 from exporter.state.failures import Failures
 from exporter.state.saved import Changes, Saved
@@ -116,7 +117,9 @@ def _poll(store: Store, name: str, answer: Any, rule: Any, now: float) -> None:
 def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: float) -> None:
     any_state = rule.model_copy(update={"states": None})
     api = cast("Any", _Api(models.Page(found)))
-    selected = _result(discover(api, Scope((any_state,), 50), {}, now))
+    account = Account(name=ACCOUNT, endpoint="https://acc.example", max_jobs=50)
+    account = account.model_copy(update={"jobs": (any_state,)})  # not validated anew
+    selected = _result(discover(api, account, WHOLE, {}, now))
     store.select(ACCOUNT, selected, now, now)
 
 
@@ -169,12 +172,10 @@ class _Api:
     """Answers every operation with the same."""
 
     clock_offset = 0.0
+    refused_filters: frozenset[str] = frozenset()
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
-
-    def is_filter_refused(self, _: str) -> bool:
-        return False
 
     async def get_task_counts(self, _: str) -> Any:
         return self._answer

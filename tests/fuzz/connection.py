@@ -34,5 +34,4 @@ async def _exchange(where: bytes, data: bytes) -> None:
             await session.close()
     assert 101 <= found.status <= 999
     assert len(found.body) <= MAX_BODY
-    assert all(name == name.lower() for name in found.headers)
-    "".join([found.reason, *found.headers.values()]).encode()  # a log can write it
+    found.reason.encode()  # a log can write it

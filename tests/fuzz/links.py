@@ -14,13 +14,13 @@ def target(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     for link in (text, ENDPOINT + text):
         try:
-            signed = string_to_sign("acc", "GET", link, {"ocp-date": text})
+            signed = string_to_sign("acc", link, text)
         except ValueError:
             assert _origin(link) != _origin(ENDPOINT)
         else:
             assert signed.startswith("GET\n")
         try:
-            sent = request_target(ENDPOINT, link, {"If-None-Match": text})
+            sent = request_target(ENDPOINT, link)
         except ValueError:
             continue
         path = link.partition("://")[2].partition("#")[0].partition("/")[2]
@@ -28,4 +28,3 @@ def target(data: bytes) -> None:
         # No query is sent for a question mark without one: the signature has none either.
         assert sent.raw_path_qs.removesuffix("?") == f"/{path}".removesuffix("?")
         assert sent.raw_path_qs.isascii() and sent.raw_path_qs.isprintable()
-        assert text.isascii() and text.isprintable()

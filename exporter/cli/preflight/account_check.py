@@ -12,8 +12,7 @@ from typing import Literal
 from exporter import collectors
 from exporter.batch import auth
 from exporter.batch.budget import Budget
-from exporter.batch.client import BatchClient
-from exporter.batch.connect import open_client
+from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import JobGone, PollError, TaskGone
 from exporter.batch.models import Job
 from exporter.batch.transport import MAX_SKEW
@@ -26,7 +25,7 @@ from exporter.config.problems import ConfigError
 from exporter.config.rule import WATCHED_TASKS
 from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.metric import Excluded
-from exporter.polling.selection import listing_filter, matches, needs_listing, select, watch
+from exporter.polling.selection import listing_filter, matches, select, watch
 from exporter.service.service import info_labels
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.watched_job import WatchedJob
@@ -99,7 +98,7 @@ class AccountCheck:
             try:
                 async with asyncio.timeout(within):
                     async with self._asking("sign_in"):
-                        await credential.headers("GET", account.endpoint, {})
+                        await credential.headers(account.endpoint)
                     await self._read_jobs()
                     await self._read_pool_nodes()
                     await self._poll_sample()
@@ -121,9 +120,9 @@ class AccountCheck:
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
         rules, pages = self._account.jobs, 0
-        if needs_listing(rules):
+        if (filter_ := listing_filter(rules, self._now)) is not None:
             async with self._asking("Job_List") as client:
-                async for page in client.list_jobs(listing_filter(rules, self._now)):
+                async for page in client.list_jobs(filter_):
                     jobs += page
                     pages += 1
         listed = {job.id.lower() for job in jobs}
@@ -264,7 +263,7 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
     """The operations that polling needs, none of them tried yet."""
     of_jobs = "Microsoft.Batch/batchAccounts/jobs/read"
     yield Operation("sign_in", "auth")
-    if needs_listing(account.jobs):
+    if any(rule.pattern for rule in account.jobs):
         yield Operation("Job_List", "jobs[].id_regex", of_jobs)
     yield Operation("Job_Get", "jobs", of_jobs)  # of a job that leaves the selection, once more
     collected = {name for rule in account.jobs for name in rule.collect}
