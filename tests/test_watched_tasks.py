@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, ServiceError
 from exporter.batch.models import Task
 from exporter.collectors import watched_tasks
-from exporter.collectors.watched_tasks import WatchedTasks
+from exporter.collectors.watched_tasks import Found, WatchedTasks, may_ask_by_etag
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.selection import watch
 from exporter.simulator import SCENARIOS, Clock, World, serve
@@ -30,9 +31,11 @@ START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 RAN: dict[str, Any] = {
     "id": "merge",
+    "eTag": "0x8D4",
     "state": "completed",
     "creationTime": "2026-01-01T09:00:00Z",
     "stateTransitionTime": "2026-01-01T10:00:30Z",
+    "lastModified": "2026-01-01T10:00:30Z",
     "requiredSlots": 4,
     "executionInfo": {
         "startTime": "2026-01-01T10:00:00.5Z",
@@ -65,9 +68,9 @@ NEVER_RAN: dict[str, Any] = {
 }
 
 
-def watched(*tasks: dict[str, Any]) -> WatchedTasks:
+def watched(*tasks: dict[str, Any], at: float = 0.0) -> WatchedTasks:
     found = [msgspec.convert(each, Task, strict=False) for each in tasks]
-    return WatchedTasks({task.id: task for task in found})
+    return WatchedTasks({task.id: Found(task, at) for task in found})
 
 
 def test_watched_tasks(golden: Callable[[str, str], None]) -> None:
@@ -98,15 +101,15 @@ RULE = rule(id="job-1", tasks=("Merge", "publish"))
 WATCHED = watch(job("job-1"), RULE)
 
 
-async def read(client: BatchClient) -> WatchedTasks:
-    return await watched_tasks.read(client, WATCHED, None, 60.0)
+async def read(client: BatchClient, state: WatchedTasks | None, now: float = 60.0) -> WatchedTasks:
+    return await watched_tasks.read(client, WATCHED, state, now)
 
 
 async def test_a_task_that_is_not_there_is_left_out(batch: FakeBatch, client: BatchClient) -> None:
     batch.json("/jobs/job-1/tasks/Merge", RAN)
     batch.on("/jobs/job-1/tasks/publish", batch_error(404, "TaskNotFound", "no such task"))
-    state = await read(client)
-    assert [task.id for task in state.found.values()] == ["merge"]  # as the service says
+    state = await read(client, None)
+    assert [found.task.id for found in state.found.values()] == ["merge"]  # as the service says
     query = batch.requests[0].query
     assert query["$expand"] == "stats"
     assert "commandLine" not in query["$select"] and "stats" in query["$select"]
@@ -114,7 +117,23 @@ async def test_a_task_that_is_not_there_is_left_out(batch: FakeBatch, client: Ba
 
 async def test_a_job_that_is_not_there_is_gone(batch: FakeBatch, client: BatchClient) -> None:
     with pytest.raises(JobGone):
-        await read(client)
+        await read(client, None)
+
+
+async def test_what_did_not_change_is_not_read_again(batch: FakeBatch, client: BatchClient) -> None:
+    batch.on("/jobs/job-1/tasks/Merge", reply(RAN), reply("", 304), reply(RAN))
+    batch.json("/jobs/job-1/tasks/publish", NEVER_RAN)
+    first = await read(client, None, 0.0)
+    second = await read(client, first, 60.0)
+    assert second == WatchedTasks(
+        {"Merge": first.found["Merge"], "publish": Found(first.found["publish"].task, 60.0)}
+    )
+    conditions = [request.headers.get("If-None-Match") for request in batch.requests]
+    # One that never left its first state has not shown that its eTag follows the state.
+    assert conditions == [None, None, "0x8D4", None]
+    third = await read(client, second, RULE.resync_interval)
+    assert third.found["Merge"].whole_at == RULE.resync_interval
+    assert batch.requests[-2].headers.get("If-None-Match") is None
 
 
 async def test_a_304_that_was_not_asked_for_is_an_error(
@@ -122,7 +141,30 @@ async def test_a_304_that_was_not_asked_for_is_an_error(
 ) -> None:
     batch.on("/jobs/job-1/tasks/Merge", reply("", 304))
     with pytest.raises(ServiceError, match="304"):
-        await read(client)
+        await read(client, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "may"),
+    [
+        ({}, True),
+        ({"state": "active"}, True),  # it was requeued, and its eTag told
+        ({"state": "running"}, False),  # retries and use change without another state
+        ({"state": "preparing"}, False),
+        ({"lastModified": "2026-01-01T09:00:00Z"}, False),  # the eTag did not follow the state
+        ({"stateTransitionTime": "2026-01-01T09:00:00Z"}, False),  # still its first state
+        ({"eTag": None}, False),
+        ({"lastModified": None}, False),
+        ({"stats": None}, False),  # they are yet to come
+        ({"stats": {"lastUpdateTime": "2026-01-01T10:00:29Z"}}, False),
+        ({"stats": None, "executionInfo": {"endTime": "2026-01-01T10:00:30Z"}}, True),
+    ],
+    ids=str,
+)
+def test_an_unchanged_etag_proves_something_or_nothing(changed: dict[str, Any], may: bool) -> None:
+    (found,) = watched({**RAN, **changed}).found.values()
+    assert may_ask_by_etag(found, 1.0, 900.0) is may
+    assert not may_ask_by_etag(found, 900.0, 900.0)
 
 
 # Against a simulated account
@@ -174,7 +216,8 @@ def true_values(world: World, ids: list[str], tick: int) -> Series:
 async def test_every_value_is_the_simulators_own_whether_the_etag_follows_the_state_or_not(
     follows: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    world = World(SCENARIOS["flaky-tasks"], seed=5, jobs=6, nodes=4, start=START)
+    scenario = dataclasses.replace(SCENARIOS["flaky-tasks"], etag_follows_task_state=follows)
+    world = World(scenario, seed=5, jobs=6, nodes=4, start=START)
     ids = sorted({task_id for each in world.jobs.values() for task_id in list(each.tasks)[-9:]})
     clock = Clock(START, speed=0.0)
     families = {row.name for row in watched_tasks.METRICS}
@@ -200,3 +243,5 @@ async def test_every_value_is_the_simulators_own_whether_the_etag_follows_the_st
         await exporter.stop()
     assert seen == families
     assert answers["200"] > 0
+    # Nothing was saved by asking where the eTag tells nothing.
+    assert (answers["304"] > 0) is follows

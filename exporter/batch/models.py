@@ -165,8 +165,8 @@ class NodeTaskStatus(Redacted, frozen=True):
             super().__post_init__()
 
 
-class TaskExecutionInfo(Record, frozen=True):
-    """How often and with what result a task ran. Not masked: `enum_value` reads the result."""
+class TaskExecutionInfo(Redacted, frozen=True):
+    """How often and with what result a task ran."""
 
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
@@ -175,6 +175,10 @@ class TaskExecutionInfo(Record, frozen=True):
     result: str | None = None
     retry_count: Count | None = None
     requeue_count: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.result and is_suspect(self.result):
+            super().__post_init__()
 
 
 class NodeInfo(Redacted, frozen=True):
