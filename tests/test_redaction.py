@@ -161,7 +161,7 @@ def test_each_record_with_texts_is_masked() -> None:
     }
     not_masked = {kind for kind in with_texts if not issubclass(kind, models.Redacted)}
     # `enum_value` reads the texts of the runs. The link to the next page is sent back as it is.
-    assert not_masked == {models.SpecialTaskExecutionInfo, models.TaskExecutionInfo, models.Page}
+    assert not_masked == {models.SpecialTaskExecutionInfo, models.Page}
 
 
 def test_the_text_of_each_failure_of_a_poll_is_masked() -> None:
