@@ -24,7 +24,7 @@ from exporter.config import Account, Rule
 from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Identity
-from exporter.polling.discovery import discover
+from exporter.polling.selection import discover
 from exporter.state.account import AccountState
 from exporter.state.counters import Counters
 from exporter.state.watched_job import Outcome, WatchedJob

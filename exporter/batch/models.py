@@ -217,7 +217,9 @@ class Task(Redacted, frozen=True):
     stats: TaskStatistics | None = None
 
     def __post_init__(self) -> None:
-        if is_suspect(f"{self.id},{self.state},{self.e_tag}"):  # one search, because there are 100,000
+        if is_suspect(
+            f"{self.id},{self.state},{self.e_tag}"
+        ):  # one search, because there are 100,000
             super().__post_init__()
 
 

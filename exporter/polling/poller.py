@@ -20,9 +20,8 @@ from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import Shard
 from exporter.diagnosis.accounts import diagnose
-from exporter.polling.discovery import discover
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import metadata_names, select, watch_saved
+from exporter.polling.selection import discover, metadata_names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.store import Store
 from exporter.state.watched_job import NOT_POLLED, JobState, WatchedJob

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import msgspec
 
 from exporter import config
 from exporter.batch import odata
+from exporter.batch.client import BatchClient
 from exporter.batch.models import Job, unix_time
-from exporter.config import Rule
+from exporter.collectors import jobs
+from exporter.config import Account, Rule
+from exporter.config.shard import Shard
 from exporter.state.saved import SavedJob
-from exporter.state.watched_job import WatchedJob
+from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 
 def matches(rule: Rule, job: Job, now: float) -> bool:
@@ -121,3 +125,23 @@ def listing_filter(rules: Iterable[Rule], now: float) -> str | None:
         since = dt.datetime.fromtimestamp(now - max(windows), dt.UTC)
         terms.append(f"(state eq 'completed') and (stateTransitionTime ge {odata.literal(since)})")
     return odata.any_of(terms)
+
+
+async def discover(
+    client: BatchClient, account: Account, shard: Shard, known: Mapping[str, Job], now: float
+) -> SelectedJobs:
+    """List the jobs that the rules may want, get those they name, and select.
+
+    `known`: jobs that are watched already, by id in lower case. They stay past `max_jobs` too: a
+    series that comes and goes is worse than one that never was. `now`: Unix seconds.
+    """
+    rules, most = account.jobs, account.max_jobs
+    named = [rule.id for rule in rules if rule.id is not None]
+    owns = partial(shard.owns, account.name)
+    found = await jobs.read(client, listing_filter(rules, now), named, owns, known)
+    selected = select(rules, found, now)
+    dropped = max(0, len(selected) - most)
+    if dropped:
+        known_first = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)
+        selected = tuple(sorted(known_first[:most], key=lambda watched: watched.job.id))
+    return SelectedJobs(selected, dropped, metadata_names(rules))

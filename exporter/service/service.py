@@ -145,7 +145,7 @@ class Service:
 
     @property
     def progress(self) -> dict[str, int]:
-        """How far the first round is. `pages`: answers, each a page of a list or an object."""
+        """How far the first round is."""
         pollers = [polled.poller for polled in self._accounts.values()]
         polls = sum(len(poller.scheduler.polls()) for poller in pollers)
         left = sum(poller.scheduler.first_round_left for poller in pollers)
@@ -155,7 +155,6 @@ class Service:
             "jobs": sum(len(self.store.jobs(name)) for name in self._accounts),
             "polls": polls,
             "polls_done": polls - left,
-            "pages": sum(polled.observer.pages for polled in self._accounts.values()),
         }
 
     async def configure(self, config: Config) -> None:

@@ -256,13 +256,12 @@ def _buckets(row: Row, values: Iterable[tuple[Labels, list[float]]]) -> list[tup
 class AccountTelemetry:
     """Counts the events of one account.
 
-    `pages`: answers with status 200. `lag`: how late the latest poll started, in seconds.
+    `lag`: how late the latest poll started, in seconds.
     """
 
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._telemetry = telemetry
         self._account = account
-        self.pages = 0
         self.throttled(0)
         self.polls_skipped(0)
         self.polls_saved(0, "idle")
@@ -272,7 +271,6 @@ class AccountTelemetry:
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         """An HTTP attempt ended."""
-        self.pages += code == "200"
         self._telemetry.add("requests_total", 1, self._account, operation, code)
         self._telemetry.observe("request_duration_seconds", seconds, self._account, operation)
 

@@ -173,14 +173,8 @@ class Failures:
         for name, other in (("time", "failed_at"), ("message", "failure_message")):
             if name in fields:
                 fields[other] = fields.pop(name)
-        log.warning("%s failed", _NAMES[each.kind], extra=fields)
-
-
-_NAMES = {
-    "preparation": "job preparation task",
-    "release": "job release task",
-    "task": "task",
-}
+        name = "task" if each.kind == "task" else f"job {each.kind} task"
+        log.warning("%s failed", name, extra=fields)
 
 
 def _time(each: Failure) -> str:

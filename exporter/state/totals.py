@@ -9,7 +9,7 @@ from functools import partial
 from typing import Protocol
 
 from exporter.exposition.body import Exposition
-from exporter.exposition.metric import Identity, Key
+from exporter.exposition.metric import Key
 from exporter.state.account import Owner, identity_of
 from exporter.state.counters import Counters, Increments
 from exporter.state.saved import Changes, Saved, SavedJob
@@ -115,7 +115,7 @@ class Totals:
             place = (account, owner, collector)
             if self._counters.pop(place, None) is not None:
                 self._hidden.discard(place)
-                self._exposition.remove(_table(place), _identity(place))
+                self._exposition.remove(_table(place), identity_of(*place[:2]))
         self.count(Changes(account, jobs=jobs, forgotten=(owner,)))
 
     def flush(self) -> None:
@@ -130,7 +130,7 @@ class Totals:
         place = (account, owner, collector)
         if place in self._counters:
             self._hidden.add(place)
-            self._exposition.remove(_table(place), _identity(place))
+            self._exposition.remove(_table(place), identity_of(*place[:2]))
 
     def set_living(self, account: str, group: Owner, *, has_jobs: bool) -> None:
         """A group has jobs from now on, or none. One that has none yields its series to others."""
@@ -201,7 +201,7 @@ class Totals:
             self._put(place, counters)
 
     def _put(self, place: Place, counters: Counters) -> None:
-        identity = _identity(place)
+        identity = identity_of(*place[:2])
         self._exposition.put(_table(place), identity, counters, yields=self._yields(place))
 
 
@@ -227,7 +227,3 @@ def _table(place: Place) -> str:
     if collector == HISTOGRAMS:
         return HISTOGRAMS
     return counters_of(collector) if collector else ACCOUNT_COUNTERS
-
-
-def _identity(place: Place) -> Identity:
-    return identity_of(*place[:2])

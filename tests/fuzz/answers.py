@@ -23,8 +23,7 @@ from exporter.config import Account, Rule
 from exporter.config.rule import WATCHED_TASKS
 from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
-from exporter.polling.discovery import discover
-from exporter.polling.selection import watch_saved
+from exporter.polling.selection import discover, watch_saved
 from exporter.state import state_file
 from exporter.state.failures import Failures
 from exporter.state.saved import Changes, Saved
