@@ -186,7 +186,7 @@ accounts:
     rules = (*first.jobs, *second.jobs)
     assert [rule.interval for rule in rules] == [30.0, 60.0, 60.0]
     assert [rule.stale_after for rule in rules] == [7, 7, 7]
-    assert [rule.collect for rule in rules] == [("tasks", "watched_tasks"), (), ("tasks",)]
+    assert [rule.collectors for rule in rules] == [("tasks", "watched_tasks"), (), ("tasks",)]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:

@@ -13,41 +13,18 @@ CATEGORIES = ("usererror", "servererror")
 UNKNOWN = "unknown"
 OTHER = "other"
 
-_CODES = {
-    code.lower(): code
-    for code in (
-        "ApplicationPackageError",
-        "BlobAccessDenied",
-        "BlobDownloadMiscError",
-        "BlobDownloadTimedOut",
-        "BlobNotFound",
-        "CommandLaunchFailed",
-        "CommandProgramNotFound",
-        "ContainerInvalidImage",
-        "ContainerInvalidRegistry",
-        "ContainerInvalidSettings",
-        "ContainerMiscError",
-        "DiskFull",
-        "FailureExitCode",
-        "FileUploadAccessDenied",
-        "FileUploadConflict",
-        "FileUploadContainerNotFound",
-        "FileUploadMiscError",
-        "FileUploadTimedOut",
-        "MaxInternalRetryCountReached",
-        "MountConfigurationError",
-        "ResourceContainerAccessDenied",
-        "ResourceContainerListMiscError",
-        "ResourceContainerListTimedOut",
-        "ResourceContainerNotFound",
-        "ResourceDirectoryCreateFailed",
-        "ResourceFileCreateFailed",
-        "ResourceFileWriteFailed",
-        "TaskEnded",
-        "TaskSchedulingConstraintFailed",
-        "Unknown",
-    )
-}
+_DOCUMENTED = """
+ApplicationPackageError BlobAccessDenied BlobDownloadMiscError BlobDownloadTimedOut
+BlobNotFound CommandLaunchFailed CommandProgramNotFound ContainerInvalidImage
+ContainerInvalidRegistry ContainerInvalidSettings ContainerMiscError DiskFull FailureExitCode
+FileUploadAccessDenied FileUploadConflict FileUploadContainerNotFound FileUploadMiscError
+FileUploadTimedOut MaxInternalRetryCountReached MountConfigurationError
+ResourceContainerAccessDenied ResourceContainerListMiscError ResourceContainerListTimedOut
+ResourceContainerNotFound ResourceDirectoryCreateFailed ResourceFileCreateFailed
+ResourceFileWriteFailed TaskEnded TaskSchedulingConstraintFailed Unknown
+"""
+
+_CODES = {code.lower(): code for code in _DOCUMENTED.split()}
 
 
 def category(failure: FailureInfo | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_serializer, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from exporter.config.fields import (
     Duration,
@@ -106,8 +106,7 @@ class Rule(Defaults):
     """Which jobs are watched, and how. The first rule that matches a job applies."""
 
     # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
-    # `states` None: any state, for a job that is named. `collect` has `watched_tasks` where the
-    # rule has `tasks`.
+    # `states` None: any state, for a job that is named.
 
     id: str | None = Field(default=None, min_length=1)
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
@@ -139,15 +138,15 @@ class Rule(Defaults):
         """`id_regex`, compiled."""
         return re.compile(self.id_regex) if self.id_regex is not None else None
 
+    @property
+    def collectors(self) -> tuple[str, ...]:
+        """What is read of each job: `collect`, and watched tasks where `tasks` names some."""
+        return (*self.collect, WATCHED_TASKS) if self.tasks else self.collect
+
     def filled(self, defaults: Defaults) -> Rule:
         """This rule with each key of `defaults` that it does not set itself."""
         given = self.model_dump(mode="json", exclude_unset=True)
         return Rule.model_validate(defaults.model_dump(mode="json") | given)
-
-    @field_serializer("collect")
-    def _without_watched_tasks(self, value: tuple[str, ...]) -> list[str]:
-        # The file asks for it with `tasks`.
-        return [name for name in value if name != WATCHED_TASKS]
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Rule:
@@ -162,6 +161,4 @@ class Rule(Defaults):
                 )
         if self.id is None and self.states is None:
             object.__setattr__(self, "states", DEFAULT_STATES)
-        if self.tasks and WATCHED_TASKS not in self.collect:
-            object.__setattr__(self, "collect", (*self.collect, WATCHED_TASKS))
         return self

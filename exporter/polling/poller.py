@@ -168,7 +168,7 @@ class AccountPoller:
             rule = entry.watched.rule
             for collector in JOB_COLLECTORS:
                 key = (collector, job_id)
-                wanted = collector in rule.collect
+                wanted = collector in rule.collectors
                 known = polls.get(key)
                 if known is not None and (not wanted or known.interval != rule.interval):
                     # The job came under another rule.
@@ -223,7 +223,7 @@ class AccountPoller:
             self._add_polls()
             return
         # Also what another rule read of it before.
-        for name in dict.fromkeys((*watched.rule.collect, *entry.outcomes)):
+        for name in dict.fromkeys((*watched.rule.collectors, *entry.outcomes)):
             kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
             if state is None or not kind.is_settled(state):
                 reading = await kind.read(api, watched, state, self._now())

@@ -224,7 +224,7 @@ class Store:
     def _rewatch(self, account: str, entry: JobState, watched: WatchedJob) -> None:
         """A selected job is as the last listing had it, and maybe under another rule."""
         before, entry.watched = entry.watched, watched
-        if before.rule.collect != watched.rule.collect:
+        if before.rule.collectors != watched.rule.collectors:
             self._rest_unwanted(entry)
             for table in self._job_tables:
                 self._show(account, entry, table)
@@ -234,7 +234,7 @@ class Store:
     def _rest_unwanted(self, entry: JobState) -> None:
         """What the rule does not collect is not shown, and is gone on from if it is again."""
         for name, outcome in entry.outcomes.items():
-            if name not in entry.watched.rule.collect:
+            if name not in entry.watched.rule.collectors:
                 entry.outcomes[name] = outcome.at_rest()
 
     def take_back(self, account: str, watched: WatchedJob) -> None:
@@ -302,7 +302,7 @@ class Store:
             made_from, reading, now, entry.is_new
         )
         outcome, watched = Outcome(folded.state, None, now), entry.watched
-        is_wanted = collector in watched.rule.collect  # else it came under another rule meanwhile
+        is_wanted = collector in watched.rule.collectors
         entry.outcomes[collector] = outcome if is_wanted else outcome.at_rest()
         is_shown = is_wanted and state.jobs.get(job.id) is entry
         if is_shown:
@@ -410,7 +410,7 @@ class Store:
         health: dict[str, Health] = {
             name: (outcome.error is None, outcome.succeeded_at)
             for name, outcome in sorted(entry.outcomes.items())
-            if name in entry.watched.rule.collect
+            if name in entry.watched.rule.collectors
             and (outcome.error is not None or outcome.succeeded_at is not None)
         }
         self._put(account, entry.watched, table_names.JOB_HEALTH, health or None)

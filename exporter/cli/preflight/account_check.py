@@ -172,7 +172,7 @@ class AccountCheck:
             own = [watched for watched in self._jobs if watched.rule is rule]
             step = ceil(len(own) / size)  # spread over all ids
             for watched in own[::step] if own else [watch(Job(id=NO_JOB), rule)]:
-                for name in rule.collect:
+                for name in rule.collectors:
                     before = self._budget.started
                     async with self._asking(JOB_COLLECTORS[name].operation) as client:
                         reading = await JOB_COLLECTORS[name].read(client, watched, None, self._now)
@@ -266,7 +266,7 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
     if any(rule.pattern for rule in account.jobs):
         yield Operation("Job_List", "jobs[].id_regex", of_jobs)
     yield Operation("Job_Get", "jobs", of_jobs)  # of a job that leaves the selection, once more
-    collected = {name for rule in account.jobs for name in rule.collect}
+    collected = {name for rule in account.jobs for name in rule.collectors}
     for name, collector in JOB_COLLECTORS.items():
         if name in collected:
             key = "jobs[].tasks" if name == WATCHED_TASKS else f"collect: {name}"

@@ -101,7 +101,7 @@ def _health(outcome: Outcome) -> Health:
 def health_of(job: JobState) -> Health:
     """How the polls of a job go: as the worst of them does."""
     worst = HEALTHS[0]
-    for name in job.watched.rule.collect:
+    for name in job.watched.rule.collectors:
         health = _health(job.outcome(name))
         if HEALTHS.index(health) > HEALTHS.index(worst):
             worst = health
@@ -110,7 +110,7 @@ def health_of(job: JobState) -> Health:
 
 def _succeeded_at(job: JobState) -> float | None:
     """When the collector that is behind most last succeeded; None where one never did."""
-    moments = [job.outcome(name).succeeded_at for name in job.watched.rule.collect]
+    moments = [job.outcome(name).succeeded_at for name in job.watched.rule.collectors]
     known = [moment for moment in moments if moment is not None]
     return min(known, default=None) if len(known) == len(moments) else None
 
@@ -158,7 +158,7 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
     health, succeeded_at = health_of(job), _succeeded_at(job)
     errors = (
         f"{name}: {job.outcome(name).error}"
-        for name in watched.rule.collect
+        for name in watched.rule.collectors
         if job.outcome(name).error and _health(job.outcome(name)) == health
     )
     return JobView(
@@ -227,7 +227,7 @@ async def job_detail(service: Backend, values: Mapping[str, Any]) -> JobDetail:
     return JobDetail(
         now=iso_time(now) or "",
         job=job_view(account, job, now),
-        polls=tuple(collector_status(n, job.outcome(n), now) for n in watched.rule.collect),
+        polls=tuple(collector_status(n, job.outcome(n), now) for n in watched.rule.collectors),
         series=tuple(lines.decode().splitlines()),
         history=service.store.history.points(account, job_id),
         failures=tuple(failures[:FAILURES_OF_A_JOB]),
