@@ -1,9 +1,8 @@
-"""Counters made from what the service shows: they never fall, and their first value is 0.
+"""Counters made from polled values: they never fall, and their first exposed value is 0.
 
-A collector folds a reading into increments; totals are kept here, for each job, group and account.
-What is known when a series first appears is exposed later only (the next time, or when the caller
-holds it back no longer), so that `increase()` sees it: Prometheus cannot know what a series was
-before its first sample.
+A collector folds a reading into increments. When a series first appears, it is exposed as 0, and
+its increments with the next change or when the caller stops holding them. So `increase()` sees
+them: Prometheus does not know what a series was before its first sample.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ Increments = Mapping[Key, float]
 
 
 class Counters(msgspec.Struct, frozen=True, gc=False):
-    """Running totals, and what is exposed of them, which is behind where they are new.
+    """Running totals, and the values that are exposed. New series are exposed later.
 
-    `exposed` is the same object as `totals` where they are equal.
+    `exposed` is the same object as `totals` if they are equal.
     """
 
     totals: Mapping[Key, float] = {}
@@ -34,9 +33,9 @@ class Counters(msgspec.Struct, frozen=True, gc=False):
         return cls(totals, totals if shown == totals else shown)
 
     def add(self, increments: Increments, held: Collection[Key] = ()) -> Counters:
-        """The totals after these increments; series that were there before expose all of theirs.
+        """The counters after these increments. Series that existed before expose their totals.
 
-        Series that are `held` expose what they did before. ValueError for a negative increment.
+        Series in `held` still expose their old value. ValueError for a negative increment.
         """
         totals = dict(self.totals)
         for key, amount in increments.items():

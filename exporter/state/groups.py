@@ -1,7 +1,7 @@
-"""The gauges of groups: merged from those of their jobs, changed by what changes in each job.
+"""The gauges of groups, merged from the gauges of their jobs.
 
-A group may have thousands of jobs, so it is never added up anew: the values that a job had before
-are taken away, and those that it has now are added.
+A group may have thousands of jobs, so its sums follow changes: when a job changes, its old values
+are subtracted and its new values added.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Sum:
 
 
 class _ByJob:
-    """The values of one series of a group, by job: for what is no sum of whole numbers."""
+    """The values of one series of a group by job, for merges other than `sum`."""
 
     __slots__ = ("_merge", "_values")
 

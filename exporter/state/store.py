@@ -1,7 +1,7 @@
-"""The one mutable thing: the latest state of each (account, job, collector), and all counters.
+"""The store: the latest state of each (account, job, collector), and all counters.
 
-The event loop is the only writer. States are replaced, never changed, and what changes is shown at
-once; only groups and accounts wait for the next `flush`. Nothing else keeps state about a job.
+The event loop is the only writer. States are replaced, never changed. A job's change is shown at
+once, that of a group or an account with the next `flush`. No other object keeps state of a job.
 """
 
 from __future__ import annotations
@@ -72,11 +72,12 @@ class Store:
         known: Saved | None = None,
         watch: Callable[[SavedJob], WatchedJob] | None = None,
     ) -> None:
-        """Add an account, with what an earlier process knew of it.
+        """Add an account. `known`: what an earlier process saved of it.
 
-        Its jobs are as if they had just left the selection: those that it still has go on where
-        they were, the others are read once more. `watch`: a job under the rule that names it, or
-        under one to read it once more; None: there are none.
+        The saved jobs begin as if they had just left the selection. The first listing selects
+        those that still exist, and they continue; the others are read once more.
+        `watch(saved)`: the job under the rule that names it, or under a rule to read it once more;
+        None if no job is saved.
         """
         known = known or Saved()
         state = self._accounts[account] = AccountState(watched_since=known.watched_since)
@@ -141,10 +142,10 @@ class Store:
     def select(
         self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
     ) -> None:
-        """Take over a new selection of jobs: those that left it lose their series.
+        """Replace the selected jobs. Jobs that left the selection lose their series.
 
         A job that was deleted and created again under its id is another job. `asked_at`: when the
-        listing began, in Unix seconds of the service; jobs created from then on are new.
+        listing began, in Unix seconds of the service; jobs created after it are new.
         """
         state = self._accounts[account]
         if is_first := state.watched_since is None:
@@ -161,7 +162,7 @@ class Store:
         self._totals.catch_up(account)
 
     def select_anew(self, account: str, selected: SelectedJobs) -> None:
-        """Take over what other rules select of the jobs that are known, as if just listed."""
+        """Replace the selected jobs after a reload, without a listing."""
         state = self._accounts[account]
         known = self.outcome(account, JOBS)
         state.outcomes[JOBS] = msgspec.structs.replace(known, state=selected)
@@ -189,7 +190,7 @@ class Store:
                 self._rewatch(account, known, watched)
 
     def _enter(self, account: str, watched: WatchedJob, *, is_first: bool = False) -> None:
-        """A job is selected that was not before: decide whether all that it did is counted."""
+        """A job enters the selection. If it is new, all that it did is counted."""
         state, job = self._accounts[account], watched.job
         entry = state.leaving.pop(job.id, None)
         if entry is None or not watched.is_same_job(entry.watched.job):
@@ -215,14 +216,14 @@ class Store:
             self._totals.count(Changes(account, jobs={watched.job.id: saved}))
 
     def watch_leaving(self, account: str, watch: Callable[[SavedJob], WatchedJob]) -> None:
-        """Jobs that are to be read once more come under other rules, as after a restart."""
+        """Put jobs that left under the rules of a new configuration, as after a restart."""
         for entry in self._accounts[account].leaving.values():
             known = entry.watched
             saved = SavedJob(known.job, entry.is_new, known.group, states=entry.outcomes)
             self._set_watched(account, entry, watch(saved))
 
     def _rewatch(self, account: str, entry: JobState, watched: WatchedJob) -> None:
-        """A selected job is as the last listing had it, and maybe under another rule."""
+        """Replace the description of a selected job, and maybe its rule."""
         before, entry.watched = entry.watched, watched
         if before.rule.collectors != watched.rule.collectors:
             self._rest_unwanted(entry)
@@ -232,13 +233,13 @@ class Store:
             self._show(account, entry, table_names.JOB)
 
     def _rest_unwanted(self, entry: JobState) -> None:
-        """What the rule does not collect is not shown, and is gone on from if it is again."""
+        """Stop showing collectors that the rule does not have; their states are kept."""
         for name, outcome in entry.outcomes.items():
             if name not in entry.watched.rule.collectors:
                 entry.outcomes[name] = outcome.at_rest()
 
     def take_back(self, account: str, watched: WatchedJob) -> None:
-        """A job that left the selection is in it after all: it goes on where it was."""
+        """Select a job again that was only missing from a listing. It continues where it was."""
         state = self._accounts[account]
         if watched.job.id in state.jobs:
             return
@@ -247,7 +248,7 @@ class Store:
         self._show_account(account, table_names.SELECTED_JOBS)
 
     def remove_job(self, account: str, job_id: str) -> None:
-        """The job is gone: its series go at once, before the next listing says so."""
+        """Remove a job that does not exist any more, before the next listing."""
         state = self._accounts[account]
         if job_id in state.jobs:
             self._leave(account, job_id)
@@ -256,7 +257,7 @@ class Store:
             self._show_account(account, table_names.SELECTED_JOBS)
 
     def _leave(self, account: str, job_id: str) -> None:
-        """A job left the selection: what it does last may still be read."""
+        """Move a job out of the selection. It is read once more for what it did last."""
         state = self._accounts[account]
         entry = state.leaving[job_id] = state.jobs.pop(job_id)
         watched = entry.watched
@@ -275,7 +276,7 @@ class Store:
             self._totals.set_living(account, watched.owner, has_jobs=False)
 
     def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
-        """A job that left was read for the last time. `is_gone`: it does not exist any more."""
+        """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
         entry = self._accounts[account].leaving.pop(job_id, None)
         if entry is not None:
             known = None if is_gone else SavedJob(entry.watched.job, False, left_at=now)
@@ -289,11 +290,10 @@ class Store:
     def put_reading(
         self, account: str, job: Job, collector: str, reading: Any, made_from: Any, now: float
     ) -> Folded[Any] | None:
-        """A poll of a job succeeded: fold what it read into the state and count what happened.
+        """Fold what a poll read of a job into its state, and count what happened.
 
-        `made_from`: the state that the reading was made from. Returns what the fold came to. None:
-        the reading is void, because the job is another one or gone by now, or because the state
-        has changed since.
+        `made_from`: the state that the reading was made from. Returns the result of the fold. None:
+        the reading is void, because the job is gone or another one, or its state has changed since.
         """
         state, entry = self._accounts[account], self._entry(account, job)
         if entry is None or entry.outcome(collector).state is not made_from:
@@ -327,7 +327,7 @@ class Store:
         return folded
 
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
-        """The last state is known to hold still, without the service having been asked."""
+        """Confirm the last state without a request, because it cannot change any more."""
         entry = self._accounts[account].jobs[job_id]
         outcome = entry.outcome(collector)
         entry.outcomes[collector] = msgspec.structs.replace(outcome, succeeded_at=now)

@@ -22,9 +22,9 @@ Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
 
 HELD = 2
-"""Listings of the jobs for which a new series of a group or account is shown as 0.
+"""A new series of a group or account is shown as 0 for so many listings of the jobs.
 
-Many jobs count there. The next poll may come at once, and no scrape would have seen the 0.
+Many jobs count there, so the next poll may come at once. Without this no scrape would see the 0.
 """
 
 
@@ -38,7 +38,8 @@ class Journal(Protocol):
 class Totals:
     """Running totals by account, owner and collector.
 
-    `journal`: None: nothing is saved. `zeros`: series that every account has from the start.
+    `journal`: saves them; None: they are not saved. `zeros`: series that every account has from
+    the start.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Totals:
         self._counters: dict[Place, Counters] = {}
         self._hidden: set[Place] = set()
         self._collectors: set[str] = set()
-        """All that anything was counted for."""
+        """The collectors for which something was counted."""
         self._held: dict[Place, dict[Key, int]] = {}
         self._dirty: dict[Place, Counters] = {}
         self._living: set[tuple[str, Owner]] = set()
@@ -68,7 +69,7 @@ class Totals:
             self._counters[place] = counters
             self._collectors.add(collector)
             if _is_lasting(owner):
-                # Whether anybody saw the 0 of an earlier process is not known.
+                # Maybe no scrape has seen the 0 of the process before.
                 zeros = [key for key, value in counters.exposed.items() if not value]
                 self._held[place] = dict.fromkeys(zeros, HELD)
                 self._show(place, counters)
@@ -110,7 +111,7 @@ class Totals:
             self._save(replace(changes, counters=tuple(changed)), show)
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
-        """An owner's counters are gone, and with them what these jobs were."""
+        """Forget an owner's counters, and save what `jobs` are from now on; None: forgotten too."""
         for collector in self._collectors:
             place = (account, owner, collector)
             if self._counters.pop(place, None) is not None:
@@ -126,21 +127,21 @@ class Totals:
                 self._put(place, counters)
 
     def hide(self, account: str, owner: Owner, collector: str) -> None:
-        """Do not show these until something is counted again."""
+        """Stop showing these counters until something is counted again."""
         place = (account, owner, collector)
         if place in self._counters:
             self._hidden.add(place)
             self._exposition.remove(_table(place), identity_of(*place[:2]))
 
     def set_living(self, account: str, group: Owner, *, has_jobs: bool) -> None:
-        """A group has jobs from now on, or none. One that has none yields its series to others."""
+        """Note whether a group has jobs. A group without jobs makes room for others' series."""
         if has_jobs == ((account, group) in self._living):
             return
         (self._living.add if has_jobs else self._living.discard)((account, group))
         self.show_again(account, group)
 
     def catch_up(self, account: str) -> None:
-        """Show in full what has been shown as 0 for long enough."""
+        """Show the whole value of series that were shown as 0 for long enough."""
         due: list[tuple[Owner, str, Increments]] = []
         for place, held in self._held.items():
             if place[0] == account and held:
