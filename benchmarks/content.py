@@ -33,7 +33,12 @@ TABLES = (
 )
 """Of a job that is polled with the collectors that are the default."""
 
-SERIES_OF_A_JOB = 53
+SERIES_OF_A_JOB = sum(
+    value is not None
+    for name in TABLES
+    for row in collectors.tables()[name].metrics
+    for _, value in row.samples(SAMPLE_SNAPSHOTS[name])
+)
 POOLS = 7
 
 Polled = tuple[str, Identity, Any]

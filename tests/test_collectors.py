@@ -175,8 +175,7 @@ def test_a_job_whose_tasks_ran_nowhere_yet_shows_zeros_for_its_pool() -> None:
     snapshot = preparation_release.fold(None, nodes_read("pool-1", ()), 0.0, False).state
     shown = text("preparation_release", JOB, snapshot)
     samples = [line for line in shown.splitlines() if line[0] != "#"]
-    assert len(samples) == 8
-    assert all(line.endswith(" 0") and 'pool_id="pool-1"' in line for line in samples)
+    assert samples and all(line.endswith(" 0") and 'pool_id="pool-1"' in line for line in samples)
 
 
 WATCHED = WatchedJob(Job("job-1"), rule(id="job-1"))

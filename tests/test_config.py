@@ -89,7 +89,7 @@ def test_a_schema_validator_accepts_the_example() -> None:
         text=True,
         check=False,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode == 0, f"run `make fix`, which writes the schema: {result.stdout}"
 
 
 def test_editors_find_the_schema_from_the_example() -> None:
@@ -104,7 +104,7 @@ def test_the_schema_refuses_an_unknown_key() -> None:
     schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
     example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
     validator = Draft202012Validator(schema)
-    assert not list(validator.iter_errors(example))
+    assert not list(validator.iter_errors(example)), "run `make fix`, which writes the schema"
     example["accounts"][0]["intervall"] = "30s"
     assert list(validator.iter_errors(example))
 

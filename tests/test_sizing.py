@@ -10,8 +10,10 @@ from exporter.cli.preflight.cost import Sample
 from exporter.collectors import tables
 from exporter.collectors.pool_nodes import STATES
 from exporter.config import Account, Defaults
+from exporter.state import table_names
 from tests.pages import PAGES
 from tools.gen_docs import metrics_page
+from tools.sample_job import SAMPLE_SNAPSHOTS
 
 TEXT = PAGES["docs/sizing.md"].read_text()
 
@@ -53,6 +55,19 @@ def test_the_defaults_are_those_of_the_configuration() -> None:
     assert "`idle_interval: 2m`" in TEXT and defaults.idle_interval == 120
 
 
+NOT_OF_A_GROUP = sum(
+    value is not None
+    for row in tables()[table_names.JOB].metrics
+    if row.merge is None
+    for _, value in row.samples(SAMPLE_SNAPSHOTS[table_names.JOB])
+)
+"""Series of a job that a group does not have."""
+
+
+def test_what_a_group_costs_less_is_what_the_metrics_say() -> None:
+    assert f"A group costs what one job costs, less {NOT_OF_A_GROUP}," in TEXT, BY_HAND
+
+
 JOBS = numbers("jobs")
 INTERVALS = numbers("`interval`, in seconds")
 REQUESTS = [jobs * 2 / interval for jobs, interval in zip(JOBS, INTERVALS, strict=True)]
@@ -74,7 +89,7 @@ SAMPLES = [series / 30 for series in SERIES]
         ("cores", [asked * 0.0015 for asked in REQUESTS]),
         ("memory", [60 + jobs * 24 / 1024 for jobs in JOBS]),
         ("series of jobs", SERIES),
-        ("the same in 100 groups", [100.0 * (one("a job with both") - 10)] * len(JOBS)),
+        ("the same in 100 groups", [100.0 * (one("a job with both") - NOT_OF_A_GROUP)] * len(JOBS)),
         ("samples per second", SAMPLES),
         ("disk of Prometheus", [samples * 86400 * 2 / 1e6 for samples in SAMPLES]),
         ("a scrape", [series * 105 / 1e6 for series in SERIES]),

@@ -173,7 +173,7 @@ async def test_one_service_follows_a_living_account(
                 wrong = difference(shown, expected)
                 # What is counted is the exporter's own observation, and has tests of its own.
                 observed = ("_total", "last_progress_timestamp_seconds", *HISTOGRAM)
-                assert {key: wrong[key] for key in wrong if not key[0].endswith(observed)} == {}
+                assert {k: wrong[k] for k in wrong if not k[0].endswith(observed)} == {}, CURE
                 gone |= known - world.jobs.keys()
                 known |= world.jobs.keys()
     assert len(gone) >= 3, "no job was deleted in this story"

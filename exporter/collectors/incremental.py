@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OVERLAP = 60.0
-"""Seconds by which a reading of changes goes back behind the start of the reading before.
+"""Seconds before the last reading from which changes are read again.
 
 The service's index may show an update late. The clocks differ by a second or two at most, because
-readings are timed by the service's clock. What comes later than this, the next full listing counts
-as a correction. A longer overlap costs more: each poll reads and compares all its changes again.
+readings are timed by the service's clock. The next full listing counts later updates as
+corrections. A longer overlap costs more: each poll reads and compares all its changes again.
 """
 
 
@@ -68,5 +68,5 @@ async def read_changes(
 
 
 def missed_before(times: ReadTimes) -> float:
-    """The time before which a change that is still unknown was missed by reading changes."""
+    """A change before this time that is still unknown was missed by reading changes."""
     return times.read_at - OVERLAP

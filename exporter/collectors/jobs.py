@@ -37,7 +37,7 @@ async def read(
 
     `owns`: whether this process watches a job, by the job's id; other jobs are left out.
     `known`: jobs of the last round by id in lower case. A named job that cannot be read stays as
-    it was known: its trouble is not the other jobs'.
+    it was known; other jobs are not affected.
     """
     found: dict[str, Job] = {}
     if filter_ is not None:

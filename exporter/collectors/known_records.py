@@ -71,7 +71,7 @@ class KnownRecords(msgspec.Struct, Generic[R, K], frozen=True, gc=False):
     ) -> tuple[dict[str, K], dict[str, K]]:
         """The latest and the missing records after a listing, which may share `found`.
 
-        `expected`: ids that the listing shows unless they are gone; None: all, as it is a full one.
+        `expected`: ids that the listing must have; an absent one was deleted. None: a full listing.
         """
         missing = {key: last for key, last in self.missing.items() if key not in found}
         for key in tuple(islice(missing, max(0, len(missing) - MAX_MISSING))):

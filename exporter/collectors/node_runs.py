@@ -25,10 +25,10 @@ RESULTS = ("success", "failure")
 LABELS = ("state", "result", "category", "code")
 """The fields of a run that are label values."""
 
-Outcome = tuple[str | None, str | None, str | None, str | None]
+RunLabels = tuple[str | None, str | None, str | None, str | None]
 """Their values in one run."""
 
-_outcome_of: Callable[[NodeRun], Outcome] = attrgetter(*LABELS)
+_labels_of: Callable[[NodeRun], RunLabels] = attrgetter(*LABELS)
 
 
 class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -103,7 +103,7 @@ class PoolEvents:
     `corrections`: changes that an earlier listing of changes should have shown.
     """
 
-    completed: Counter[Outcome] = field(default_factory=Counter)
+    completed: Counter[RunLabels] = field(default_factory=Counter)
     durations: array[float] = field(default_factory=lambda: array("d"))
     failures: list[Failure] = field(default_factory=list)
     retries: int = 0
@@ -116,14 +116,14 @@ class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
     `outcomes`: number of nodes. `oldest_running`: the earliest start of a run that is running.
     """
 
-    outcomes: Mapping[Outcome, int] = {}
+    outcomes: Mapping[RunLabels, int] = {}
     oldest_running: float | None = None
 
     @classmethod
     def of(cls, latest: Mapping[str, NodeRun], missing: Mapping[str, NodeRun]) -> PoolRuns:
         """The runs with their totals. One pass over all of them is simplest to get right."""
         runs = latest.values()
-        outcomes = dict(Counter(map(_outcome_of, runs)))
+        outcomes = dict(Counter(map(_labels_of, runs)))
         starts = (run.start for run in runs if run.state == "running" and run.start is not None)
         return cls(latest, missing, outcomes, min(starts, default=None))
 
@@ -145,7 +145,7 @@ class PoolRuns(KnownRecords[NodeRun, NodeRun], frozen=True, gc=False):
             if run.state != "running" and max(run.start or 0.0, end) < missed_before:
                 events.corrections += 1
             if run.completes(before):
-                events.completed[_outcome_of(run)] += 1
+                events.completed[_labels_of(run)] += 1
                 if end and run.start is not None:
                     events.durations.append(end - run.start)
                 if run.result == "failure":

@@ -43,9 +43,8 @@ def fold(
 ) -> Folded[TaskCounts]:
     """The new counts, and by how much each grew.
 
-    Counting begins at nothing for a job that is new, at its first counts for an older one. What the
-    service takes back (a correction, tasks deleted) is no growth, and what grows again after that
-    has happened again as far as anybody can see.
+    A new job is counted from 0, an older one from its first counts. A decrease (a correction, or
+    deleted tasks) is ignored, and a later increase is counted again.
     """
     tasks = reading.task_counts or Counts()
     before = state.known if state else _NO_TASKS if is_new else tasks

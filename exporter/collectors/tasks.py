@@ -39,8 +39,8 @@ WAIT_SECONDS = (
     *(1.0, 5.0, 15.0, 30.0, 60.0, 120.0),
     *(300.0, 900.0, 3600.0, 10800.0, 43200.0, 86400.0),
 )
-"""Bounds of buckets. Finer up to the minutes that a pool needs to grow; waiting for more than a day
-is one thing."""
+"""Bounds of buckets. They are finer up to the minutes that a pool needs to grow. Waits of more than
+a day share one bucket."""
 
 
 @dataclass

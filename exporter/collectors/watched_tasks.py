@@ -90,10 +90,9 @@ def without_command_line(task: Task) -> Task:
 def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
     """Whether an unchanged eTag would prove that nothing of the task has changed.
 
-    It is documented as changing with the task, and yet that of a job stays when the job completes.
-    So it is trusted only where it has been seen to follow a state, and of a task that does not run:
-    retries, and the use of resources, come without another state. After the end statistics may
-    still be summed up.
+    The documentation says so, but the eTag of a job does not change when the job completes. So it
+    is trusted only if it followed a change of state before, and only while the task does not run:
+    retries and statistics change without a new state. Statistics may change once more after the end.
     """
     task = known.task
     changed, modified = unix_time(task.state_transition_time), unix_time(task.last_modified)

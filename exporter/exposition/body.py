@@ -138,7 +138,7 @@ class Exposition:
         """Begin anew, with nothing shown.
 
         `limits`: most series of each account; `on_drop(account, count)`: so many were left out. A
-        limit keeps out new objects. What is shown already stays, unless it yields to others.
+        limit keeps out new objects. What is shown already stays, unless it is evictable.
         """
         self._tables = tables
         self._places = {name: place for place, name in enumerate(tables)}
@@ -164,7 +164,7 @@ class Exposition:
         self._limits = limits or {}
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
-        self._yielding: dict[str, dict[Slot, None]] = defaultdict(dict)
+        self._evictable: dict[str, dict[Slot, None]] = defaultdict(dict)
         self._dropped: dict[str, dict[Slot, None]] = defaultdict(dict)
         self._has_room: set[str] = set()
         self._bodies: dict[Format, Body] = {}
@@ -180,12 +180,12 @@ class Exposition:
         snapshot: Any,
         *,
         samples: Iterable[Samples] | None = None,
-        yields: bool = False,
+        evictable: bool = False,
     ) -> bool:
         """Replace what `table` shows for `identity`. False: the account's limit leaves it out.
 
-        `samples`: by family, instead of a snapshot. `yields`: others come first where the limit is
-        reached.
+        `samples`: by family, instead of a snapshot. `evictable`: it makes room for others when the
+        limit is reached.
         """
         if samples is None:
             samples = [metric.samples(snapshot) for metric in self._tables[table].metrics]
@@ -196,16 +196,16 @@ class Exposition:
         )
         if not any(texts):
             texts = ()
-        if yields:
-            self._yielding[account][slot] = None
+        if evictable:
+            self._evictable[account][slot] = None
         else:
-            self._yielding[account].pop(slot, None)
+            self._evictable[account].pop(slot, None)
         known, place = self._objects.get(key, self._nothing), self._places[table]
         before = known[place]
         if texts == before:
             return True
         more = sum([text.count(b"\n") for text in texts]) - _count(before)
-        if not before and not self._makes_room(account, more, yields=yields):
+        if not before and not self._fits(account, more, evictable=evictable):
             self._drop(account, slot, more)
             return False
         self._dropped[account].pop(slot, None)
@@ -231,13 +231,13 @@ class Exposition:
             self._has_room.add(account)
         self._bodies.clear()
 
-    def _makes_room(self, account: str, more: int, *, yields: bool) -> bool:
-        """Whether so many series more are within the limit, once others have yielded."""
+    def _fits(self, account: str, more: int, *, evictable: bool) -> bool:
+        """Whether so many more series are within the limit, after evicting what is evictable."""
         limit = self._limits.get(account)
         if limit is None:
             return True
-        while not yields and self._series[account] + more > limit and self._yielding[account]:
-            (table, identity), _ = self._yielding[account].popitem()
+        while not evictable and self._series[account] + more > limit and self._evictable[account]:
+            (table, identity), _ = self._evictable[account].popitem()
             key, place = identity_text(identity), self._places[table]
             shown = _count(self._objects.get(key, self._nothing)[place])
             if shown:
@@ -257,7 +257,7 @@ class Exposition:
             self._on_drop(account, count)
 
     def waiting(self) -> list[Slot]:
-        """Some of the objects that were left out, of accounts that have room again."""
+        """Some of the objects that the limit left out, of accounts that have room again."""
         accounts, self._has_room = self._has_room, set()
         return [
             slot for account in accounts for slot in islice(self._dropped[account], WAITING_AT_ONCE)
@@ -267,7 +267,7 @@ class Exposition:
         """Show nothing of `identity` in `table` any more."""
         account, slot = _account(identity), (table, identity)
         self._dropped[account].pop(slot, None)
-        self._yielding[account].pop(slot, None)
+        self._evictable[account].pop(slot, None)
         key, place = identity_text(identity), self._places[table]
         if self._objects.get(key, self._nothing)[place]:
             self._clear(account, key, place)
@@ -280,7 +280,7 @@ class Exposition:
             return key == own or key.startswith(f"{own},")
 
         self._objects = {key: lines for key, lines in self._objects.items() if not is_own(key)}
-        for by_account in (self._dropped, self._yielding, self._series):
+        for by_account in (self._dropped, self._evictable, self._series):
             by_account.pop(account, None)
         self._bodies.clear()
 

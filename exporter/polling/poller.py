@@ -29,7 +29,7 @@ from exporter.state.watched_job import NOT_POLLED, JobState, WatchedJob
 log = logging.getLogger(__name__)
 
 LAST = "last"
-"""In place of a collector's name in the key of a job's last poll."""
+"""The first part of the key of a job's last poll."""
 
 
 class AccountObserver(PollObserver, Protocol):
@@ -39,13 +39,13 @@ class AccountObserver(PollObserver, Protocol):
         """A poll ended, well or not."""
 
     def corrected(self, collector: str, records: int) -> None:
-        """A full listing found so many records other than they were known."""
+        """A full listing corrected so many records."""
 
     def internal_error(self) -> None:
         """A poll ended with an error that nobody foresaw."""
 
     def polls_saved(self, count: float, reason: str) -> None:
-        """So many polls were not needed."""
+        """`count` polls were not needed."""
 
 
 class AccountPoller:
@@ -124,7 +124,7 @@ class AccountPoller:
         """Select anew from the jobs that are known, without asking the service."""
         account, rules = self._name, self._account.jobs
         known, names = self._store.outcome(account, JOBS).state, metadata_names(rules)
-        # What other metadata the jobs have, only the next listing tells.
+        # Only the next listing has the metadata that was not kept.
         if known is not None and names <= known.metadata_names:
             found = [entry.watched.job for entry in self._store.jobs(account).values()]
             selected = select(rules, found, self._now())[: self._account.max_jobs]
@@ -134,7 +134,7 @@ class AccountPoller:
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._name, self._account.discovery_interval
         watched = [entry.watched for entry in self._store.jobs(account).values()]
-        # After a restart the jobs of the process before are leaving: they, too, go before new ones.
+        # After a restart saved jobs are leaving. At `max_jobs` they, too, come before new ones.
         leaving = [entry.watched for entry in self._store.leaving(account).values()]
         known = {each.job.id.lower(): each.job for each in (*leaving, *watched)}
         with self._recorded(key, None, interval, self._defaults.stale_after):
@@ -211,7 +211,7 @@ class AccountPoller:
 
     async def _read_last(self, entry: JobState) -> None:
         account, watched = self._name, entry.watched
-        # Counts do not say whose they are: by now the id may be another job's.
+        # Task counts have no creation time: check that the id still belongs to this job.
         api = self._until(watched.rule.interval)
         current = await api.get_job(watched.job.id)
         if not watched.is_same_job(current):
@@ -219,7 +219,7 @@ class AccountPoller:
         # It may only have been missing: pages of a listing are no snapshot.
         selected = select(self._account.jobs, [current], self._now())
         if selected and len(self._store.jobs(account)) < self._account.max_jobs:
-            self._store.take_back(account, selected[0])
+            self._store.reselect(account, selected[0])
             self._add_polls()
             return
         # Also what another rule read of it before.
@@ -345,7 +345,7 @@ class AccountPoller:
         if error.cure:
             context |= {"cause": error.cause, "cure": error.cure}
         if before is not None and before.reason == error.reason:
-            pass  # Said before. Of one job it may go on while the account itself is well.
+            pass  # it is in the log already
         elif not error.account_wide:
             log.warning("poll failed: %s", error, extra=context)
         elif self._account_error != error.reason:

@@ -27,7 +27,7 @@ class Poll:
 
     `run(key)`: raises nothing; returns the time to the poll's next turn where that is longer than
     the interval, which is rounded to whole intervals.
-    `defer`: polls that fall due up to so much later run first.
+    `defer`: seconds that are added to the due time for the order of due polls.
     """
 
     key: Key
@@ -71,8 +71,8 @@ class Scheduler:
     added again, waits for the end of that run.
 
     `max_concurrency`: how many run at once. Polls that are due wait in the order in which they fell
-    due, each poll's `defer` added: the cheap ones come first. `name`: of schedulers of other names
-    the polls of one key come at other moments.
+    due, each poll's `defer` added: the cheap ones come first. `name`: part of the phase, so that
+    schedulers with other names poll at other moments.
     `first_round_done`: whether there was a moment at which every poll had run once, or was removed.
     """
 
@@ -138,7 +138,7 @@ class Scheduler:
         self._leave_first_round(key)
 
     def hasten(self, key: Key) -> None:
-        """A poll whose next turn is further away than its interval comes within that."""
+        """Run a poll within its interval, if its next turn is later."""
         turn = self._turns.get(key)
         now = asyncio.get_running_loop().time()
         if turn is not None and key not in self._running and turn.due > now + turn.poll.interval:
@@ -220,8 +220,8 @@ class Scheduler:
     async def _run(self, turn: _Turn, started: float) -> None:
         poll, wait = turn.poll, None
         self._observer.poll_started(max(0.0, started - turn.due))
-        # Half an interval later the next turn is the nearest one to a whole interval. A first turn
-        # counts from its start: it may start late, and that is no skipped turn.
+        # The next turn is at least half an interval later, so it is the one nearest to a whole
+        # interval. A first turn counts from its start: it may start late without a skipped turn.
         turn.earliest_next = (started if turn.is_first else turn.due) + poll.interval / 2
         try:
             wait = await poll.run(poll.key)
@@ -254,8 +254,8 @@ class Scheduler:
     def _place(self, poll: Poll, period: float, after: float) -> float:
         """The first moment from `after` on at which a poll of this period has a turn.
 
-        The hash of the key, as a number of ticks, is one of these moments; the others are whole
-        periods from it. So those of a longer period are some of those of the interval.
+        The phase of a poll is the hash of its key, in ticks. It has turns at its phase plus whole
+        periods. A longer period uses some of the same moments.
         """
         ticks = zlib.crc32("\n".join((self._name, *poll.key)).encode())
         phase = ticks % (period * TICKS_PER_SECOND) / TICKS_PER_SECOND

@@ -63,9 +63,9 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
 
 
 def watch_saved(rules: Iterable[Rule], saved: SavedJob) -> WatchedJob:
-    """A job under the first rule that names it, whatever its state.
+    """A saved job under the first rule that names it, whatever its state.
 
-    Where no rule does any more, under one that reads once more what was read of it.
+    If no rule does, under a temporary rule that reads the same collectors once more.
     """
     found = next((watch(saved.job, rule) for rule in rules if names(rule, saved.job)), None)
     if found is not None:
@@ -94,7 +94,7 @@ def _with_metadata(job: Job, names: frozenset[str]) -> Job:
 def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[WatchedJob, ...]:
     """The jobs that a rule wants, each with the first rule that does, in the order of their ids.
 
-    A job that stands twice (listings are no snapshots) is taken once, as it came last.
+    A job that is twice in a listing is taken once, as it came last.
     """
     rules = tuple(rules)
     kept = metadata_names(rules)

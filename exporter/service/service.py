@@ -178,7 +178,7 @@ class Service:
         for name in [name for name in self._accounts if name not in wanted]:
             await self._remove(name)
         if before is None or _shown(before) != _shown(config):
-            await self.store.settled()
+            await self.store.all_saved()
             self._show_anew(config)
         for each, credential in zip(changed, credentials, strict=True):
             await self._take_over(each, credential)
@@ -272,7 +272,7 @@ class Service:
 
     async def settle(self) -> None:
         """Wait until all that was counted is saved, and show it."""
-        await self.store.settled()
+        await self.store.all_saved()
         self.store.flush()
 
     async def close(self) -> None:

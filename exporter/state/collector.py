@@ -22,7 +22,7 @@ class Events:
 
     `increments`: of the job's counters. `observations`: increments of histograms, which belong to
     the group or the account.
-    `failures`: failures that were not known; after a first reading, all of them.
+    `failures`: new failures; after a first reading, all of them.
     `corrections`: records that a full listing found different from what reading by changes left.
     """
 
@@ -38,7 +38,7 @@ class Folded(Generic[S]):
 
     `is_busy`: whether something of the job waits or runs, as far as the reading shows.
     `points`: values for the job's charts, by name; see `exporter.state.history`.
-    `records`: what changed of the state's long part, by key; None: it is gone. To be read once.
+    `records`: the changed records of the state by key; None: deleted. It can be iterated once.
     """
 
     state: S

@@ -1,4 +1,4 @@
-"""Failures for people: the latest ones, with what may not be a label.
+"""The latest failures, with details that are no labels.
 
 Each is logged once. When many come at once, the log names some and counts the rest.
 """

@@ -34,7 +34,7 @@ class Histogram:
             for bound, number in zip(bounds, at_most, strict=True):
                 increments[self.row.name, (*labels, "_bucket", bound)] = number
             increments[self.row.name, (*labels, "_count", "")] = len(observed)
-            # Times are known to the microsecond; what is below that is none of the service's.
+            # Times have microseconds; less than that is an error of floating point.
             longer = sum(value for value in observed if value > 0)
             increments[self.row.name, (*labels, "_sum", "")] = round(longer, 6)
         return increments

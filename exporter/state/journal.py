@@ -22,9 +22,9 @@ from typing import IO
 
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.state import state_file
+from exporter.state import database
+from exporter.state.database import Collectors, Damaged
 from exporter.state.saved import Changes, Saved
-from exporter.state.state_file import Collectors, Damaged
 
 log = logging.getLogger(__name__)
 
@@ -66,15 +66,15 @@ class StateFile:
 
     def _open(self, shard: Shard) -> tuple[sqlite3.Connection, dict[str, Saved]]:
         try:
-            return state_file.open_database(self._path, self._collectors, shard)
+            return database.open_database(self._path, self._collectors, shard)
         except Damaged as error:
-            aside = state_file.put_aside(self._path)
+            aside = database.put_aside(self._path)
             log.error(
                 "state file cannot be read: %s; it was put aside as %s, and counters begin anew",
                 *(error, aside),
                 extra={"file": str(self._path)},
             )
-            return state_file.open_database(self._path, self._collectors, shard)
+            return database.open_database(self._path, self._collectors, shard)
 
     def load(self, account: str) -> Saved:
         """What an earlier process knew of an account."""
@@ -83,7 +83,7 @@ class StateFile:
         if (saved := self._loaded.pop(account, None)) is not None:
             return saved
         try:
-            return state_file.load(self._connection, account, self._collectors)
+            return database.load(self._connection, account, self._collectors)
         except Exception as error:  # damage since the file was opened, wherever it shows
             log.exception(
                 "account cannot be read from the state file: %s; its counters begin anew",
@@ -91,7 +91,7 @@ class StateFile:
                 extra={"file": str(self._path), "account": account},
             )
             with contextlib.suppress(sqlite3.Error):
-                state_file.forget_account(self._connection, account)
+                database.forget_account(self._connection, account)
             return Saved()
 
     def forget_unused(self) -> None:
@@ -144,7 +144,7 @@ class StateFile:
         try:
             with self._connection:  # one transaction
                 for changes in batch:
-                    state_file.write(self._connection, changes, self._collectors)
+                    database.write(self._connection, changes, self._collectors)
         except Exception as error:  # noqa: BLE001 - the thread must go on: counters are shown after it
             # Going on later would leave a gap that nobody could see: better not at all.
             self._connection.close()
@@ -171,8 +171,8 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
 def lock(path: Path) -> IO[str] | None:
     """A lock that ends with the process, however that ends.
 
-    ConfigError where another process has it; None where nothing can be written there, which who
-    opens the file itself will notice.
+    ConfigError where another process has it. None where the folder is not writable: opening the
+    database then reports that.
     """
     try:
         file = path.with_name(f"{path.name}.lock").open("a")

@@ -89,7 +89,7 @@ class Store:
                 state.left[job_id, unix_time(saved.job.creation_time)] = None
             else:
                 outcomes = {
-                    name: Outcome(known_state, None, None).at_rest()
+                    name: Outcome(known_state, None, None).hidden()
                     for name, known_state in saved.states.items()
                 }
                 state.leaving[job_id] = JobState(watch(saved), saved.is_new, outcomes)
@@ -114,9 +114,9 @@ class Store:
         self._groups.flush()
         self._totals.show_all()
 
-    async def settled(self) -> None:
+    async def all_saved(self) -> None:
         """Wait until all that was counted so far is saved and shown."""
-        await self._totals.settled()
+        await self._totals.all_saved()
 
     @property
     def accounts(self) -> Mapping[str, AccountState]:
@@ -204,8 +204,8 @@ class Store:
         state.jobs[job.id] = entry
         if watched.group is not None:
             state.members[watched.owner] += 1
-            self._totals.set_living(account, watched.owner, has_jobs=True)
-        self._rest_unwanted(entry)
+            self._totals.set_has_jobs(account, watched.owner, has_jobs=True)
+        self._hide_unwanted(entry)
         for table in self._job_tables:
             self._show(account, entry, table)
 
@@ -226,19 +226,19 @@ class Store:
         """Replace the description of a selected job, and maybe its rule."""
         before, entry.watched = entry.watched, watched
         if before.rule.collectors != watched.rule.collectors:
-            self._rest_unwanted(entry)
+            self._hide_unwanted(entry)
             for table in self._job_tables:
                 self._show(account, entry, table)
         elif before != watched:
             self._show(account, entry, table_names.JOB)
 
-    def _rest_unwanted(self, entry: JobState) -> None:
+    def _hide_unwanted(self, entry: JobState) -> None:
         """Stop showing collectors that the rule does not have; their states are kept."""
         for name, outcome in entry.outcomes.items():
             if name not in entry.watched.rule.collectors:
-                entry.outcomes[name] = outcome.at_rest()
+                entry.outcomes[name] = outcome.hidden()
 
-    def take_back(self, account: str, watched: WatchedJob) -> None:
+    def reselect(self, account: str, watched: WatchedJob) -> None:
         """Select a job again that was only missing from a listing. It continues where it was."""
         state = self._accounts[account]
         if watched.job.id in state.jobs:
@@ -273,7 +273,7 @@ class Store:
         state.members[watched.owner] -= 1
         if not state.members[watched.owner]:
             del state.members[watched.owner]
-            self._totals.set_living(account, watched.owner, has_jobs=False)
+            self._totals.set_has_jobs(account, watched.owner, has_jobs=False)
 
     def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
         """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
@@ -303,7 +303,7 @@ class Store:
         )
         outcome, watched = Outcome(folded.state, None, now), entry.watched
         is_wanted = collector in watched.rule.collectors
-        entry.outcomes[collector] = outcome if is_wanted else outcome.at_rest()
+        entry.outcomes[collector] = outcome if is_wanted else outcome.hidden()
         is_shown = is_wanted and state.jobs.get(job.id) is entry
         if is_shown:
             if watched.group is None:

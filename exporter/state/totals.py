@@ -54,7 +54,7 @@ class Totals:
         """The collectors for which something was counted."""
         self._held: dict[Place, dict[Key, int]] = {}
         self._dirty: dict[Place, Counters] = {}
-        self._living: set[tuple[str, Owner]] = set()
+        self._with_jobs: set[tuple[str, Owner]] = set()
         """Groups that have jobs."""
 
     @property
@@ -68,7 +68,7 @@ class Totals:
             place = (account, owner, collector)
             self._counters[place] = counters
             self._collectors.add(collector)
-            if _is_lasting(owner):
+            if _outlives_jobs(owner):
                 # Maybe no scrape has seen the 0 of the process before.
                 zeros = [key for key, value in counters.exposed.items() if not value]
                 self._held[place] = dict.fromkeys(zeros, HELD)
@@ -91,7 +91,7 @@ class Totals:
             if not grown and not before.is_behind and self._is_shown(place):
                 continue
             held = self._held.get(place, {})
-            if _is_lasting(owner):
+            if _outlives_jobs(owner):
                 new = dict.fromkeys((key for key in grown if key not in before.totals), HELD)
                 held = self._held[place] = {**held, **new}
             after = before.add(grown, held)
@@ -133,11 +133,11 @@ class Totals:
             self._hidden.add(place)
             self._exposition.remove(_table(place), identity_of(*place[:2]))
 
-    def set_living(self, account: str, group: Owner, *, has_jobs: bool) -> None:
+    def set_has_jobs(self, account: str, group: Owner, *, has_jobs: bool) -> None:
         """Note whether a group has jobs. A group without jobs makes room for others' series."""
-        if has_jobs == ((account, group) in self._living):
+        if has_jobs == ((account, group) in self._with_jobs):
             return
-        (self._living.add if has_jobs else self._living.discard)((account, group))
+        (self._with_jobs.add if has_jobs else self._with_jobs.discard)((account, group))
         self.show_again(account, group)
 
     def catch_up(self, account: str) -> None:
@@ -151,7 +151,7 @@ class Totals:
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew; all of it must be saved."""
-        for place in sorted(self._counters, key=self._yields):  # living jobs first
+        for place in sorted(self._counters, key=self._is_evictable):  # living jobs first
             self._show(place, self._counters[place])
         self.flush()
 
@@ -168,9 +168,9 @@ class Totals:
             del self._counters[place]
             self._hidden.discard(place)
             self._held.pop(place, None)
-        self._living = {living for living in self._living if living[0] != account}
+        self._with_jobs = {living for living in self._with_jobs if living[0] != account}
 
-    async def settled(self) -> None:
+    async def all_saved(self) -> None:
         """Wait until all that was counted so far is saved and shown."""
         if self._journal is not None:
             done = asyncio.Event()
@@ -180,10 +180,10 @@ class Totals:
     def _is_shown(self, place: Place) -> bool:
         return place in self._counters and place not in self._hidden
 
-    def _yields(self, place: Place) -> bool:
+    def _is_evictable(self, place: Place) -> bool:
         account, owner, _ = place
         is_group = owner is not None and owner[0] == "job_group"
-        return is_group and (account, owner) not in self._living
+        return is_group and (account, owner) not in self._with_jobs
 
     def _save(self, changes: Changes, done: Callable[[], None]) -> None:
         if self._journal is None:
@@ -195,7 +195,7 @@ class Totals:
         # Saving took a while: the owner may be gone, or its values dropped as stale.
         if not self._is_shown(place):
             return
-        if _is_lasting(place[1]):
+        if _outlives_jobs(place[1]):
             # Many jobs count there, and each time all of its series would be rendered.
             self._dirty[place] = counters
         else:
@@ -203,7 +203,7 @@ class Totals:
 
     def _put(self, place: Place, counters: Counters) -> None:
         identity = identity_of(*place[:2])
-        self._exposition.put(_table(place), identity, counters, yields=self._yields(place))
+        self._exposition.put(_table(place), identity, counters, evictable=self._is_evictable(place))
 
 
 _NONE = Counters()
@@ -218,7 +218,7 @@ def _changed(before: Counters, after: Counters) -> frozenset[Key]:
     )
 
 
-def _is_lasting(owner: Owner) -> bool:
+def _outlives_jobs(owner: Owner) -> bool:
     """Whether these are a group's or the account's own, which outlive the jobs."""
     return owner is None or owner[0] == "job_group"
 

@@ -73,7 +73,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         """The state, or None where it is not to be shown."""
         return None if self.is_stale else self.state
 
-    def at_rest(self) -> Outcome:
+    def hidden(self) -> Outcome:
         """The same state, to go on from and not to be shown."""
         return Outcome(self.state, None, None, is_stale=True)
 

@@ -24,7 +24,7 @@ from exporter.config.rule import WATCHED_TASKS
 from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.selection import discover, watch_saved
-from exporter.state import state_file
+from exporter.state import database
 from exporter.state.failures import Failures
 from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
@@ -75,7 +75,7 @@ def target(data: bytes) -> None:
 def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
     """The life of an account that gets these answers of one kind."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(state_file._SCHEMA)
+        connection.executescript(database._SCHEMA)
         exposition = Exposition(_TABLES)
         failures = Failures()
         store = new_store(exposition, _Journal(connection), failures)
@@ -91,7 +91,7 @@ def _live(name: str, answers: Iterable[Any], rule: Any) -> None:
         restarted = new_store(again)
         restarted.add_account(
             ACCOUNT,
-            state_file.load(connection, ACCOUNT, JOB_COLLECTORS),
+            database.load(connection, ACCOUNT, JOB_COLLECTORS),
             partial(watch_saved, [rule]),
         )
         _check(again)
@@ -163,7 +163,7 @@ class _Journal:
 
     def write(self, changes: Changes, done: Callable[[], None]) -> None:
         with self.connection:
-            state_file.write(self.connection, changes, JOB_COLLECTORS)
+            database.write(self.connection, changes, JOB_COLLECTORS)
         done()
 
 

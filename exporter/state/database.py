@@ -1,7 +1,7 @@
-"""The state file: an SQLite database with the counters, and what they were counted from.
+"""The SQLite database of the state file: the counters, and the states they were counted from.
 
-This module knows its tables: how they are made, migrated, read and written. Everything in it is
-read at once when it is opened, so that damage shows then, wherever it is.
+This module has its tables: how they are made, migrated, read and written. All of it is read when it
+is opened, so that any damage shows then.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def open_database(
 ) -> tuple[sqlite3.Connection, dict[str, Saved]]:
     """The database, made where there is none, and what it knows of each account.
 
-    Of what another shard wrote, jobs that are not this one's are forgotten. OSError or
+    If another shard wrote the file, the jobs that this shard does not own are deleted. OSError or
     sqlite3.Error where the machine does not permit it; Damaged for all that is wrong with the file.
     """
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -127,7 +127,7 @@ def open_database(
         code = getattr(error, "sqlite_errorcode", None)
         if not isinstance(error, Exception) or (code and code & 0xFF in _OF_THE_MACHINE):
             raise
-        # Whatever damage leads to, decoding included: a process that ends would end at each start.
+        # Any error is damage, decoding errors too: else the process would end at every start.
         raise Damaged(f"{type(error).__name__}: {error}") from error
 
 
@@ -193,9 +193,9 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
 def _reshard(connection: sqlite3.Connection, shard: Shard) -> None:
     """Forget the jobs that are not this shard's, and note whose the file is.
 
-    Jobs that came from other shards have been counted there: none of those that are there now may
-    be taken for new, so the watch over the accounts begins anew. Totals of groups and accounts
-    stay: what this shard counted happened.
+    Jobs of other shards were counted there. No job that exists now may be taken for new, so
+    `watched_since` is deleted. Totals of groups and accounts stay, because what this shard counted
+    happened.
     """
     with connection:
         connection.execute(
