@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import socket
 import sys
 from collections.abc import Sequence
 
-from exporter.cli.os_errors import explain
 from exporter.cli.parsing import PROGRAM, parse
 
 
@@ -28,6 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
+
+
+_CURES = {
+    errno.EADDRINUSE: "stop what has the port, or choose another one",
+    errno.EADDRNOTAVAIL: "choose an address that this machine has, or :PORT for all of them",
+    errno.EACCES: "allow it to this user; ports below 1024 need a right of their own",
+    errno.ENOSPC: "make room on that disk",
+    errno.EROFS: "choose a place that is not read-only",
+    errno.EMFILE: "raise the limit of open files, ulimit -n",
+    socket.EAI_NONAME: "see how the host is spelled, or write its address",
+}
+
+
+def explain(error: OSError) -> str:
+    """One line: what failed, where, and what to do."""
+    text = re.sub(r"^\[[Ee]rrno -?\d+\] ", "", error.strerror or str(error))
+    if error.filename is not None:
+        text = f"{error.filename}: {text}"
+    cure = _CURES.get(error.errno) if error.errno is not None else None
+    return f"{text}: {cure}" if cure else text
 
 
 if __name__ == "__main__":

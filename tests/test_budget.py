@@ -9,9 +9,8 @@ from random import Random
 
 import pytest
 
-from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, Budget
+from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, TICK, Budget
 from exporter.batch.errors import Throttled
-from exporter.batch.tick import TICK
 from tests import virtual_time
 
 

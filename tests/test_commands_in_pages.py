@@ -14,7 +14,7 @@ import yaml
 
 from exporter.cli.parsing import parse
 from exporter.config import loader
-from exporter.service.families import FAMILIES
+from exporter.service.service import FAMILIES
 from tests.pages import PAGES, ROOT, RUNBOOKS, Block, blocks, inline
 from tests.pages_run import NOT_RUN, STAGES, steps
 from tests.tools import find_command

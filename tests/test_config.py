@@ -14,7 +14,7 @@ import yaml
 from exporter import config
 from exporter.config import loader, secret
 from exporter.config.problems import ConfigError
-from exporter.service.families import load_config
+from exporter.service.service import load_config
 from tests.conftest import KEY
 
 ROOT = Path(__file__).parent.parent

@@ -29,7 +29,7 @@ HEAVY = frozenset(
     {"aiohttp", "asyncio", "azure", "jinja2", "msgspec", "prometheus_client", "pydantic", "yaml"}
 )
 
-LIGHT = ["cli.os_errors", "cli.parsing"]
+LIGHT = ["cli.parsing"]
 OF_HELP = ["batch.redaction", "cli.flags", "service.logs"]
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from exporter.batch.models import NodeTaskStatus
 from exporter.collectors import new_store, tables
 from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.polling.selection import watch
 from exporter.state.watched_job import SelectedJobs
 from tests.test_counters import Account, job
+from tools.sample_job import nodes_read
 
 
 class Limited(Account):
@@ -54,6 +58,24 @@ def test_once_there_is_room_again_a_job_has_all_of_its_series() -> None:
         assert account.names_of("b") == whole.names_of("b"), most
         assert "azure_batch_job_info" in account.names_of("b")
         assert account.exposition.series("acc") <= most
+
+
+def test_a_job_that_grows_far_past_the_ceiling_is_left_out_and_counted() -> None:
+    account = Limited(200)
+    one = job("a")
+    account.select(one)
+    account.poll(one)
+    shown = account.exposition.series("acc")
+    runs = [{"nodeId": "n", "poolId": f"p{number}"} for number in range(400)]
+    failed = {"state": "completed", "startTime": "2026-01-01T10:00:00Z", "result": "failure"}
+    for size in (1, 400):
+        records = [{**run, "jobPreparationTaskExecutionInfo": failed} for run in runs[:size]]
+        reading = nodes_read("p", msgspec.convert(records, tuple[NodeTaskStatus, ...]), float(size))
+        state = account.store.outcome("acc", "preparation_release", "a").state
+        account.store.put_reading("acc", one, "preparation_release", reading, state, 0.0)
+        account.store.flush()
+        assert account.exposition.series("acc") <= 200 * 1.05
+    assert account.dropped and account.exposition.series("acc") >= shown
 
 
 def test_living_jobs_come_before_the_totals_of_groups_that_are_gone() -> None:

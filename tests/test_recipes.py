@@ -18,8 +18,7 @@ import yaml
 
 from exporter.config import loader
 from exporter.exposition.body import Format
-from exporter.service.families import FAMILIES
-from exporter.service.service import open_service
+from exporter.service.service import FAMILIES, open_service
 from exporter.simulator import (
     SCENARIOS,
     Clock,

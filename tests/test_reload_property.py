@@ -37,7 +37,7 @@ def random_settings(
     random_: random.Random, simulation: Simulation, folder: Path, file: str
 ) -> dict[str, Any]:
     rules = random_.sample(RULES, random_.randint(1, 3))
-    data = settings(simulation, jobs=rules)
+    data = settings(simulation, jobs=rules, pool_nodes=random_.random() < 0.7)
     data["exclude_metrics"] = list(random_.choice(EXCLUDED))
     data["state_file"] = str(folder / file)
     return data

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from exporter.batch.tick import TICK
+from exporter.batch.budget import TICK
 from exporter.polling.scheduler import Key, Poll, Scheduler
 from tests import virtual_time
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from exporter.__main__ import main
-from exporter.cli.os_errors import explain
+from exporter.__main__ import explain, main
 from exporter.state.journal import lock
 from tests.conftest import KEY
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import json
 import logging
+import math
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -161,7 +163,7 @@ async def test_a_corrupt_file_is_put_aside_and_a_new_one_is_begun_at_once(
     assert aside.read_bytes() == content
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert "it was put aside as" in record.message
+    assert "It was put aside as" in record.message
     assert (await reopened(path)).counters[GROUP, "task_counts"].totals == {KEY: 1}
 
 
@@ -207,14 +209,17 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
         )
         row = ("acc", 1767261605.25, "k", json.dumps(old).encode())
         connection.execute("INSERT INTO failure VALUES (?,?,?,?)", row)
-        of_job = ("acc", "a", msgspec.json.encode(JOB), 1, None)
-        connection.execute("INSERT INTO job VALUES (?,?,?,?,?)", of_job)
+        whole = msgspec.structs.replace(JOB, metadata=(NameValuePair("x", "secret"),))
+        for job_id, job, left_at in (("a", JOB, None), ("b", whole, 4e9)):
+            of_job = ("acc", job_id, msgspec.json.encode(job), 1, left_at)
+            connection.execute("INSERT INTO job VALUES (?,?,?,?,?)", of_job)
         connection.execute("PRAGMA user_version = 3")
     connection.close()
     for _ in range(2):  # migrated, and then as it is
         saved = await reopened(path)
         assert saved.counters[GROUP, "task_counts"].totals == {KEY: 4}
-        assert saved.jobs == {"a": SavedJob(JOB, True)}
+        left = Job("b", creation_time=JOB.creation_time)  # with nothing else of it
+        assert saved.jobs == {"a": SavedJob(JOB, True), "b": SavedJob(left, True, left_at=4e9)}
         (failure,) = saved.failures
         assert (failure.job_id, failure.job_group, failure.time) == (
             *("a", "nf"),
@@ -316,7 +321,7 @@ async def test_a_place_where_nothing_can_be_written_is_told(
     await write(file, counting(1))
     await file.close()
     assert health.told == [False]
-    assert "state file cannot be used: [Errno 2] No such file" in caplog.text
+    assert "state file cannot be used ([Errno 2] No such file" in caplog.text
 
 
 async def test_a_disk_that_fills_up_is_told_and_everything_goes_on(
@@ -335,5 +340,29 @@ async def test_a_disk_that_fills_up_is_told_and_everything_goes_on(
     assert "database or disk is full" in caplog.text
     await write(file, counting(9))  # nothing is written any more, and nobody waits for it
     await file.close()
-    # What was written before the disk was full is whole.
-    assert (await reopened(path)).counters[GROUP, "task_counts"].totals == {KEY: 3}
+    # The next start begins at 0: an old value would look to Prometheus like new events.
+    assert (await reopened(path)) == Saved()
+    assert list(tmp_path.glob("s.db.aside-*"))
+
+
+@pytest.mark.parametrize("total", [-5.0, math.inf, "3", None])
+async def test_a_total_that_cannot_be_is_damage(total: Any, tmp_path: Path) -> None:
+    file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, Health())
+    await write(file, counting(3))
+    await file.close()
+    with sqlite3.connect(tmp_path / "s.db") as connection, contextlib.suppress(sqlite3.Error):
+        connection.execute("UPDATE counter SET total = ?", (total,))
+    connection.close()
+    assert (await reopened(tmp_path / "s.db")).counters in (
+        {},
+        {(GROUP, "task_counts"): Counters.of({KEY: 3}, {KEY: 3})},  # SQLite itself refused it
+    )
+
+
+async def test_a_path_that_cannot_be_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health()
+    await StateFile(tmp_path / "a\0b", JOB_COLLECTORS, health).close()
+    assert health.told == [False]
+    assert "state file cannot be used (embedded null byte)" in caplog.text

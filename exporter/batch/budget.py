@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 
 from exporter.batch.errors import Throttled
-from exporter.batch.tick import TICK, next_tick, tick_after
 
 MAX_PAUSE = 900.0
 """Seconds. A longer Retry-After is cut to this."""
@@ -26,6 +26,22 @@ BURST = 0.25
 
 ROUNDING_ERROR = 1e-6
 """Tokens by which a sum of fractions may be wrong."""
+
+TICKS_PER_SECOND = 10
+
+TICK = 1 / TICKS_PER_SECOND
+"""Seconds. A wake-up costs more than the work of one poll, so due times are rounded to this."""
+
+
+def next_tick(time: float) -> float:
+    """`time`, in seconds of the event loop's clock, rounded up to a tick."""
+    # A time that exceeds a tick only by a rounding error is that tick.
+    return math.ceil(time * TICKS_PER_SECOND - 1e-6) / TICKS_PER_SECOND
+
+
+def tick_after(time: float) -> float:
+    """The first tick that is later than `time`."""
+    return (math.floor(time * TICKS_PER_SECOND + 1e-6) + 1) / TICKS_PER_SECOND
 
 
 class Budget:

@@ -14,7 +14,7 @@ is_suspect = re.compile(r"[\s=:%>\\@J]").search
 """Whether a text has one of the characters of which each secret has one; J is that of "eyJ"."""
 
 _STEMS = (
-    *("pass", "pwd", "token", "secret", "credential", "sig", "key"),
+    *("pass", "pwd", "token", "secret", "credential", "sig", "sas", "key"),
     *("bearer", "basic", "authorization", "eyj"),
 )
 """Each text with a secret has one of these, in lower case, or user information in a URL."""
@@ -28,8 +28,9 @@ _JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{7,}[\w.-]*")
 
 _NAME = (
     r"(?:pass(?:word|wd|phrase)|pwd|token|secret|credential|SharedAccessSignature"
-    r"|(?:(?<![a-z])|(?<=3f))sig|(?:api|access|account|shared|storage|private|signing"
-    r"|subscription|functions|primary|secondary)[-_ ]?key)"
+    r"|(?:(?<![a-z])|(?<=3[bf])|(?<=0a)|(?<=26)|(?<=\\[nrt]))sig|(?<![a-z])sas(?==)|(?<=[-_])key"
+    r"|(?:api|access|account|shared|storage|private|signing|master|secret|subscription|functions"
+    r"|primary|secondary)[-_ ]?key)"
 )
 # password2, TOKEN_PROD, secretValue; not secretName: that names a secret only.
 _SUFFIX = (
@@ -38,7 +39,7 @@ _SUFFIX = (
 _ORDINARY = (
     r"(?:an?|the|this|is|was|are|has|had|be|not|no|none|null|true|false|of|or|and|for|from|in|to|by"
     r"|expired|invalid|missing|required|denied|failed|could|cannot|must|should|auth\w*|scheme"
-    r"|challenge|tokens?|keys?|secrets?|credentials?|passwords?)(?=[\s.,;:!?)]|$)"
+    r"|challenge|tokens?|keys?|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
 )
 """Words that follow "Bearer" or "token:" in a sentence, and are no secret."""
 
@@ -48,11 +49,11 @@ _SEPARATOR = (
     rf"(?:=>?|:=|%(?:25)*3[ad]|:(?!//|job-\d|\s{{0,4}}{_ORDINARY})|>(?=[^\s<]))\s{{0,4}}[\[({{]?"
 )
 _NAMED = re.compile(
-    rf"""(?=[abcfpst-])(?P<kept>
+    rf"""(?=[abcfkmpst-])(?P<kept>
         authorization\\*["']?\s{{0,4}}[:=]\s{{0,4}}(?!{_ORDINARY})\\*["']?(?:[a-z]+[ ]+)?
         |\b(?:bearer|SharedKey(?:Lite)?|SharedAccessSignature)\s+(?!{_ORDINARY})
         |\bbasic\s+(?=[a-z0-9+/]{{8}})(?=\S*(?:[0-9=]|(?-i:[a-z][A-Z])))
-        |(?<![\w-])--[\w-]{{0,40}}?{_NAME}{_SUFFIX}\s+(?!--)
+        |(?<![\w-])--?[\w-]{{0,40}}?{_NAME}{_SUFFIX}\s+(?!--)
         |{_NAME}{_SUFFIX}{_SEPARATOR}
     )
     (?:

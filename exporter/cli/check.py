@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong, and with --online the report."""
-    from exporter.service.families import load_config
+    from exporter.service.service import load_config
 
     loaded = load_config(options.config_file)
     if not options.online:

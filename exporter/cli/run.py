@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from exporter.config import Config
     from exporter.config.problems import ConfigError
     from exporter.service import process
-    from exporter.service.families import load_config
-    from exporter.service.service import open_service
+    from exporter.service.service import load_config, open_service
 
     if options.config_file is None:
         raise ConfigError(

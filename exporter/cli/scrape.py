@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     import asyncio
 
     from exporter.cli import atomic_file
-    from exporter.service.families import load_config
+    from exporter.service.service import load_config
 
     logs.configure(options.log_level, options.log_format)
     if options.output is not None:

@@ -92,7 +92,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
 
     The documentation says so, but the eTag of a job does not change when the job completes. So it
     is trusted only if it followed a change of state before, and only while the task does not run:
-    retries and statistics change without a new state. Statistics may change once more after the end.
+    retries and statistics change without a new state. After the end statistics may change again.
     """
     task = known.task
     changed, modified = unix_time(task.state_transition_time), unix_time(task.last_modified)

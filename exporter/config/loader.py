@@ -8,8 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from exporter.config import Config, secret, yaml_document
-from exporter.config.near_miss import did_you_mean
-from exporter.config.problems import ConfigError
+from exporter.config.problems import ConfigError, did_you_mean
 from exporter.config.validation import read_text, validate
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from exporter.config.near_miss import did_you_mean, nearest
-from exporter.config.problems import ConfigError
+from exporter.config.problems import ConfigError, did_you_mean, nearest
 from exporter.config.yaml_document import Document, format_path
 
 M = TypeVar("M", bound=BaseModel)

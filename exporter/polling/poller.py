@@ -116,12 +116,16 @@ class AccountPoller:
             return
         # Whatever was listed before: other rules may want other jobs.
         self.scheduler.add(Poll((JOBS,), self._account.discovery_interval, self._poll_jobs))
-        # Nodes are the account's, not a job's: one shard reads them for all.
-        if self._account.pool_nodes and self._shard.index == 0:
+        if self._reads_pool_nodes:
             self._add_poll(Poll((POOL_NODES,), self._defaults.interval, self._poll_pool_nodes))
 
+    @property
+    def _reads_pool_nodes(self) -> bool:
+        # Nodes are the account's, not a job's: one shard reads them for all.
+        return self._account.pool_nodes and self._shard.index == 0
+
     def apply_rules(self) -> None:
-        """Select anew from the jobs that are known, without asking the service."""
+        """Apply the configuration to what is known, without a request."""
         account, rules = self._name, self._account.jobs
         known, names = self._store.outcome(account, JOBS).state, metadata_names(rules)
         # Only the next listing has the metadata that was not kept.
@@ -130,6 +134,10 @@ class AccountPoller:
             selected = select(rules, found, self._now())[: self._account.max_jobs]
             self._store.select_anew(account, replace(known, jobs=selected, metadata_names=names))
         self._store.watch_leaving(account, partial(watch_saved, rules))
+        if not any(rule.command_lines for rule in rules):
+            self._store.leave_out_command_lines(account)
+        if not self._reads_pool_nodes:
+            self._store.forget_pool_nodes(account)
 
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._name, self._account.discovery_interval

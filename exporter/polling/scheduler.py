@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from exporter.batch.tick import TICKS_PER_SECOND, next_tick
+from exporter.batch.budget import TICKS_PER_SECOND, next_tick
 
 Key = tuple[str, ...]
 

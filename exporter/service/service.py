@@ -16,7 +16,7 @@ from exporter.batch import auth
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.client import open_client
-from exporter.config import Account, Config, Defaults, label_name, secret
+from exporter.config import Account, Config, Defaults, label_name, loader, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Exposition, Format
@@ -25,7 +25,7 @@ from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
 from exporter.service.supervision import supervised
-from exporter.service.telemetry import AccountTelemetry, Telemetry
+from exporter.service.telemetry import ROWS, AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
 from exporter.state.journal import StateFile
 from exporter.state.saved import Saved
@@ -339,3 +339,15 @@ def info_labels(config: Config) -> tuple[str, ...]:
     rules = [rule for account in config.accounts for rule in account.jobs]
     names = {name for rule in rules for name in rule.labels}
     return tuple(sorted(names | {label_name(n) for rule in rules for n in rule.metadata_labels}))
+
+
+FAMILIES = frozenset(
+    [row.name for table in collectors.tables().values() for row in table.metrics]
+    + [row.name for row in ROWS]
+)
+"""Every family of the exporter's own, `process_*` and `python_*` left out."""
+
+
+def load_config(file: Path) -> Config:
+    """Read and check a configuration file. ConfigError names every problem, as loader.load does."""
+    return loader.load(file, FAMILIES)

@@ -73,6 +73,9 @@ CREATE TABLE record (
 
 _MIGRATION_3 = f"""
 BEGIN;
+UPDATE job SET job = CAST(json_object(
+    'id', job_id, 'creationTime', json_extract(CAST(job AS TEXT), '$.creationTime')
+) AS BLOB) WHERE left_at IS NOT NULL;
 DROP TABLE failure;
 {_FAILURE_TABLE}
 ALTER TABLE job RENAME TO old;
@@ -128,7 +131,7 @@ def open_database(
         if not isinstance(error, Exception) or (code and code & 0xFF in _OF_THE_MACHINE):
             raise
         # Any error is damage, decoding errors too: else the process would end at every start.
-        raise Damaged(f"{type(error).__name__}: {error}") from error
+        raise Damaged(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 _ACCOUNTS = """
@@ -283,6 +286,8 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
 
 def _number(value: float) -> float:
     """A number as it was counted: whole ones stay whole, and are exposed without a point."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{value} cannot be a total")
     return int(value) if value.is_integer() else value
 
 

@@ -140,6 +140,16 @@ class Failures:
             self._known[account] = {each.key: each for each in latest(known.values())}
         return new
 
+    def leave_out_command_lines(self, account: str) -> list[Failure]:
+        """Drop the detail CommandLine of known failures; returns the failures that had one."""
+        known, changed = self._known.get(account, {}), []
+        for key, each in known.items():
+            details = tuple(detail for detail in each.details if not is_command_line(detail))
+            if details != each.details:
+                known[key] = msgspec.structs.replace(each, details=details)
+                changed.append(known[key])
+        return changed
+
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more."""
         self._known.pop(account, None)

@@ -60,7 +60,7 @@ class StateFile:
         """Set once the thread has written everything."""
         try:
             self._connection, self._loaded = self._open(shard)
-        except (sqlite3.Error, OSError, Damaged) as error:
+        except (sqlite3.Error, OSError, ValueError, Damaged) as error:
             self._fail("cannot be used", error)
         self._on_health(self._connection is not None)
 
@@ -70,7 +70,7 @@ class StateFile:
         except Damaged as error:
             aside = database.put_aside(self._path)
             log.error(
-                "state file cannot be read: %s; it was put aside as %s, and counters begin anew",
+                "state file cannot be read (%s). It was put aside as %s, and counters begin at 0",
                 *(error, aside),
                 extra={"file": str(self._path)},
             )
@@ -149,13 +149,15 @@ class StateFile:
             # Going on later would leave a gap that nobody could see: better not at all.
             self._connection.close()
             self._connection = None
+            with contextlib.suppress(OSError):  # else the next start would show old values
+                database.put_aside(self._path)
             self._fail("cannot be written", error)
             _call(loop, lambda: self._on_health(False))
 
     def _fail(self, what: str, error: Exception) -> None:
         is_expected = isinstance(error, sqlite3.Error | OSError | Damaged)
         log.error(
-            "state file %s: %s: counters will begin anew with the next start",
+            "state file %s (%s). Nothing is saved; counters begin at 0 with the next start",
             *(what, error or type(error).__name__),
             exc_info=None if is_expected else error,
             extra={"file": str(self._path)},
@@ -176,7 +178,7 @@ def lock(path: Path) -> IO[str] | None:
     """
     try:
         file = path.with_name(f"{path.name}.lock").open("a")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a path that cannot be
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

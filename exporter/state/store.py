@@ -279,8 +279,20 @@ class Store:
         """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
         entry = self._accounts[account].leaving.pop(job_id, None)
         if entry is not None:
-            known = None if is_gone else SavedJob(entry.watched.job, False, left_at=now)
+            job = entry.watched.job
+            name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
+            known = None if is_gone else SavedJob(name, False, left_at=now)
             self._totals.count(Changes(account, jobs={job_id: known}))
+
+    def forget_pool_nodes(self, account: str) -> None:
+        """Node counts are not read any more."""
+        self._accounts[account].outcomes.pop(POOL_NODES, None)
+        self._show_account(account, table_names.POOL_NODES, table_names.ACCOUNT_HEALTH)
+
+    def leave_out_command_lines(self, account: str) -> None:
+        """Forget the command lines of known failures, also in the state file."""
+        changed = self._failures.leave_out_command_lines(account)
+        self._totals.count(Changes(account, failures=changed))
 
     def put_pool_nodes(self, account: str, snapshot: Any, now: float) -> None:
         """Node counts were read."""
