@@ -156,8 +156,8 @@ class Failures:
 
     def latest(self) -> list[Failure]:
         """The latest of every account, the latest of all first."""
-        kept = [each for known in self._known.values() for each in latest(known.values())]
-        return sorted(kept, key=_time, reverse=True)
+        every = [each for known in self._known.values() for each in latest(known.values())]
+        return sorted(every, key=_time, reverse=True)
 
     def _log(self, account: str, each: Failure) -> None:
         of_account = {"account": account}

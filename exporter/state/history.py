@@ -54,9 +54,7 @@ class History:
         if not values:
             return
         key = (account, job_id)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = array("I", (FIRST_STEP,))
+        known = self._known.setdefault(key, array("I", (FIRST_STEP,)))
         before = known[-_WIDTH:] if len(known) > 1 else array("I", (0, *[UNKNOWN] * len(_NAMES)))
         after = before[:]
         for name, value in values.items():

@@ -341,8 +341,8 @@ class Store:
     def confirm(self, account: str, job_id: str, collector: str, now: float) -> None:
         """Confirm the last state without a request, because it cannot change any more."""
         entry = self._accounts[account].jobs[job_id]
-        outcome = entry.outcome(collector)
-        entry.outcomes[collector] = msgspec.structs.replace(outcome, succeeded_at=now)
+        confirmed = msgspec.structs.replace(entry.outcome(collector), succeeded_at=now)
+        entry.outcomes[collector] = confirmed
         self._show_health(account, job_id)
 
     def fail(
