@@ -10,7 +10,7 @@ import pytest
 from exporter import config
 from exporter.cli import flags, simulate
 from exporter.cli.parsing import COMMANDS, parse
-from exporter.config import durations, near_miss
+from exporter.config import durations, problems
 from exporter.config.shard import WHOLE
 from exporter.service.service import open_service
 from exporter.simulator import SUMMARIES
@@ -96,8 +96,8 @@ def test_what_is_no_duration_in_any_words_gets_an_example(text: str) -> None:
 
 
 def test_a_word_that_nothing_is_near_gets_no_suggestion() -> None:
-    assert near_miss.did_you_mean("banana", ["interval", "states"]) == ""
-    assert near_miss.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
+    assert problems.did_you_mean("banana", ["interval", "states"]) == ""
+    assert problems.did_you_mean("STATE", ["interval", "states"]) == ": did you mean states?"
 
 
 async def test_the_metrics_can_have_any_path_that_the_exporter_has_not(
