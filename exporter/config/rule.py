@@ -38,8 +38,8 @@ class Defaults(Model):
     """Time between two polls of one job."""
     idle_interval: Duration = duration_field("2m")
     """Poll interval of idle and completed jobs, rounded up to whole intervals. A job is idle when
-    nothing has waited, run or changed for this long. `0s`, or less than `interval`: poll idle jobs
-    as often as others."""
+    nothing has waited, run or changed for this long. With `0s`, or less than
+    `interval`, idle jobs are polled as often as others."""
     stale_after: int = Field(default=3, ge=1)
     """Number of failed intervals after which a job's last values are dropped."""
     collect: UniqueListOf[JobCollectorName] = ("task_counts", "preparation_release")

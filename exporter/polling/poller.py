@@ -1,6 +1,6 @@
-"""The polls of one account: discovery adds and removes those of the jobs.
+"""The polls of one account. Discovery adds and removes the polls of jobs.
 
-Here is the edge of a poll: whatever happens inside one is recorded and ends here.
+Every error of a poll ends here: it is recorded, and other polls go on.
 """
 
 from __future__ import annotations

@@ -78,8 +78,8 @@ def parse(query: MultiMapping[str], parameters: Iterable[Parameter]) -> Mapping[
     """The values of a query by name. BadQuery says what is wrong with it."""
     known = {parameter.name: parameter for parameter in parameters}
     if unknown := sorted(query.keys() - known.keys()):
-        listed = ", ".join(known) or "there are none"
-        raise BadQuery(f"unknown parameter: {', '.join(unknown)[:200]}; known are: {listed}")
+        listed = f"known are: {', '.join(known)}" if known else "this path has no parameters"
+        raise BadQuery(f"unknown parameter: {', '.join(unknown)[:200]}; {listed}")
     values = {}
     for name, parameter in known.items():
         given = query.getall(name, [])
