@@ -291,7 +291,7 @@ class JobsApi:
 
 async def read_jobs(api: JobsApi, *rules: Rule, known: dict[str, Job] | None = None) -> list[Job]:
     account = Account(name="acc", endpoint="https://acc.example", jobs=rules)
-    found = await discover(api, account, WHOLE, known or {}, NOW.timestamp())
+    found, _ = await discover(api, account, WHOLE, known or {}, NOW.timestamp())
     return [watched.job for watched in found.jobs]
 
 
@@ -350,7 +350,7 @@ async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay()
     account = Account(
         name="acc", endpoint="https://acc.example", jobs=(rule(id_regex=".*"),), max_jobs=3
     )
-    found = await discover(api, account, WHOLE, known, NOW.timestamp())
+    found, _ = await discover(api, account, WHOLE, known, NOW.timestamp())
     assert [watched.job.id for watched in found.jobs] == ["a", "c", "e"]
     assert found.dropped == 2
     shown = text("selected jobs", ACCOUNT, found)

@@ -329,6 +329,7 @@ def fold(
         listed_at=reading.started if full else before.listed_at,
         runs=runs,
     )
+    is_running = any("running" in outcome for pool in runs.values() for outcome in pool.outcomes)
     return Folded(
         after,
         Events(
@@ -337,7 +338,8 @@ def fold(
             latest(failure for of_pool in events.values() for failure in of_pool.failures),
             sum(of_pool.corrections for of_pool in events.values()),
         ),
-        is_busy=any("running" in outcome for pool in runs.values() for outcome in pool.outcomes),
+        is_busy=is_running,
+        is_running=is_running,
         points={"failed_nodes": after.count(PREPARATION.name, "result", "failure")},
         records=_changed_records(before, after, listing),
     )

@@ -64,6 +64,7 @@ def fold(
         Events({**increments, _FELL: int(fell)}),
         # A count that the service does not give is unknown.
         is_busy=known.active != 0 or known.running != 0,
+        is_running=known.running != 0,
         points={name: getattr(known, name) or 0 for name in POINTS},
     )
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
@@ -23,13 +23,27 @@ from exporter.diagnosis.accounts import diagnose
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
 from exporter.polling.selection import discover, metadata_names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
+from exporter.state.collector import Folded
 from exporter.state.store import Store
 from exporter.state.watched_job import NOT_POLLED, JobState, WatchedJob
 
 log = logging.getLogger(__name__)
 
 LAST = "last"
-"""The first part of the key of a job's last poll."""
+"""The first part of the key of the polls of a job that left the selection."""
+
+MAX_LAST_INTERVAL = 60.0
+"""Seconds between two of them at most: a job that is being deleted is soon gone."""
+
+GIVE_UP_AFTER = 1800.0
+"""Seconds without a change after which the end of a job is waited for no longer."""
+
+_ON_THE_WAY = ("disabling", "enabling", "terminating", "deleting")
+"""States of a job that soon come to another."""
+
+
+class _Gone(Exception):
+    """The job does not exist any more."""
 
 
 class AccountObserver(PollObserver, Protocol):
@@ -46,6 +60,12 @@ class AccountObserver(PollObserver, Protocol):
 
     def polls_saved(self, count: float, reason: str) -> None:
         """`count` polls were not needed."""
+
+    def last_polls(self, jobs: int) -> None:
+        """The end of so many jobs is still to be seen."""
+
+    def gave_up(self) -> None:
+        """The end of a job was not seen."""
 
 
 class AccountPoller:
@@ -148,7 +168,10 @@ class AccountPoller:
         with self._recorded(key, None, interval, self._defaults.stale_after):
             started = self._now()
             api = self._until(interval)
-            selected = await discover(api, self._account, self._shard, known, started)
+            listed_at = self._store.accounts[account].listed_at
+            selected, ended = await discover(
+                api, self._account, self._shard, known, started, listed_at
+            )
             if selected.dropped and not self._has_dropped:
                 text = "max_jobs (%d) is reached: %d more jobs are left out"
                 most, dropped = self._account.max_jobs, selected.dropped
@@ -156,7 +179,7 @@ class AccountPoller:
             self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
-            self._store.select(account, selected, self._now(), asked_at)
+            self._store.select(account, selected, self._now(), asked_at, ended)
             self._follow_selection(watched)
 
     def _follow_selection(self, before: Iterable[WatchedJob]) -> None:
@@ -192,51 +215,114 @@ class AccountPoller:
         self.scheduler.add(poll, at_once=outcome.succeeded_at is None)
 
     def _add_last_polls(self) -> None:
-        """Read a job that left the selection once more: what it did last is not lost."""
-        polls = self.scheduler.polls()
+        """Poll jobs that left the selection on, until nothing of them can change any more."""
         for job_id, entry in self._store.leaving(self._name).items():
-            key = (LAST, job_id)
-            if key not in polls:
-                run = partial(self._poll_last, entry)
-                self.scheduler.add(Poll(key, entry.watched.rule.interval, run))
+            if (key := (LAST, job_id)) not in self.scheduler:
+                interval = min(entry.watched.rule.interval, MAX_LAST_INTERVAL)
+                # Nothing was read of a job that ended unseen: there may be thousands of these.
+                is_unseen = not entry.outcomes
+                self.scheduler.add(Poll(key, interval, self._poll_last, in_background=is_unseen))
+        self._observer.last_polls(len(self._store.leaving(self._name)))
 
-    async def _poll_last(self, entry: JobState, key: Key) -> None:
+    async def _poll_last(self, key: Key) -> None:
         account, (_, job_id) = self._name, key
-        if self._store.leaving(account).get(job_id) is entry:
-            is_gone = False
+        entry = self._store.leaving(account).get(job_id)
+        if entry is not None:
+            is_over = is_gone = False
             try:
-                await self._read_last(entry)
-            except JobGone:
-                is_gone = True
+                is_over = await self._read_last(entry)
+            except _Gone:
+                is_over = is_gone = True
             except PollError as error:
                 log.debug("last poll failed: %s", error, extra=self._context(job_id))
             except Exception:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
                 self._observer.internal_error()
-            if self._store.leaving(account).get(job_id) is entry:
+            if self._store.leaving(account).get(job_id) is not entry:
+                pass  # it was selected again, or another job has its id now
+            elif is_over or self._gives_up(entry):
                 self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
-        self.scheduler.remove(key)
+        if job_id not in self._store.leaving(account):
+            self.scheduler.remove(key)
+        self._observer.last_polls(len(self._store.leaving(account)))
 
-    async def _read_last(self, entry: JobState) -> None:
+    async def _read_last(self, entry: JobState) -> bool:
+        """Read a job that left; returns whether nothing of it can change any more.
+
+        _Gone where it does not exist any more.
+        """
         account, watched = self._name, entry.watched
-        # Task counts have no creation time: check that the id still belongs to this job.
         api = self._until(watched.rule.interval)
-        current = await api.get_job(watched.job.id)
-        if not watched.is_same_job(current):
-            raise JobGone(404)
+        job = watched.job
+        if entry.outcomes or not _is_completed(job):  # else the listing has just shown it
+            current = await self._get_same(api, watched)
+            if current is None:
+                raise _Gone
+            job = current
         # It may only have been missing: pages of a listing are no snapshot.
-        selected = select(self._account.jobs, [current], self._now())
+        selected = select(self._account.jobs, [job], self._now())
         if selected and len(self._store.jobs(account)) < self._account.max_jobs:
             self._store.reselect(account, selected[0])
             self._add_polls()
-            return
+            return False
+        failure: PollError | None = None
+        results: list[Folded[Any] | None] = []
         # Also what another rule read of it before.
         for name in dict.fromkeys((*watched.rule.collectors, *entry.outcomes)):
             kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
             if state is None or not kind.is_settled(state):
-                reading = await kind.read(api, watched, state, self._now())
-                job, now = watched.job, self._now()
-                self._store.put_reading(account, job, name, reading, state, now)
+                try:
+                    reading = await kind.read(api, watched, state, self._now())
+                except PollError as error:
+                    failure = error
+                else:
+                    results.append(self._put_reading(watched.job, name, reading, state))
+        if failure is not None:
+            raise failure
+        return self._is_over(entry, job, results)
+
+    def _is_over(self, entry: JobState, job: Job, results: list[Folded[Any] | None]) -> bool:
+        """Whether nothing of a job can change any more, after its collectors were read."""
+        folded = [each for each in results if each is not None]
+        has_changed = any(any(each.events.increments.values()) for each in folded)
+        if has_changed:
+            entry.changed_at = asyncio.get_running_loop().time()
+        state = (job.state or "").lower()
+        if state != "completed":
+            entry.looks = 0
+            return state not in _ON_THE_WAY  # else no rule wants it any more, and it lives on
+        entry.looks = 1 if has_changed else entry.looks + 1
+        if len(folded) < len(results) or any(each.is_running for each in folded):
+            return False
+        # Tasks that still wait may wait for ever, or the counts are late: look again.
+        return entry.looks > 1 or not any(each.is_busy for each in folded)
+
+    def _gives_up(self, entry: JobState) -> bool:
+        """Whether the end of a job was waited for long enough."""
+        now = asyncio.get_running_loop().time()
+        if entry.changed_at is None:
+            entry.changed_at = now
+        if now - entry.changed_at < GIVE_UP_AFTER or not self._store.accounts[self._name].is_up:
+            return False
+        log.warning(
+            "the end of the job was not seen: its counters may lack the last tasks",
+            extra=self._context(entry.watched.job.id),
+        )
+        self._observer.gave_up()
+        return True
+
+    async def _get_same(self, api: BatchClient, watched: WatchedJob) -> Job | None:
+        """The job as it is now; None: it does not exist any more. One 404 is no proof."""
+        for _ in range(2):
+            with suppress(JobGone):
+                job = await api.get_job(watched.job.id)
+                return job if watched.is_same_job(job) else None
+        return None
+
+    def _put_reading(self, job: Job, name: str, reading: Any, state: Any) -> Folded[Any] | None:
+        now = self._now()
+        read_at = now + self._api.clock_offset
+        return self._store.put_reading(self._name, job, name, reading, state, now, read_at)
 
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
@@ -264,17 +350,23 @@ class AccountPoller:
             return None
         with self._recorded(key, job, rule.interval, rule.stale_after):
             state = outcome.state
+            api = self._until(rule.interval)
             try:
-                reading = await kind.read(self._until(rule.interval), watched, state, self._now())
+                reading = await kind.read(api, watched, state, self._now())
             except JobGone:
-                self._forget(job)
-                return None
-            folded = self._store.put_reading(account, job, collector, reading, state, self._now())
+                current = await self._get_same(api, watched)
+                if current is None:
+                    self._forget(job)
+                    return None
+                if (current.state or "").lower() == "deleting":
+                    return None  # the next listing moves it out of the selection
+                raise
+            folded = self._put_reading(job, collector, reading, state)
             if folded is not None:
                 self._observer.corrected(collector, folded.events.corrections)
                 # Tasks that still wait when their job is over wait for ever.
-                is_over = (job.state or "").lower() == "completed"
-                if any(folded.events.increments.values()) or (folded.is_busy and not is_over):
+                is_busy = folded.is_busy and not _is_completed(job)
+                if any(folded.events.increments.values()) or is_busy:
                     self._note_activity(job_id)
         failed = entry.outcomes.get(collector, NOT_POLLED).error is not None
         if failed or key not in self.scheduler:
@@ -369,3 +461,7 @@ class AccountPoller:
         if before is not None and not before.account_wide:
             context = self._context(job.id if job else None, collector)
             log.info("poll succeeds again", extra=context)
+
+
+def _is_completed(job: Job) -> bool:
+    return (job.state or "").lower() == "completed"

@@ -28,12 +28,14 @@ class Poll:
     `run(key)`: raises nothing; returns the time to the poll's next turn where that is longer than
     the interval, which is rounded to whole intervals.
     `defer`: seconds that are added to the due time for the order of due polls.
+    `in_background`: while other polls are late, such polls have a quarter of the concurrency.
     """
 
     key: Key
     interval: float
     run: Callable[[Key], Coroutine[Any, Any, float | None]]
     defer: float = 0.0
+    in_background: bool = False
 
 
 class PollObserver(Protocol):
@@ -84,8 +86,10 @@ class Scheduler:
         # Both heaps keep replaced and removed turns until these reach the top.
         self._queue: list[tuple[float, int, _Turn]] = []
         self._due: list[tuple[float, int, _Turn]] = []
+        self._due_in_background: list[tuple[float, int, _Turn]] = []
         self._count = 0
         self._running: set[Key] = set()
+        self._running_in_background = 0
         self._wake = asyncio.Event()
         self._active_at = 0.0
         self._first_round: set[Key] = set()
@@ -100,13 +104,15 @@ class Scheduler:
 
     @property
     def polls_per_second(self) -> float:
-        """How many polls fall due in a second."""
-        return math.fsum([1.0 / turn.period for turn in self._turns.values()])
+        """How many polls fall due in a second, those in the background excepted."""
+        turns = self._turns.values()
+        return math.fsum([1.0 / each.period for each in turns if not each.poll.in_background])
 
     @property
     def waiting(self) -> int:
-        """Polls that are due and have not begun."""
-        return len(self._turns_due(asyncio.get_running_loop().time()))
+        """Polls that are due and have not begun, those in the background excepted."""
+        due = self._turns_due(asyncio.get_running_loop().time())
+        return sum(not turn.poll.in_background for turn in due)
 
     def _turns_due(self, now: float) -> list[_Turn]:
         return [
@@ -127,7 +133,7 @@ class Scheduler:
         at its moment in the interval, and is no part of the first round.
         """
         now = asyncio.get_running_loop().time()
-        if at_once and not self.first_round_done:
+        if at_once and not self.first_round_done and not poll.in_background:
             self._first_round.add(poll.key)
         due = next_tick(now) if at_once else self._place(poll, poll.interval, now)
         self._plan(_Turn(poll, due, poll.interval, is_first=at_once))
@@ -209,17 +215,27 @@ class Scheduler:
         now = asyncio.get_running_loop().time()
         while self._queue and self._queue[0][0] <= now:
             due, number, turn = heapq.heappop(self._queue)
-            heapq.heappush(self._due, (due + turn.poll.defer, number, turn))
-        while self._due and len(self._running) < self._max_concurrency:
-            _, _, turn = heapq.heappop(self._due)
+            heap = self._due_in_background if turn.poll.in_background else self._due
+            heapq.heappush(heap, (due + turn.poll.defer, number, turn))
+        share = max(1, self._max_concurrency // 4)
+        while len(self._running) < self._max_concurrency:
+            if self._due_in_background and (not self._due or self._running_in_background < share):
+                heap = self._due_in_background
+            elif self._due:
+                heap = self._due
+            else:
+                break
+            _, _, turn = heapq.heappop(heap)
             if self._turns.get(turn.poll.key) is turn:
                 self._active_at = now
                 self._running.add(turn.poll.key)
+                self._running_in_background += turn.poll.in_background
                 runs.create_task(self._run(turn, now))
 
     async def _run(self, turn: _Turn, started: float) -> None:
         poll, wait = turn.poll, None
-        self._observer.poll_started(max(0.0, started - turn.due))
+        if not poll.in_background:
+            self._observer.poll_started(max(0.0, started - turn.due))
         # The next turn is at least half an interval later, so it is the one nearest to a whole
         # interval. A first turn counts from its start: it may start late without a skipped turn.
         turn.earliest_next = (started if turn.is_first else turn.due) + poll.interval / 2
@@ -231,8 +247,9 @@ class Scheduler:
                 raise
         finally:
             self._running.discard(poll.key)
+            self._running_in_background -= poll.in_background
             now = self._active_at = asyncio.get_running_loop().time()
-            if self._due:
+            if self._due or self._due_in_background:
                 self._wake.set()
         planned = self._turns.get(poll.key)
         if planned is turn:
@@ -247,7 +264,7 @@ class Scheduler:
         period = poll.interval * max(1, math.floor((wait or 0.0) / poll.interval + 1e-6))
         on_time = self._place(poll, period, turn.earliest_next)
         due = self._place(poll, period, max(turn.earliest_next, now))
-        if skipped := round((due - on_time) / period):
+        if (skipped := round((due - on_time) / period)) and not poll.in_background:
             self._observer.polls_skipped(skipped)
         return _Turn(poll, due, period)
 

@@ -106,10 +106,30 @@ def select(rules: Iterable[Rule], jobs: Iterable[Job], now: float) -> tuple[Watc
     return tuple(sorted(selected, key=lambda watched: watched.job.id))
 
 
-def listing_filter(rules: Iterable[Rule], now: float) -> str | None:
+def ended_jobs(
+    rules: Iterable[Rule], jobs: Iterable[Job], selected: Iterable[WatchedJob]
+) -> tuple[WatchedJob, ...]:
+    """The jobs that are over, or being deleted, that a rule names and does not select."""
+    rules = tuple(rules)
+    kept = metadata_names(rules)
+    known = {watched.job.id.lower() for watched in selected}
+    found = []
+    for job in {job.id.lower(): job for job in jobs}.values():
+        if job.id.lower() not in known and (job.state or "").lower() in ("completed", "deleting"):
+            rule = next((rule for rule in rules if names(rule, job)), None)
+            if rule is not None:
+                found.append(watch(_with_metadata(job, kept), rule))
+    return tuple(found)
+
+
+def listing_filter(
+    rules: Iterable[Rule], now: float, ended_since: float | None = None
+) -> str | None:
     """The $filter for Job_List that leaves out what no rule with a pattern can want.
 
-    None where no rule has a pattern: nothing needs to be listed.
+    None where no rule has a pattern: nothing needs to be listed. `ended_since`: jobs that ended
+    since then, or are being deleted, are listed in any case; None: they are not. Both times are
+    Unix seconds.
 
     Completed jobs stay listed until somebody deletes them: without a filter the list grows for
     ever. A job completed at the edge of `completed_for` is listed a little longer, then dropped by
@@ -124,24 +144,43 @@ def listing_filter(rules: Iterable[Rule], now: float) -> str | None:
     if windows and "completed" not in states:
         since = dt.datetime.fromtimestamp(now - max(windows), dt.UTC)
         terms.append(f"(state eq 'completed') and (stateTransitionTime ge {odata.literal(since)})")
+    if ended_since is not None and "completed" not in states:
+        since = dt.datetime.fromtimestamp(ended_since, dt.UTC)
+        terms.append(
+            f"(state eq 'completed') and (executionInfo/endTime ge {odata.literal(since)})"
+        )
+        terms += [] if "deleting" in states else ["state eq 'deleting'"]
     return odata.any_of(terms)
 
 
+OVERLAP = 120.0
+"""Seconds before the last listing from which ended jobs are listed again: an index may be late."""
+
+
 async def discover(
-    client: BatchClient, account: Account, shard: Shard, known: Mapping[str, Job], now: float
-) -> SelectedJobs:
+    client: BatchClient,
+    account: Account,
+    shard: Shard,
+    known: Mapping[str, Job],
+    now: float,
+    listed_at: float | None = None,
+) -> tuple[SelectedJobs, tuple[WatchedJob, ...]]:
     """List the jobs that the rules may want, get those they name, and select.
 
-    `known`: jobs that are watched already, by id in lower case. They stay past `max_jobs` too: a
-    series that comes and goes is worse than one that never was. `now`: Unix seconds.
+    Returns the selected jobs, and those that ended. `known`: jobs that are watched already, by id
+    in lower case. They stay past `max_jobs` too: a series that comes and goes is worse than one
+    that never was. `now`: Unix seconds. `listed_at`: when the last listing began, in Unix seconds
+    of the service.
     """
     rules, most = account.jobs, account.max_jobs
     named = [rule.id for rule in rules if rule.id is not None]
     owns = partial(shard.owns, account.name)
-    found = await jobs.read(client, listing_filter(rules, now), named, owns, known)
+    ended_since = None if listed_at is None else listed_at - OVERLAP
+    found = await jobs.read(client, listing_filter(rules, now, ended_since), named, owns, known)
     selected = select(rules, found, now)
+    ended = ended_jobs(rules, found, selected)
     dropped = max(0, len(selected) - most)
     if dropped:
         known_first = sorted(selected, key=lambda watched: watched.job.id.lower() not in known)
         selected = tuple(sorted(known_first[:most], key=lambda watched: watched.job.id))
-    return SelectedJobs(selected, dropped, metadata_names(rules))
+    return SelectedJobs(selected, dropped, metadata_names(rules)), ended

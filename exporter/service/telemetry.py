@@ -109,6 +109,19 @@ ROWS: tuple[Row, ...] = (
         " settled: of what cannot change in the life of its job.",
         ("account", "reason"),
     ),
+    Row(
+        "jobs_ending",
+        "gauge",
+        "Jobs that left the selection, or ended between two listings, and are read until nothing of"
+        " them can change any more.",
+        ("account",),
+    ),
+    Row(
+        "last_polls_given_up_total",
+        "counter",
+        "Jobs whose end was not seen in spite of all tries; counters may lack their last tasks.",
+        ("account",),
+    ),
     Row("poll_lag_seconds", "gauge", "How late the latest poll started.", ("account",)),
     Row(
         "resync_corrections_total",
@@ -267,6 +280,8 @@ class AccountTelemetry:
         self.polls_saved(0, "idle")
         self.polls_saved(0, "settled")
         telemetry.add("series_dropped_total", 0, account)
+        telemetry.add("last_polls_given_up_total", 0, account)
+        self.last_polls(0)
         self.poll_started(0)
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
@@ -298,6 +313,14 @@ class AccountTelemetry:
     def polls_saved(self, count: float, reason: str) -> None:
         """`count` polls were not needed."""
         self._telemetry.add("polls_saved_total", count, self._account, reason)
+
+    def last_polls(self, jobs: int) -> None:
+        """The end of so many jobs is still to be seen."""
+        self._telemetry.set("jobs_ending", jobs, self._account)
+
+    def gave_up(self) -> None:
+        """The end of a job was not seen."""
+        self._telemetry.add("last_polls_given_up_total", 1, self._account)
 
     def corrected(self, collector: str, records: int) -> None:
         """A full listing corrected so many records."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.batch.errors import AuthenticationFailed, CredentialError, PollError
 from exporter.exposition.metric import Identity
+from exporter.state.recent import RecentCounts
 from exporter.state.watched_job import NOT_POLLED, JobState, Outcome
 
 JOBS = "jobs"
@@ -24,10 +25,13 @@ Owner = tuple[str, str] | None
 class AccountState:
     """The state of one account.
 
-    `jobs`: the selected jobs by id. `leaving`: jobs that left the selection and are read once more.
+    `jobs`: the selected jobs by id. `leaving`: jobs that left the selection, or ended before they
+    were seen, by id; they are read until nothing of them can change any more.
     `outcomes`: what the polls of the account's own collectors came to.
     `members`: number of selected jobs by group.
-    `left`: id and creation time of jobs that left, the latest last.
+    `left`: id and creation time of jobs that left for good, the latest last.
+    `listed_at`: when the last complete listing of the jobs began, in Unix seconds of the service.
+    `recent`: what was counted lately, by job id.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
     """
 
@@ -36,8 +40,14 @@ class AccountState:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     members: Counter[Owner] = field(default_factory=Counter)
     watched_since: float | None = None
+    listed_at: float | None = None
+    recent: RecentCounts = field(default_factory=RecentCounts)
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
     refusal: PollError | None = None
+
+    def entry(self, job_id: str) -> JobState | None:
+        """What is known of a job, selected or leaving."""
+        return self.jobs.get(job_id) or self.leaving.get(job_id)
 
     @property
     def is_up(self) -> bool | None:

@@ -37,6 +37,7 @@ class Folded(Generic[S]):
     """The state after a reading, and what happened since the state before it.
 
     `is_busy`: whether something of the job waits or runs, as far as the reading shows.
+    `is_running`: whether something runs.
     `points`: values for the job's charts, by name; see `exporter.state.history`.
     `records`: the changed records of the state by key; None: deleted. It can be iterated once.
     """
@@ -44,6 +45,7 @@ class Folded(Generic[S]):
     state: S
     events: Events
     is_busy: bool = False
+    is_running: bool = False
     points: Mapping[str, int] = field(default_factory=dict)
     records: Iterable[tuple[tuple[str, ...], Any]] = ()
 

@@ -25,6 +25,7 @@ from exporter.state.account import Owner
 from exporter.state.collector import Folded, JobCollector
 from exporter.state.counters import Counters
 from exporter.state.failures import LATEST, Failure
+from exporter.state.recent import Counted
 from exporter.state.saved import Changes, CounterChange, Saved, SavedJob
 from exporter.state.timestamps import iso_time
 
@@ -32,10 +33,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-VERSION = 4
-
-REMEMBERED = 30 * 86400.0
-"""Seconds for which a job that left is remembered, so that it is not new when it comes back."""
+VERSION = 5
 
 _JOB_TABLE = """
 CREATE TABLE job (
@@ -52,8 +50,16 @@ CREATE TABLE failure (
 ) WITHOUT ROWID;
 """
 
+_RECENT_TABLE = """
+CREATE TABLE recent (
+    account TEXT, job_id TEXT, counted BLOB NOT NULL, PRIMARY KEY (account, job_id)
+) WITHOUT ROWID;
+"""
+
 _SCHEMA = f"""
-CREATE TABLE account (name TEXT PRIMARY KEY, watched_since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE account (
+    name TEXT PRIMARY KEY, watched_since REAL NOT NULL, listed_at REAL
+) WITHOUT ROWID;
 CREATE TABLE counter (
     account TEXT, owner TEXT, collector TEXT, name TEXT, labels TEXT,
     total REAL NOT NULL, exposed REAL,
@@ -69,6 +75,15 @@ CREATE TABLE record (
     PRIMARY KEY (account, job_id, collector, key)
 ) WITHOUT ROWID;
 {_FAILURE_TABLE}
+{_RECENT_TABLE}
+"""
+
+_MIGRATION_4 = f"""
+BEGIN;
+ALTER TABLE account ADD COLUMN listed_at REAL;
+{_RECENT_TABLE}
+PRAGMA user_version = 5;
+COMMIT;
 """
 
 _MIGRATION_3 = f"""
@@ -160,8 +175,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables == 0:
         connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-    elif version == 3:
-        _migrate_3(connection)
+    elif version in (3, 4):
+        if version == 3:
+            _migrate_3(connection)
+        connection.executescript(_MIGRATION_4)
     elif version != VERSION:
         raise Damaged(f"it is of version {version}, this program's is {VERSION}")
     (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -171,7 +188,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     with connection:  # which fails at once where nothing can be written
-        connection.execute("DELETE FROM job WHERE left_at < ?", (time.time() - REMEMBERED,))
+        connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _migrate_3(connection: sqlite3.Connection) -> None:
@@ -190,7 +207,7 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
     with connection:
         for failure in failures:
             _write_failures(connection, failure.account, [failure])
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("PRAGMA user_version = 4")
 
 
 def _reshard(connection: sqlite3.Connection, shard: Shard) -> None:
@@ -238,8 +255,9 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
         query = f"SELECT {columns} FROM {table} WHERE account = ?"  # noqa: S608
         return msgspec.convert(connection.execute(query, (account,)).fetchall(), list[row])  # type: ignore[valid-type]
 
-    since = connection.execute("SELECT watched_since FROM account WHERE name=?", (account,))
-    found = since.fetchone()
+    query = "SELECT watched_since, listed_at FROM account WHERE name=?"
+    found = connection.execute(query, (account,)).fetchone() or (None, None)
+    since, listed_at = msgspec.convert(found, tuple[float | None, float | None])
     counters: dict[tuple[Owner, str], tuple[dict[Key, float], dict[Key, float]]] = {}
     for owner, collector, name, labels, total, shown in rows(
         "owner, collector, name, labels, total, exposed",
@@ -274,13 +292,18 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
         )
     }
     return Saved(
-        None if found is None else msgspec.convert(found[0], float),
+        since,
+        listed_at,
         {place: Counters.of(*of_place) for place, of_place in counters.items()},
         jobs,
         tuple(
             msgspec.json.decode(failure, type=Failure)
             for (failure,) in rows("failure", "failure", tuple[bytes])
         ),
+        {
+            job_id: msgspec.json.decode(counted, type=tuple[Counted, ...])
+            for job_id, counted in rows("job_id, counted", "recent", tuple[str, bytes])
+        },
     )
 
 
@@ -295,7 +318,7 @@ def forget_account(connection: sqlite3.Connection, account: str) -> None:
     """Delete all that the file knows of an account."""
     with connection:
         connection.execute("DELETE FROM account WHERE name = ?", (account,))
-        for table in ("counter", "job", "state", "record", "failure"):
+        for table in ("counter", "job", "state", "record", "failure", "recent"):
             connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
 
 
@@ -303,8 +326,11 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
     """Write what a poll changed; to be called inside a transaction."""
     account = changes.account
     if changes.watched_since is not None:
+        row = (account, changes.watched_since, changes.listed_at)
         connection.execute(
-            "INSERT OR IGNORE INTO account VALUES (?, ?)", (account, changes.watched_since)
+            "INSERT INTO account VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET listed_at = excluded.listed_at",
+            row,
         )
     for owner in changes.forgotten:
         connection.execute(
@@ -316,6 +342,12 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
         _write_job(connection, account, job_id, job)
     for (job_id, collector), folded in changes.folded.items():
         _write_state(connection, (account, job_id, collector), folded, collectors[collector])
+    for job_id, counted in changes.recent.items():
+        if counted:
+            written = (account, job_id, msgspec.json.encode(counted))
+            connection.execute("INSERT OR REPLACE INTO recent VALUES (?,?,?)", written)
+        else:
+            connection.execute("DELETE FROM recent WHERE account=? AND job_id=?", (account, job_id))
     if changes.failures:
         _write_failures(connection, account, changes.failures)
 

@@ -12,6 +12,7 @@ from exporter.state.account import Owner
 from exporter.state.collector import Folded
 from exporter.state.counters import Counters
 from exporter.state.failures import Failure
+from exporter.state.recent import Counted
 
 CounterChange = tuple[Owner, str, Counters, frozenset[Key]]
 """Owner, collector, the counters, and the keys of those that changed."""
@@ -37,18 +38,21 @@ class SavedJob:
 class Changes:
     """What one poll changed, written together or not at all.
 
+    `listed_at`: when a complete listing of the jobs began, in Unix seconds of the service.
     `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
     `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
-    ones, for people to read.
+    ones, for people to read. `recent`: what was counted lately, by job id; none: forget it.
     """
 
     account: str
     watched_since: float | None = None
+    listed_at: float | None = None
     jobs: Mapping[str, SavedJob | None] = field(default_factory=dict)
     folded: Mapping[tuple[str, str], Folded[Any]] = field(default_factory=dict)
     counters: tuple[CounterChange, ...] = ()
     forgotten: tuple[Owner, ...] = ()
     failures: Sequence[Failure] = ()
+    recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -61,6 +65,8 @@ class Saved:
     """All that is known of an account from an earlier process."""
 
     watched_since: float | None = None
+    listed_at: float | None = None
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)

@@ -6,7 +6,7 @@ once, that of a group or an account with the next `flush`. No other object keeps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from exporter.state.counters import Increments, total
 from exporter.state.failures import Failures
 from exporter.state.groups import Groups
 from exporter.state.history import History
+from exporter.state.recent import Counted, RecentCounts
 from exporter.state.saved import Changes, Saved, SavedJob
 from exporter.state.totals import ACCOUNT, Totals
 from exporter.state.watched_job import (
@@ -80,10 +81,14 @@ class Store:
         None if no job is saved.
         """
         known = known or Saved()
-        state = self._accounts[account] = AccountState(watched_since=known.watched_since)
+        state = self._accounts[account] = AccountState(
+            watched_since=known.watched_since,
+            listed_at=known.listed_at,
+            recent=RecentCounts(known.recent),
+        )
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
-        for job_id, saved in known.jobs.items():
+        for job_id, saved in sorted(known.jobs.items(), key=lambda job: job[1].left_at or 0.0):
             assert watch is not None, "jobs are watched under rules"
             if saved.left_at is not None:
                 state.left[job_id, unix_time(saved.job.creation_time)] = None
@@ -128,7 +133,7 @@ class Store:
         return self._accounts[account].jobs
 
     def leaving(self, account: str) -> Mapping[str, JobState]:
-        """Jobs that left the selection and are still to be read once more, by id."""
+        """Jobs that left the selection, or ended before they were seen, by id."""
         return self._accounts[account].leaving
 
     def outcome(self, account: str, collector: str, job_id: str | None = None) -> Outcome:
@@ -136,25 +141,39 @@ class Store:
         state = self._accounts[account]
         if job_id is None:
             return state.outcomes.get(collector, NOT_POLLED)
-        entry = state.jobs.get(job_id) or state.leaving.get(job_id)
+        entry = state.entry(job_id)
         return entry.outcome(collector) if entry else NOT_POLLED
 
     def select(
-        self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
+        self,
+        account: str,
+        selected: SelectedJobs,
+        now: float,
+        asked_at: float | None = None,
+        ended: Iterable[WatchedJob] = (),
     ) -> None:
-        """Replace the selected jobs. Jobs that left the selection lose their series.
+        """Replace the selected jobs. Jobs that left the selection lose their gauges.
 
         A job that was deleted and created again under its id is another job. `asked_at`: when the
-        listing began, in Unix seconds of the service; jobs created after it are new.
+        listing began, in Unix seconds of the service; jobs created after it are new. `ended`: jobs
+        that the listing shows as over; those that were never seen are read for the counters.
         """
         state = self._accounts[account]
+        listed_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
-            state.watched_since = now if asked_at is None else asked_at
-            # Saved at once: what comes after a restart is new, even if nothing is counted by then.
-            self._totals.count(Changes(account, watched_since=state.watched_since))
+            state.watched_since = listed_at
+        state.listed_at = listed_at
         was_shown = self.outcome(account, JOBS).shown is not None
         state.outcomes[JOBS] = Outcome(selected, None, now)
         self._take_selection(account, selected, is_first=is_first)
+        ended = tuple(ended)
+        self._take_ended(account, ended)
+        recent = self._confirm_recent(state, (*selected.jobs, *ended), listed_at)
+        # Saved at once: what comes after a restart is new, even if nothing is counted by then.
+        since = state.watched_since
+        self._totals.count(
+            Changes(account, watched_since=since, listed_at=listed_at, recent=recent)
+        )
         if not was_shown:
             for entry in state.jobs.values():
                 self._show(account, entry, table_names.JOB)
@@ -189,13 +208,47 @@ class Store:
                 state.jobs[job_id] = known
                 self._rewatch(account, known, watched)
 
+    def _take_ended(self, account: str, ended: Iterable[WatchedJob]) -> None:
+        """Read jobs that began and ended between two listings: see `leaving`."""
+        state = self._accounts[account]
+        saved: dict[str, SavedJob] = {}
+        for watched in ended:
+            job, created = watched.job, unix_time(watched.job.creation_time)
+            known = self._entry(account, job) is not None or (job.id, created) in state.left
+            if not known and created is not None and created >= (state.watched_since or 0.0):
+                self._forget_predecessor(account, state.leaving.get(job.id))
+                state.leaving[job.id] = JobState(watched, is_new=True)
+                saved[job.id] = SavedJob(job, True, watched.group)
+        self._totals.count(Changes(account, jobs=saved))
+
+    def _confirm_recent(
+        self, state: AccountState, listed: Iterable[WatchedJob], asked_at: float
+    ) -> Mapping[str, Sequence[Counted]]:
+        by_id = {watched.job.id.lower(): watched.job for watched in listed}
+
+        def created(job_id: str) -> float | None:
+            job = by_id.get(job_id)
+            return unix_time(job.creation_time) if job else None
+
+        def is_read(job_id: str, collector: str) -> bool:
+            entry = state.entry(by_id[job_id].id)
+            return entry is None or entry.outcome(collector).state is not None
+
+        return state.recent.listed(asked_at, created, is_read)
+
+    def _forget_predecessor(self, account: str, entry: JobState | None) -> None:
+        """Forget the job that had an id before. The counters of the id go on."""
+        if entry is not None:
+            self._totals.count(Changes(account, jobs={entry.watched.job.id: None}))
+
     def _enter(self, account: str, watched: WatchedJob, *, is_first: bool = False) -> None:
         """A job enters the selection. If it is new, all that it did is counted."""
         state, job = self._accounts[account], watched.job
         entry = state.leaving.pop(job.id, None)
+        if entry is not None and entry.watched.owner != watched.owner:
+            self._forget_own(account, entry.watched, {})
         if entry is None or not watched.is_same_job(entry.watched.job):
-            if entry is not None:  # another job of this id
-                self._totals.forget(account, ("job_id", job.id), {job.id: None})
+            self._forget_predecessor(account, entry)
             created = unix_time(job.creation_time)
             is_known = state.left.pop((job.id, created), 0) is None
             is_new = created is not None and created >= (state.watched_since or 0.0)
@@ -219,6 +272,8 @@ class Store:
         """Put jobs that left under the rules of a new configuration, as after a restart."""
         for entry in self._accounts[account].leaving.values():
             known = entry.watched
+            for name in self._collectors:
+                self._totals.hide(account, known.owner, name)
             saved = SavedJob(known.job, entry.is_new, known.group, states=entry.outcomes)
             self._set_watched(account, entry, watch(saved))
 
@@ -252,23 +307,22 @@ class Store:
         state = self._accounts[account]
         if job_id in state.jobs:
             self._leave(account, job_id)
-            del state.leaving[job_id]
-            self._totals.count(Changes(account, jobs={job_id: None}))
+            self.forget_leaving(account, job_id, 0.0, is_gone=True)
             self._show_account(account, table_names.SELECTED_JOBS)
 
     def _leave(self, account: str, job_id: str) -> None:
-        """Move a job out of the selection. It is read once more for what it did last."""
+        """Move a job out of the selection. It is read on for what it did last; counters stay."""
         state = self._accounts[account]
         entry = state.leaving[job_id] = state.jobs.pop(job_id)
         watched = entry.watched
+        entry.changed_at, entry.looks = None, 0
         self.history.forget(account, job_id)
-        state.left[job_id, unix_time(watched.job.creation_time)] = None
-        if len(state.left) > REMEMBERED:
-            state.left.popitem(last=False)
         for table in self._job_tables:
-            self._put(account, watched, table, None)
+            if watched.group is None:
+                self._exposition.remove(table, identity_of(account, watched.owner))
+            else:
+                self._groups.put((account, watched.owner, table), job_id, None)
         if watched.group is None:
-            self._totals.forget(account, watched.owner, {})
             return
         state.members[watched.owner] -= 1
         if not state.members[watched.owner]:
@@ -277,12 +331,30 @@ class Store:
 
     def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
         """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
-        entry = self._accounts[account].leaving.pop(job_id, None)
-        if entry is not None:
-            job = entry.watched.job
+        state = self._accounts[account]
+        entry = state.leaving.pop(job_id, None)
+        if entry is None:
+            return
+        job = entry.watched.job
+        changes: dict[str, SavedJob | None] = {job_id: None}
+        if not is_gone:
             name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
-            known = None if is_gone else SavedJob(name, False, left_at=now)
-            self._totals.count(Changes(account, jobs={job_id: known}))
+            changes[job_id] = SavedJob(name, False, left_at=now)
+            state.left[job_id, unix_time(job.creation_time)] = None
+            if len(state.left) > REMEMBERED:
+                (oldest, _), _ = state.left.popitem(last=False)
+                if state.entry(oldest) is None:
+                    changes.setdefault(oldest, None)
+        self._forget_own(account, entry.watched, changes)
+
+    def _forget_own(
+        self, account: str, watched: WatchedJob, jobs: Mapping[str, SavedJob | None]
+    ) -> None:
+        """Forget what a job counted for itself; what it counted for its group stays."""
+        if watched.group is None:
+            self._totals.forget(account, watched.owner, jobs)
+        else:
+            self._totals.count(Changes(account, jobs=jobs))
 
     def forget_pool_nodes(self, account: str) -> None:
         """Node counts are not read any more."""
@@ -300,12 +372,20 @@ class Store:
         self._account_polled(account, None, table_names.POOL_NODES)
 
     def put_reading(
-        self, account: str, job: Job, collector: str, reading: Any, made_from: Any, now: float
+        self,
+        account: str,
+        job: Job,
+        collector: str,
+        reading: Any,
+        made_from: Any,
+        now: float,
+        read_at: float | None = None,
     ) -> Folded[Any] | None:
         """Fold what a poll read of a job into its state, and count what happened.
 
-        `made_from`: the state that the reading was made from. Returns the result of the fold. None:
-        the reading is void, because the job is gone or another one, or its state has changed since.
+        `made_from`: the state that the reading was made from. `read_at`: when the reading ended, in
+        Unix seconds of the service. Returns the result of the fold. None: the reading is void,
+        because the job is gone or another one, or its state has changed since.
         """
         state, entry = self._accounts[account], self._entry(account, job)
         if entry is None or entry.outcome(collector).state is not made_from:
@@ -313,6 +393,10 @@ class Store:
         folded: Folded[Any] = self._collectors[collector].fold(
             made_from, reading, now, entry.is_new
         )
+        events, recent = state.recent.take(
+            job, collector, folded.events, now if read_at is None else read_at
+        )
+        folded = replace(folded, events=events)
         outcome, watched = Outcome(folded.state, None, now), entry.watched
         is_wanted = collector in watched.rule.collectors
         entry.outcomes[collector] = outcome if is_wanted else outcome.hidden()
@@ -328,13 +412,20 @@ class Store:
         changes = Changes(account)
         if self._totals.is_saved:
             saved = SavedJob(watched.job, entry.is_new, watched.group)
-            changes = Changes(account, jobs={job.id: saved}, folded={(job.id, collector): folded})
+            changes = Changes(
+                account, jobs={job.id: saved}, folded={(job.id, collector): folded}, recent=recent
+            )
         # What failed before the job was watched is not logged.
         is_logged = entry.is_new or made_from is not None
         self._count(
             *(changes, watched, collector, folded.events),
             is_logged=is_logged,
-            has_own=is_shown or watched.group is not None,
+            has_own=is_shown
+            or watched.group is not None
+            or (
+                state.leaving.get(job.id) is entry
+                and self._totals.has(account, watched.owner, collector)
+            ),
         )
         return folded
 
@@ -401,8 +492,7 @@ class Store:
 
     def _entry(self, account: str, job: Job) -> JobState | None:
         """What is known of a job, selected or leaving; None where it is another one by now."""
-        state = self._accounts[account]
-        entry = state.jobs.get(job.id) or state.leaving.get(job.id)
+        entry = self._accounts[account].entry(job.id)
         return entry if entry is not None and entry.watched.is_same_job(job) else None
 
     def _show(self, account: str, entry: JobState, table: str) -> None:

@@ -110,6 +110,10 @@ class Totals:
         if changed or not changes.is_empty:
             self._save(replace(changes, counters=tuple(changed)), show)
 
+    def has(self, account: str, owner: Owner, collector: str) -> bool:
+        """Whether an owner has counters of a collector."""
+        return (account, owner, collector) in self._counters
+
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
         """Forget an owner's counters, and save what `jobs` are from now on; None: forgotten too."""
         for collector in self._collectors:

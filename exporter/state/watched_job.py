@@ -87,11 +87,15 @@ class JobState:
 
     `is_new`: it was created since the account is watched, so all that it did is counted.
     `outcomes`: by collector; also of collectors that the rule no longer has, which are at rest.
+    `changed_at`: when a last poll last saw a change, or first found none, in seconds of the event
+    loop. `looks`: last polls in a row that found the job completed and unchanged.
     """
 
     watched: WatchedJob
     is_new: bool
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    changed_at: float | None = None
+    looks: int = 0
 
     def outcome(self, collector: str) -> Outcome:
         """What the polls of a collector came to."""
