@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.simulator.failure_texts import Failure
-from exporter.simulator.model import Execution, Job, Node, NodeRecord, Task
+from exporter.simulator.model import Job, Node, NodeRecord, Task
+from exporter.simulator.special_tasks import Execution
 from exporter.simulator.ticks import DAY, INFINITE, MINUTE, duration, etag, timestamp
 from exporter.simulator.wire import Member, View
 
