@@ -37,8 +37,8 @@ Interceptor = Callable[[web.Request, Call, Proceed], Awaitable[web.StreamRespons
 """Stands between a checked request and its answer, to play faults: it may wait, raise BatchError,
 close the connection, answer by itself, or change what `proceed` gives."""
 
-CLOCK: web.AppKey[Clock] = web.AppKey("clock", Clock)
-"""Under this key the application has its clock."""
+TIME: web.AppKey[Callable[[], datetime]] = web.AppKey("time")
+"""Under this key the application has what the header Date is from."""
 
 REQUESTS: web.AppKey[Counter[str]] = web.AppKey("requests", Counter)
 """Under this key the application counts its requests by operation."""
@@ -66,8 +66,8 @@ def utc_now() -> datetime:
 
 
 def service_time(request: web.Request) -> datetime:
-    """What the service's clock says: simulated time, aware."""
-    return request.config_dict[CLOCK].now()
+    """What the service's clock says, aware."""
+    return request.config_dict[TIME]()
 
 
 def build_app(
@@ -77,20 +77,24 @@ def build_app(
     tokens: TokenRegistry | None = None,
     interceptors: Sequence[Interceptor] = (),
     routes: Sequence[web.RouteDef] = (),
+    *,
+    simulated_date: bool = False,
 ) -> web.Application:
     """The account's application.
 
     `tokens` are the bearer tokens it takes beside SharedKey; the first of the `interceptors`
-    stands outermost. Requests of the `routes` never reach the account.
+    stands outermost. Requests of the `routes` never reach the account. `simulated_date`: the
+    header Date is of the account's time, so that nothing lies in the future; else of real time.
     """
+    time = clock.now if simulated_date else utc_now
     operations = Operations(world, TokenMint(account.key.encode()), Random(f"orders {world.seed}"))
     authenticator = Authenticator(
-        account, tokens or TokenRegistry(utc_now), lambda: (utc_now(), clock.now())
+        account, tokens or TokenRegistry(utc_now), lambda: (utc_now(), time())
     )
     requests: Counter[str] = Counter()
 
     def date() -> str:
-        return _http_date(world.tick)
+        return format_datetime(world.now if simulated_date else time(), usegmt=True)
 
     async def answer(request: web.Request, call: Call) -> web.StreamResponse:
         async def proceed() -> web.StreamResponse:
@@ -121,7 +125,7 @@ def build_app(
         return response
 
     app = web.Application()
-    app[CLOCK] = clock
+    app[TIME] = time
     app[REQUESTS] = requests
     app.router.add_routes(routes)
     app.router.add_route("*", "/{path:.*}", handle)
@@ -258,10 +262,16 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     tls: ssl.SSLContext | None = None,
+    simulated_date: bool = False,
 ) -> AsyncIterator[Simulation]:
-    """Serve the account while the context lasts; its key follows from the world's seed."""
+    """Serve the account while the context lasts; its key follows from the world's seed.
+
+    `simulated_date`: as of `build_app`.
+    """
     account = account or make_account(world.seed)
     tokens = tokens or TokenRegistry(utc_now)
-    app = build_app(world, clock, account, tokens, interceptors, routes)
+    app = build_app(
+        world, clock, account, tokens, interceptors, routes, simulated_date=simulated_date
+    )
     async with serve_app(app, host, port, tls) as endpoint:
         yield Simulation(endpoint, account.name, account.key, world, clock, tokens, app[REQUESTS])

@@ -57,7 +57,11 @@ async def simulation(
     """The account with these faults; a mistake of its own fails the test."""
     clock = Clock(old_world.now, speed=0)
     async with serve(
-        old_world, clock, interceptors=(faults,), routes=fault_routes(faults)
+        old_world,
+        clock,
+        interceptors=(faults,),
+        routes=fault_routes(faults),
+        simulated_date=True,
     ) as served:
         yield served
     logged = caplog.get_records("call")
@@ -122,8 +126,7 @@ def alike(seen: Seen) -> bytes:
         with suppress(zlib.error, EOFError, gzip.BadGzipFile):
             raw = "\r\n".join([*seen.start, ""]).encode() + gzip.decompress(seen.body)
     raw = re.sub(rb"(request-id: |RequestId:)[0-9a-f-]{36}", rb"\1", raw)
-    raw = re.sub(rb"(127\.0\.0\.1|localhost):\d+", b"here", raw)
-    return raw
+    return re.sub(rb"(127\.0\.0\.1|localhost):\d+", b"here", raw)
 
 
 @pytest.fixture(scope="module")
