@@ -102,14 +102,14 @@ def invalid_uri() -> BatchError:
     )
 
 
-def unsupported_verb(method: str) -> BatchError:
+def unsupported_verb(method: str, *, allowed: str) -> BatchError:
     """405: the simulated account is read-only."""
     return BatchError(
         405,
         "UnsupportedHttpVerb",
         "The resource doesn't support the specified HTTP verb.",
         (("HttpVerb", method),),
-        (("Allow", "GET"),),
+        (("Allow", allowed),),
     )
 
 

@@ -19,16 +19,26 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerInfo:
+    """The container that a task ran in, or `error`, for which none ran."""
+
+    id: str
+    state: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FailureKind:
     """One way to fail. `exit_code` is None where no process ran (an error of pre-processing).
 
     `retryable`: the service tries again while the task's maxTaskRetryCount allows it, which it
-    does for exit codes only.
+    does for exit codes only. `container`: what is said of the container that did not start.
     """
 
     failure: Failure
     exit_code: int | None
     retryable: bool
+    container: ContainerInfo | None = None
 
 
 def _exit(code: int) -> FailureKind:
@@ -89,6 +99,17 @@ FAILURE_KINDS: Mapping[str, FailureKind] = MappingProxyType(
             "ContainerInvalidImage",
             "One or more container images specified are invalid",
         ),
+        "container-start": FailureKind(
+            Failure("UserError", "ContainerMiscError", "The container could not be started"),
+            exit_code=125,
+            retryable=False,
+            container=ContainerInfo(
+                id="",
+                state="",
+                error='OCI runtime create failed: exec: "run.sh": executable file not found in '
+                "$PATH: unknown",
+            ),
+        ),
         "blob-timed-out": _before_start(
             "ServerError",
             "BlobDownloadTimedOut",
@@ -111,3 +132,26 @@ FAILURE_KINDS: Mapping[str, FailureKind] = MappingProxyType(
         ),
     }
 )
+
+
+def _scheduling(code: str, message: str) -> Failure:
+    return Failure("UserError", code, message)
+
+
+SCHEDULING_ERRORS: tuple[Failure, ...] = (
+    _scheduling(
+        "AutoPoolCreationFailedWithQuotaReached",
+        "The auto pool could not be created because the pool quota was reached",
+    ),
+    _scheduling(
+        "InvalidApplicationPackageReferencesInAutoPool",
+        "The application package references of the auto pool are invalid",
+    ),
+    _scheduling(
+        "InvalidAutoScaleFormulaInAutoPool", "The autoscale formula of the auto pool is invalid"
+    ),
+    _scheduling("InvalidCertificatesInAutoPool", "The certificates of the auto pool are invalid"),
+    _scheduling("InvalidAutoPoolSettings", "The settings of the auto pool are invalid"),
+    Failure("ServerError", "Unknown", "An internal error occurred"),
+)
+"""For what a job's auto pool cannot be made."""

@@ -11,7 +11,8 @@ from exporter.simulator.filter_language import (
     ORDERED,
     Property,
 )
-from exporter.simulator.model import Execution, NodeRecord
+from exporter.simulator.model import NodeRecord
+from exporter.simulator.special_tasks import Execution
 
 RESULTS = frozenset({"success", "failure"})
 TASK_STATES = frozenset({"active", "preparing", "running", "completed"})
@@ -40,7 +41,7 @@ _TASKS = {
     "executionInfo/startTime": Property("time", ORDERED, lambda task: task.started),
     "executionInfo/endTime": Property("time", ORDERED, lambda task: task.ended),
     "executionInfo/exitCode": Property("number", ORDERED, lambda task: task.exit_code),
-    "executionInfo/result": Property("name", EQUALITY, lambda task: task.result, RESULTS),
+    "executionInfo/result": Property("name", EQUALITY, lambda task: task.shown_result, RESULTS),
 }
 
 _POOLS = {
@@ -77,7 +78,7 @@ def _execution(member: str, which: str) -> dict[str, Property]:
     states = frozenset({"running", "completed"})
     return {
         f"{member}/state": Property("name", EQUALITY, reading("state"), states),
-        f"{member}/result": Property("name", EQUALITY, reading("result"), RESULTS),
+        f"{member}/result": Property("name", EQUALITY, reading("shown_result"), RESULTS),
         f"{member}/startTime": Property("time", ORDERED, reading("started")),
         f"{member}/endTime": Property("time", ORDERED, reading("ended")),
         f"{member}/exitCode": Property("number", ORDERED, reading("exit_code")),

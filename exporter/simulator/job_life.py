@@ -1,31 +1,39 @@
 """A job's life: it arrives with tasks, is disabled for a while, ends, releases, is deleted."""
 
-from uuid import UUID
-
 from exporter.simulator import node_life, oddities, preparation, task_life
 from exporter.simulator.counts import ACTIVE, RUNNING
 from exporter.simulator.failure_texts import ENDED_BY_TIME_LIMIT, ENDED_BY_USER, FailureKind
-from exporter.simulator.ledger import JobCreated, JobGone
-from exporter.simulator.model import Job, Pool, PreparationTask, ReleaseTask
-from exporter.simulator.naming import JobName, job_metadata, job_name, pipeline_job_name
+from exporter.simulator.job_creation import (
+    auto_pool_of_its_own,
+    fixed_pool,
+    new_job,
+    new_name,
+    size,
+)
+from exporter.simulator.ledger import JobGone
+from exporter.simulator.model import Job, Pool
+from exporter.simulator.naming import JobName
+from exporter.simulator.scenario import Scenario
 from exporter.simulator.schedule import join_round
+from exporter.simulator.special_tasks import PreparationTask, ReleaseTask
 from exporter.simulator.state import State
-from exporter.simulator.ticks import SECOND
+from exporter.simulator.ticks import INFINITE
 
 
-def arrive(state: State, name: JobName | None = None) -> None:
+def arrive(state: State, name: JobName | None = None, *, extra: bool = False) -> Job:
     """A user submits a job, by this name or another, with its tasks; some may follow later."""
     scenario, random = state.scenario, state.random
-    if name is None or name.id in state.jobs:
-        name = _new_name(state)
+    if name is None or name.id.lower() in state.jobs_by_key:
+        name = new_name(state)
     auto_pool = state.chance(scenario.auto_pool_share)
-    pool = _auto_pool(state) if auto_pool else _fixed_pool(state)
+    pool = auto_pool_of_its_own(state) if auto_pool else fixed_pool(state)
     job = new_job(state, name, pool, auto_pool=auto_pool)
-    total = _size(state)
+    job.extra = extra
+    total = size(state)
     if total > 1 and state.chance(scenario.later_tasks_share):
         job.tasks_to_come = random.randint(1, total - 1)
         delay = state.between(scenario.later_tasks_delay)
-        state.agenda.after(delay, _rest_arrives, state, job, name.task_prefix)
+        state.agenda.after(delay, _rest_arrives, state, job)
     else:
         _close(state, job)
     now_due = total - job.tasks_to_come
@@ -35,6 +43,56 @@ def arrive(state: State, name: JobName | None = None) -> None:
     join_round(job)
     _plan_incidents(state, job)
     oddities.plan(state, job)
+    if not pool.made:
+        state.agenda.after(oddities.between(state, (0.2, 3.0)), _fail_to_schedule, state, job)
+    return job
+
+
+def _fail_to_schedule(state: State, job: Job) -> None:
+    """The job's auto pool could not be made: it is over, and its tasks stay active."""
+    if job.state != "active":
+        return
+    _become(state, job, "completed")
+    job.scheduling_error = oddities.scheduling_error(state)
+    job.tasks_to_come = 0
+    job.queue.clear()
+    job.modified = job.ended = state.now
+    state.ledger.job_not_scheduled(state.now, job)
+    state.agenda.after(state.between(state.scenario.job_retention), delete, state, job)
+
+
+def create(
+    state: State,
+    job_id: str,
+    pool: Pool,
+    *,
+    tasks: int,
+    preparation: bool,
+    release: bool,
+    ends: bool,
+) -> Job:
+    """A user submits this very job, to which nothing happens but what users do then."""
+    job = new_job(state, JobName(job_id, job_id, "task"), pool, auto_pool=False)
+    job.extra = True
+    job.max_wall_clock = INFINITE
+    job.preparation = (
+        PreparationTask("./prepare.sh", max_retries=0, wait_for_success=True, rerun_on_reboot=True)
+        if preparation
+        else None
+    )
+    job.release = ReleaseTask("./clean-up.sh") if release else None
+    job.on_all_tasks_complete = "terminatejob" if ends else "noaction"
+    add_tasks(state, job, tasks)
+    state.jobs_to_settle[job] = None
+    return job
+
+
+def add_tasks(state: State, job: Job, number: int) -> None:
+    """A user adds so many tasks."""
+    first = job.tasks_made + 1
+    ids = [f"{job.name.task_prefix}-{n:04d}" for n in range(first, first + number)]
+    task_life.add_tasks(state, job, ids)
+    join_round(job)
 
 
 def _close(state: State, job: Job) -> None:
@@ -42,84 +100,6 @@ def _close(state: State, job: Job) -> None:
     share = state.scenario.left_open_share
     if not (share and state.chance(share)):
         job.on_all_tasks_complete = "terminatejob"
-
-
-def _new_name(state: State) -> JobName:
-    number = state.jobs_made + 1
-    if state.scenario.pipelines_only:
-        return pipeline_job_name(state.random, number)
-    return job_name(state.random, number, state.jobs)
-
-
-def _size(state: State) -> int:
-    """How many tasks a job gets: small jobs are more common than large ones."""
-    least, most = state.scenario.tasks_per_job
-    size: float = least * (most / least) ** state.random.random()
-    return round(size)
-
-
-def new_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> Job:
-    """A job without tasks, which the account lists from now on."""
-    state.jobs_made += 1
-    job = _drawn_job(state, name, pool, auto_pool=auto_pool)
-    state.jobs[job.id] = job
-    state.ledger.job(JobCreated, state.now, job)
-    return job
-
-
-def _drawn_job(state: State, name: JobName, pool: Pool, *, auto_pool: bool) -> Job:
-    scenario, random, now = state.scenario, state.random, state.now
-    prepared = state.chance(scenario.preparation_share)
-    flaky = state.chance(scenario.flaky_job_share)
-    dependencies = scenario.dependencies_share
-    return Job(
-        number=state.jobs_made,
-        id=name.id,
-        name=name,
-        created=now,
-        modified=now,
-        state_changed=now,
-        started=now + random.randint(50_000, 900_000),
-        pool=pool,
-        auto_pool=auto_pool,
-        priority=random.choice((0, 0, 0, 100, -500, 1000)),
-        display_name=name.display_name if state.chance(scenario.display_name_share) else None,
-        metadata=job_metadata(random) if state.chance(scenario.metadata_share) else (),
-        max_wall_clock=int(scenario.job_max_wall_clock * SECOND),
-        max_task_retries=random.randint(*scenario.task_retries),
-        preparation=PreparationTask(
-            command_line="/bin/sh -c 'exec ./prepare.sh'",
-            max_retries=random.randint(*scenario.preparation_retries),
-            wait_for_success=state.chance(scenario.wait_for_success_share),
-            rerun_on_reboot=state.chance(scenario.rerun_on_reboot_share),
-        )
-        if prepared
-        else None,
-        release=ReleaseTask("/bin/sh -c 'exec ./clean-up.sh'")
-        if prepared and state.chance(scenario.release_share)
-        else None,
-        failure_share=scenario.flaky_task_failure_share if flaky else scenario.task_failure_share,
-        uses_dependencies=dependencies > 0.0 and state.chance(dependencies),
-        schedule_id=name.schedule_id,
-        report=oddities.count_report(state),
-    )
-
-
-def _fixed_pool(state: State) -> Pool:
-    """The less busy of two pools, as a user with an eye on them chooses."""
-    fixed = [pool for pool in state.pools.values() if not pool.auto_pool]
-    return min(state.random.sample(fixed, min(2, len(fixed))), key=_waiting_per_slot)
-
-
-def _waiting_per_slot(pool: Pool) -> float:
-    waiting = sum(job.slot_tally[ACTIVE] for job in pool.round)
-    return waiting / (pool.slots_per_node * max(1, len(pool.nodes)))
-
-
-def _auto_pool(state: State) -> Pool:
-    nodes = max(2, round(state.nodes_per_pool * state.scenario.auto_pool_size_share))
-    pool_id = str(UUID(int=state.random.getrandbits(128), version=4)).upper()
-    return node_life.new_pool(state, pool_id=pool_id, nodes=nodes, auto_pool=True, auto_scale=False)
 
 
 def _plan_incidents(state: State, job: Job) -> None:
@@ -134,11 +114,14 @@ def _plan_incidents(state: State, job: Job) -> None:
         number = state.random.randint(*scenario.ended_unstarted_tasks)
         delay = state.between(scenario.ended_unstarted_after)
         agenda.after(delay, task_life.end_unstarted, state, job, number)
+    if oddities.chance(state, scenario.job_delete_active_share):
+        delay = oddities.between(state, scenario.job_delete_active_after)
+        agenda.after(delay, _delete_active, state, job)
 
 
-def end_by_user(state: State, job: Job) -> None:
-    """A user terminates the job."""
-    _end(state, job, "UserTerminate", ENDED_BY_USER)
+def end_by_user(state: State, job: Job, reason: str | None = None) -> None:
+    """A user terminates the job, and says why or not."""
+    _end(state, job, reason or oddities.terminate_reason(state), ENDED_BY_USER)
 
 
 def _time_is_up(state: State, job_id: str, number: int) -> None:
@@ -148,16 +131,13 @@ def _time_is_up(state: State, job_id: str, number: int) -> None:
         _end(state, job, "MaxWallClockTimeExpiry", ENDED_BY_TIME_LIMIT)
 
 
-def _rest_arrives(state: State, job: Job, prefix: str) -> None:
+def _rest_arrives(state: State, job: Job) -> None:
     if job.state in {"terminating", "completed", "deleting"}:
         return
-    first = job.tasks_made + 1
-    ids = [f"{prefix}-{n:04d}" for n in range(first, first + job.tasks_to_come)]
-    job.tasks_to_come = 0
+    number, job.tasks_to_come = job.tasks_to_come, 0
     _close(state, job)
     job.modified = state.now
-    task_life.add_tasks(state, job, ids)
-    join_round(job)
+    add_tasks(state, job, number)
 
 
 def _become(state: State, job: Job, new_state: str) -> None:
@@ -210,6 +190,8 @@ def settle(state: State, job: Job) -> None:
             _end(state, job, "AllTasksComplete", ENDED_BY_USER)
     elif job.state == "terminating" and not job.awaiting_release:
         state.agenda.after(state.between((0.2, 1.0)), _complete, state, job)
+    elif job.state == "deleting" and job.ended is None and not job.awaiting_release:
+        _plan_its_end(state, job)
 
 
 def _end(state: State, job: Job, reason: str, kind: FailureKind) -> None:
@@ -219,6 +201,11 @@ def _end(state: State, job: Job, reason: str, kind: FailureKind) -> None:
     _become(state, job, "terminating")
     job.modified = state.now
     job.terminate_reason = reason
+    _stop(state, job, kind)
+
+
+def _stop(state: State, job: Job, kind: FailureKind) -> None:
+    """Running tasks end this way, and release begins."""
     job.tasks_to_come = 0
     job.queue.clear()
     for task in [task for task in job.tasks.values() if task.bucket == RUNNING]:
@@ -233,23 +220,85 @@ def _complete(state: State, job: Job) -> None:
         return
     job.state = "completed"
     job.state_changed = job.ended = state.now
+    _leave_nodes(state, job)
+    state.agenda.after(state.between(state.scenario.job_retention), delete, state, job)
+
+
+def _leave_nodes(state: State, job: Job) -> None:
     for record in job.records.values():
         record.node.records.pop(job.id, None)
-    if job.auto_pool:
+    if job.auto_pool and job.pool.made:
         node_life.delete_pool(state, job.pool)
-    state.agenda.after(state.between(state.scenario.job_retention), _delete, state, job)
 
 
-def _delete(state: State, job: Job) -> None:
+def delete(state: State, job: Job) -> None:
+    """A user deletes the job; of one that is not over running tasks end, and release runs."""
+    if job.state == "deleting" or not state.has_job(job):
+        return
+    was_ending = job.state == "terminating"
     _become(state, job, "deleting")
     job.modified = state.now
+    if job.ended is not None:
+        _plan_its_end(state, job)
+    elif was_ending:
+        state.jobs_to_settle[job] = None
+    else:
+        _stop(state, job, ENDED_BY_USER)
+
+
+def _delete_active(state: State, job: Job) -> None:
+    if job.state == "active":
+        delete(state, job)
+
+
+def _plan_its_end(state: State, job: Job) -> None:
     state.agenda.after(state.between(state.scenario.job_deletion), _gone, state, job)
 
 
 def _gone(state: State, job: Job) -> None:
+    if not state.has_job(job):
+        return
+    if job.ended is None:
+        _leave_nodes(state, job)
     del state.jobs[job.id]
+    del state.jobs_by_key[job.id.lower()]
     state.ledger.job(JobGone, state.now, job)
+    if job.extra:
+        return
     if oddities.recreated(state):
-        state.agenda.after(SECOND // 4, arrive, state, job.name)
+        delay = oddities.between(state, state.scenario.job_recreate_after)
+        state.agenda.after(delay, _arrive_again, state, job.name)
     else:
         state.agenda.after(state.between(state.scenario.job_arrival_delay), arrive, state)
+
+
+def _arrive_again(state: State, name: JobName) -> None:
+    """The job is made again, and may be deleted at once to be made once more."""
+    job = arrive(state, oddities.written_otherwise(state, name))
+    if oddities.chance(state, state.scenario.job_recreate_twice_share):
+        delay = oddities.between(state, state.scenario.job_recreate_twice_after)
+        state.agenda.after(delay, delete, state, job)
+
+
+def plan_storm(state: State) -> None:
+    """The next storm of jobs, after which comes another."""
+    if state.scenario.job_storm_interval is not None:
+        delay = oddities.between(state, state.scenario.job_storm_interval)
+        state.agenda.after(delay, _planned_storm, state, state.scenario)
+
+
+def _planned_storm(state: State, scenario: Scenario) -> None:
+    if state.scenario is scenario:
+        storm(state, state.oddities.randint(*scenario.job_storm_size))
+        plan_storm(state)
+
+
+def storm(state: State, jobs: int) -> None:
+    """So many jobs are submitted within seconds, beside those that are there at any time."""
+    for _ in range(jobs):
+        delay = oddities.between(state, state.scenario.job_storm_length)
+        state.agenda.after(delay, _arrive_in_storm, state)
+
+
+def _arrive_in_storm(state: State) -> None:
+    arrive(state, extra=True)

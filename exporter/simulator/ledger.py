@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TypeVar
 
-from exporter.simulator.model import Execution, Job, NodeRecord, Task
+from exporter.simulator.model import Job, NodeRecord, Task
+from exporter.simulator.special_tasks import Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class JobCreated(Event):
 @dataclass(frozen=True, slots=True)
 class JobGone(Event):
     """The job was deleted and is not found any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobNotScheduled(Event):
+    """The job is completed with a schedulingError, for its auto pool could not be made."""
+
+    category: str
+    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +221,12 @@ class Ledger:
         if self.kept:
             self.add(kind(tick, job.number, job.id))
 
+    def job_not_scheduled(self, tick: int, job: Job) -> None:
+        """A job is over that never ran."""
+        error = job.scheduling_error
+        if self.kept and error is not None:
+            self.add(JobNotScheduled(tick, job.number, job.id, error.category, error.code))
+
     def task(
         self,
         kind: type[TaskAdded | TaskRetried | TaskRequeued | TaskReturned],
@@ -257,28 +272,14 @@ class Ledger:
         """A preparation or release begins, or the next try of it."""
         if self.kept:
             self.add(
-                RunStarted(
-                    tick=tick,
-                    job=record.job.number,
-                    job_id=record.job.id,
-                    kind="preparation" if execution is record.preparation else "release",
-                    pool_id=record.pool_id,
-                    node_id=record.node_id,
-                    started=execution.started,
-                    retry_count=execution.retry_count,
-                )
+                RunStarted(tick, *_run(record, execution), execution.started, execution.retry_count)
             )
 
     def run_retried(self, tick: int, record: NodeRecord) -> None:
         """A preparation is tried again."""
         if self.kept:
-            count = record.preparation.retry_count
-            job = record.job
-            self.add(
-                RunRetried(
-                    tick, job.number, job.id, "preparation", record.pool_id, record.node_id, count
-                )
-            )
+            execution = record.preparation
+            self.add(RunRetried(tick, *_run(record, execution), execution.retry_count))
 
     def run_completed(self, tick: int, record: NodeRecord, execution: Execution) -> None:
         """A preparation or release run is over, as it says itself."""
@@ -287,12 +288,8 @@ class Ledger:
         failure = execution.failure
         self.add(
             RunCompleted(
-                tick=tick,
-                job=record.job.number,
-                job_id=record.job.id,
-                kind="preparation" if execution is record.preparation else "release",
-                pool_id=record.pool_id,
-                node_id=record.node_id,
+                tick,
+                *_run(record, execution),
                 started=execution.started,
                 ended=execution.ended,
                 result=execution.result,
@@ -311,11 +308,17 @@ class Ledger:
             self.add(kind(tick, job.number, job.id, result, by))
 
 
+def _run(record: NodeRecord, execution: Execution) -> tuple[int, str, str, str, str]:
+    """Of which job, of which kind, and where."""
+    kind = "preparation" if execution is record.preparation else "release"
+    return record.job.number, record.job.id, kind, record.pool_id, record.node_id
+
+
 _FINAL = frozenset(
     {
-        JobCreated, JobGone, TaskAdded, TaskStarted, TaskRetried, TaskRequeued, TaskReturned,
-        TaskCompleted, TaskDeleted, RunStarted, RunRetried, RunCompleted, CountsRaised,
-        CountsCorrected,
+        JobCreated, JobGone, JobNotScheduled, TaskAdded, TaskStarted, TaskRetried, TaskRequeued,
+        TaskReturned, TaskCompleted, TaskDeleted, RunStarted, RunRetried, RunCompleted,
+        CountsRaised, CountsCorrected,
     }
 )  # fmt: skip
 """The types that events are really of; the others are what several have in common."""

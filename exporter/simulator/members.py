@@ -1,15 +1,15 @@
-"""The members of jobs, tasks and records on the wire, in the order of the service.
+"""The members of jobs and tasks on the wire, in the order of the service.
 
 One row a member: what it holds, given the entity and the View; None where it is left out. The
-names are what `$select` may name.
+names are what `$select` may name: all that are documented, those that nothing here has among them.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from exporter.simulator.failure_texts import Failure
-from exporter.simulator.model import Execution, Job, Node, NodeRecord, Task
+from exporter.simulator.failure_texts import ContainerInfo, Failure
+from exporter.simulator.model import Job, Node, Task
 from exporter.simulator.ticks import DAY, INFINITE, MINUTE, duration, etag, timestamp
 from exporter.simulator.wire import Member, View
 
@@ -18,7 +18,8 @@ Table = Mapping[str, Member]
 _USER = MappingProxyType({"autoUser": {"scope": "pool", "elevationLevel": "nonadmin"}})
 
 
-def _time(tick: int | None) -> str | None:
+def shown_time(tick: int | None) -> str | None:
+    """A moment that may not have come."""
     return None if tick is None else timestamp(tick)
 
 
@@ -26,7 +27,8 @@ def _pairs(pairs: tuple[tuple[str, str], ...]) -> list[dict[str, str]] | None:
     return [{"name": name, "value": value} for name, value in pairs] or None
 
 
-def _failure(failure: Failure | None) -> dict[str, Any] | None:
+def failure_info(failure: Failure | None) -> dict[str, Any] | None:
+    """Why a run failed."""
     if failure is None:
         return None
     return {
@@ -35,6 +37,22 @@ def _failure(failure: Failure | None) -> dict[str, Any] | None:
         "message": failure.message,
         "details": _pairs(failure.details),
     }
+
+
+def container_info(container: ContainerInfo | None, view: View) -> dict[str, Any] | None:
+    """Where a run ran, or why not."""
+    if container is None or view.version < "2017-09-01":
+        return None
+    return {"containerId": container.id, "state": container.state, "error": container.error}
+
+
+def begun(tick: int, view: View) -> str:
+    """When something began; of what has just begun the fraction of a second may still be ahead."""
+    return timestamp(min(tick, view.tick))
+
+
+def nothing(*_: Any) -> None:
+    """A documented member that nothing here has."""
 
 
 # Jobs
@@ -106,8 +124,8 @@ def _pool_info(job: Job, _: View) -> dict[str, Any]:
     }
 
 
-def _job_execution(job: Job, _: View) -> dict[str, Any]:
-    error = None
+def _job_execution(job: Job, view: View) -> dict[str, Any]:
+    error = failure_info(job.scheduling_error)
     if job.state == "terminating" and job.awaiting_release:
         error = {
             "category": "ServerError",
@@ -119,9 +137,9 @@ def _job_execution(job: Job, _: View) -> dict[str, Any]:
             ),
         }
     return {
-        "startTime": timestamp(job.started),
-        "endTime": _time(job.ended),
-        "poolId": job.pool.id,
+        "startTime": begun(job.started, view),
+        "endTime": shown_time(job.ended),
+        "poolId": job.pool.id if job.pool.made else None,
         "schedulingError": error,
         "terminateReason": job.terminate_reason,
     }
@@ -138,7 +156,7 @@ JOB_MEMBERS: Table = MappingProxyType(
         "state": lambda job, _: job.state,
         "stateTransitionTime": lambda job, _: timestamp(job.state_changed),
         "previousState": lambda job, _: job.previous_state,
-        "previousStateTransitionTime": lambda job, _: _time(job.previous_state_changed),
+        "previousStateTransitionTime": lambda job, _: shown_time(job.previous_state_changed),
         "priority": lambda job, _: job.priority,
         "maxParallelTasks": lambda _, view: -1 if view.version >= "2021-06-01" else None,
         "usesTaskDependencies": lambda job, _: job.uses_dependencies,
@@ -147,13 +165,17 @@ JOB_MEMBERS: Table = MappingProxyType(
             "maxWallClockTime": duration(job.max_wall_clock),
             "maxTaskRetryCount": job.max_task_retries,
         },
+        "jobManagerTask": nothing,
         "jobPreparationTask": _preparation_task,
         "jobReleaseTask": _release_task,
+        "commonEnvironmentSettings": nothing,
         "poolInfo": _pool_info,
+        "networkConfiguration": nothing,
         "metadata": lambda job, _: _pairs(job.metadata),
         "executionInfo": _job_execution,
         "onAllTasksComplete": lambda job, _: job.on_all_tasks_complete,
         "onTaskFailure": lambda *_: "noaction",
+        "stats": nothing,
     }
 )
 
@@ -166,21 +188,22 @@ def task_url(task: Task, view: View) -> str:
     return f"{view.base}/jobs/{task.job.id}/tasks/{task.id}"
 
 
-def _node_url(node: Node, view: View) -> str:
+def node_url(node: Node, view: View) -> str:
     return f"{view.base}/pools/{node.pool.id}/nodes/{node.id}"
 
 
-def _task_execution(task: Task, _: View) -> dict[str, Any]:
+def _task_execution(task: Task, view: View) -> dict[str, Any]:
     return {
-        "startTime": _time(task.started),
-        "endTime": _time(task.ended),
+        "startTime": shown_time(task.started),
+        "endTime": shown_time(task.ended),
         "exitCode": task.exit_code,
-        "failureInfo": _failure(task.failure),
-        "result": task.result,
+        "containerInfo": container_info(task.container, view),
+        "failureInfo": failure_info(task.failure),
+        "result": task.shown_result,
         "retryCount": task.retry_count,
-        "lastRetryTime": _time(task.last_retry),
+        "lastRetryTime": shown_time(task.last_retry),
         "requeueCount": task.requeue_count,
-        "lastRequeueTime": _time(task.last_requeue),
+        "lastRequeueTime": shown_time(task.last_requeue),
     }
 
 
@@ -189,12 +212,12 @@ def _node_info(task: Task, view: View) -> dict[str, Any] | None:
     if node is None:
         # Ended before it ever ran: recorded as an empty object. An active task has none at all.
         return {} if task.state == "completed" else None
-    url = _node_url(node, view)
+    url = node_url(node, view)
     root = f"workitems/{task.job.id}/job-1/{task.id}"
     return {
         "affinityId": f"TVM:{node.id}",
         "nodeUrl": url,
-        "poolId": node.pool.id,
+        "poolId": view.pool_id(node.pool.id),
         "nodeId": node.id,
         "taskRootDirectory": root,
         "taskRootDirectoryUrl": f"{url}/files/{root}",
@@ -228,15 +251,34 @@ def _task_statistics(task: Task, view: View) -> dict[str, Any] | None:
 TASK_MEMBERS: Table = MappingProxyType(
     {
         "id": lambda task, _: task.id,
+        "displayName": nothing,
         "url": task_url,
         "eTag": lambda task, _: etag(task.modified),
-        "creationTime": lambda task, _: timestamp(task.created),
-        "lastModified": lambda task, _: timestamp(task.modified),
+        "creationTime": lambda task, view: begun(task.created, view),
+        "lastModified": lambda task, view: begun(task.modified, view),
         "state": lambda task, _: task.state,
-        "stateTransitionTime": lambda task, _: timestamp(task.state_changed),
+        "stateTransitionTime": lambda task, view: begun(task.state_changed, view),
         "previousState": lambda task, _: task.previous_state,
-        "previousStateTransitionTime": lambda task, _: _time(task.previous_state_changed),
+        "previousStateTransitionTime": lambda task, view: (
+            None
+            if task.previous_state_changed is None
+            else begun(task.previous_state_changed, view)
+        ),
         "commandLine": lambda task, _: task.command_line,
+        **dict.fromkeys(
+            (
+                "containerSettings",
+                "resourceFiles",
+                "outputFiles",
+                "environmentSettings",
+                "affinityInfo",
+                "exitConditions",
+                "multiInstanceSettings",
+                "applicationPackageReferences",
+                "authenticationTokenSettings",
+            ),
+            nothing,
+        ),
         "userIdentity": lambda *_: dict(_USER),
         "constraints": lambda task, _: {
             "maxWallClockTime": duration(INFINITE),
@@ -250,49 +292,5 @@ TASK_MEMBERS: Table = MappingProxyType(
         "executionInfo": _task_execution,
         "nodeInfo": _node_info,
         "stats": _task_statistics,
-    }
-)
-
-
-# Preparation and release records
-
-
-def _record_execution(
-    record: NodeRecord, view: View, execution: Execution, task_id: str
-) -> dict[str, Any]:
-    root = f"workitems/{record.job.id}/job-1/{task_id}"
-    return {
-        "startTime": timestamp(execution.started),
-        "endTime": _time(execution.ended),
-        "taskRootDirectory": root,
-        "taskRootDirectoryUrl": f"{_node_url(record.node, view)}/files/{root}",
-        "state": execution.state,
-        "exitCode": execution.exit_code,
-        "failureInfo": _failure(execution.failure),
-        "result": execution.result,
-    }
-
-
-def _preparation_execution(record: NodeRecord, view: View) -> dict[str, Any]:
-    execution = record.preparation
-    members = _record_execution(record, view, execution, "jobpreparation")
-    members["retryCount"] = execution.retry_count
-    members["lastRetryTime"] = _time(execution.last_retry)
-    return members
-
-
-def _release_execution(record: NodeRecord, view: View) -> dict[str, Any] | None:
-    if record.release is None:
-        return None
-    return _record_execution(record, view, record.release, "jobrelease")
-
-
-RECORD_MEMBERS: Table = MappingProxyType(
-    {
-        "poolId": lambda record, _: record.pool_id,
-        "nodeId": lambda record, _: record.node_id,
-        "nodeUrl": lambda record, view: _node_url(record.node, view),
-        "jobPreparationTaskExecutionInfo": _preparation_execution,
-        "jobReleaseTaskExecutionInfo": _release_execution,
     }
 )

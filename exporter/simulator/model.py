@@ -8,9 +8,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from exporter.simulator.counts import ACTIVE, Counts, Report
-from exporter.simulator.failure_texts import Failure
+from exporter.simulator.failure_texts import ContainerInfo, Failure
 from exporter.simulator.naming import JobName
 from exporter.simulator.resource_use import TaskStatistics, task_statistics
+from exporter.simulator.special_tasks import Execution, PreparationTask, ReleaseTask
 
 NODE_STATES = (
     "creating",
@@ -55,7 +56,9 @@ class Task:
     ended: int | None = None
     exit_code: int | None = None
     result: str | None = None
+    result_shown: bool = True
     failure: Failure | None = None
+    container: ContainerInfo | None = None
     retry_count: int = 0
     requeue_count: int = 0
     last_retry: int | None = None
@@ -72,26 +75,17 @@ class Task:
         """What it runs; not stored, for there may be a million tasks."""
         return f"/bin/sh -c 'exec ./run.sh {self.id}'"
 
+    @property
+    def shown_result(self) -> str | None:
+        """The result as the service says it; some completed tasks have none."""
+        return self.result if self.result_shown else None
+
     def statistics(self, now: int) -> TaskStatistics | None:
         """Resource use up to `now`; None before the task started."""
         if self.started is None:
             return None
         until = self.ended if self.ended is not None else now
         return task_statistics(self.created, self.started, until, self.weight)
-
-
-@dataclass(slots=True, eq=False)
-class Execution:
-    """The latest run of a preparation or a release task on one node; `state` running/completed."""
-
-    started: int
-    state: str = "running"
-    ended: int | None = None
-    exit_code: int | None = None
-    result: str | None = None
-    failure: Failure | None = None
-    retry_count: int = 0
-    last_retry: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -128,23 +122,6 @@ class NodeRecord:
         return self.node.pool.id
 
 
-@dataclass(frozen=True, slots=True)
-class PreparationTask:
-    """A job's preparation task as it was specified."""
-
-    command_line: str
-    max_retries: int
-    wait_for_success: bool
-    rerun_on_reboot: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseTask:
-    """A job's release task as it was specified."""
-
-    command_line: str
-
-
 @dataclass(slots=True, eq=False)
 class Job:
     """One job. `pool` is the one it runs on; `auto_pool` when that was made for it alone."""
@@ -173,6 +150,9 @@ class Job:
     previous_state_changed: int | None = None
     ended: int | None = None
     terminate_reason: str | None = None
+    scheduling_error: Failure | None = None
+    extra: bool = False
+    """It is beside those that are there at any time: when it is gone, none takes its place."""
     schedule_id: str | None = None
     on_all_tasks_complete: str = "noaction"
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -287,6 +267,8 @@ class Pool:
     auto_scale: bool
     auto_pool: bool
     targets: dict[str, int]
+    made: bool = True
+    """No: the service could not make it, and no list shows it."""
     state: str = "active"
     nodes: dict[str, Node] = field(default_factory=dict)
     round: deque[Job] = field(default_factory=deque)

@@ -10,8 +10,19 @@ from exporter.simulator.state import State
 from exporter.simulator.ticks import SECOND
 
 
-def new_pool(state: State, *, pool_id: str, nodes: int, auto_pool: bool, auto_scale: bool) -> Pool:
-    """A pool with all its nodes still to be created; the last of them are of low priority."""
+def new_pool(
+    state: State,
+    *,
+    pool_id: str,
+    nodes: int,
+    auto_pool: bool,
+    auto_scale: bool,
+    made: bool = True,
+) -> Pool:
+    """A pool with all its nodes still to be created; the last of them are of low priority.
+
+    One that is not `made` is not in the account, and has no nodes.
+    """
     scenario = state.scenario
     low_priority = round(nodes * scenario.low_priority_share)
     number = state.pools_made
@@ -29,7 +40,10 @@ def new_pool(state: State, *, pool_id: str, nodes: int, auto_pool: bool, auto_sc
         auto_scale=auto_scale,
         auto_pool=auto_pool,
         targets={"dedicated": nodes - low_priority, "low_priority": low_priority},
+        made=made,
     )
+    if not made:
+        return pool
     state.pools[pool.id] = pool
     _reach_target(state, pool)
     if auto_scale:

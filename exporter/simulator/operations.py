@@ -18,7 +18,6 @@ from exporter.simulator.error_answers import (
 from exporter.simulator.filter_language import Predicate
 from exporter.simulator.members import (
     JOB_MEMBERS,
-    RECORD_MEMBERS,
     TASK_MEMBERS,
     job_url,
     task_url,
@@ -27,6 +26,7 @@ from exporter.simulator.model import Job
 from exporter.simulator.paging import Entity, Place, TokenMint, next_link, page_of, place_behind
 from exporter.simulator.pool_members import NODE_COUNTS_MEMBERS, POOL_MEMBERS, pool_url
 from exporter.simulator.query import Options, Query, api_version, parse_query
+from exporter.simulator.record_members import RECORD_MEMBERS
 from exporter.simulator.wire import View, element_body, list_body, task_counts_body
 from exporter.simulator.world import World
 
@@ -65,7 +65,8 @@ class Operations:
         return _ANSWERS[call.operation](self, call)
 
     def _view(self, call: Call, query: Query) -> View:
-        return View(call.base, query.version, self.world.tick, query.statistics)
+        capitals = self.world.scenario.pool_ids_in_capitals
+        return View(call.base, query.version, self.world.tick, query.statistics, capitals)
 
     def _job(self, call: Call) -> Job:
         job = self.world.find_job(call.ids[0])
@@ -217,6 +218,9 @@ _ANSWERS: Mapping[str, Callable[[Operations, Call], Answer]] = MappingProxyType(
 
 OPERATIONS = frozenset(_ANSWERS)
 """All there are, by their names in the REST API's specification."""
+
+WITH_HEAD = frozenset({"Job_Get", "Task_Get", "Pool_Get"})
+"""Those that may be asked with HEAD, to learn whether there is such a one."""
 
 # The fixed segments of each path, with an empty one wherever an id stands.
 _PATHS: Mapping[tuple[str, ...], str] = MappingProxyType(

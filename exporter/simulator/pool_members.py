@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from exporter.simulator.members import Table, machine
+from exporter.simulator.members import Table, machine, nothing
 from exporter.simulator.model import NODE_STATES, Pool
 from exporter.simulator.ticks import MINUTE, duration, etag, timestamp
 from exporter.simulator.wire import View
@@ -16,6 +16,7 @@ def pool_url(pool: Pool, view: View) -> str:
 POOL_MEMBERS: Table = MappingProxyType(
     {
         "id": lambda pool, _: pool.id,
+        "displayName": nothing,
         "url": pool_url,
         "eTag": lambda pool, _: etag(pool.modified),
         "lastModified": lambda pool, _: timestamp(pool.modified),
@@ -46,6 +47,29 @@ POOL_MEMBERS: Table = MappingProxyType(
         ),
         "taskSchedulingPolicy": lambda *_: {"nodeFillType": "Spread"},
         "virtualMachineConfiguration": lambda *_: machine(),
+        **dict.fromkeys(
+            (
+                "autoScaleRun",
+                "resizeErrors",
+                "startTask",
+                "networkConfiguration",
+                "metadata",
+                "mountConfiguration",
+                "userAccounts",
+                "identity",
+                "upgradePolicy",
+                "applicationPackageReferences",
+                "applicationLicenses",
+                "certificateReferences",
+                "cloudServiceConfiguration",
+                "resourceTags",
+                "currentNodeCommunicationMode",
+                "targetNodeCommunicationMode",
+                "vmSkuProfile",
+                "stats",
+            ),
+            nothing,
+        ),
     }
 )
 

@@ -3,8 +3,10 @@
 A record shows the latest attempt on each node: start, end and exit code are overwritten.
 """
 
+from exporter.simulator import oddities
 from exporter.simulator.failure_texts import ENDED_BY_USER, NODE_LOST, FailureKind
-from exporter.simulator.model import Execution, Job, Node, NodeRecord, PreparationTask, Task
+from exporter.simulator.model import Job, Node, NodeRecord, Task
+from exporter.simulator.special_tasks import Execution, PreparationTask
 from exporter.simulator.state import State
 from exporter.simulator.task_life import give_back, prepare, run
 
@@ -114,6 +116,7 @@ def _close(
     execution.exit_code = 0 if kind is None else kind.exit_code
     execution.failure = None if kind is None else kind.failure
     execution.result = "success" if kind is None else "failure"
+    oddities.tell(state, execution, kind)
     state.ledger.run_completed(state.now, record, execution)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from math import ceil, exp
 
-from exporter.simulator import job_life, node_life, preparation, task_life
+from exporter.simulator import job_creation, job_life, node_life, preparation, task_life
 from exporter.simulator.model import Job, NodeRecord, Pool
 from exporter.simulator.naming import JobName
 from exporter.simulator.scenario import FOR_EVER, Scenario
@@ -163,7 +163,7 @@ def short_jobs(
 
 def _found_job(state: State, pool: Pool, number: int = 1, prefix: str = "large") -> Job:
     name = JobName(f"{prefix}-{number}", prefix.title(), "task")
-    return job_life.new_job(state, name, pool, auto_pool=False)
+    return job_creation.new_job(state, name, pool, auto_pool=False)
 
 
 def _found_pool(state: State) -> Pool:

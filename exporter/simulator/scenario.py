@@ -168,8 +168,34 @@ class Scenario:
     task_deletion_interval: float = 0.0
     """About every so many seconds a user deletes completed tasks of a job; 0: never."""
     tasks_deleted: Whole = (1, 5)
+    succeeded_task_deleted_after: Span | None = None
+    """So many seconds after a task has succeeded its user deletes it, as some engines do."""
     job_recreate_share: float = 0.0
-    """Jobs that are made again under the same id a quarter of a second after they are gone."""
+    """Jobs that are made again under the same id soon after they are gone."""
+    job_recreate_after: Span = (0.25, 0.25)
+    job_recreate_case_share: float = 0.0
+    """Of the jobs made again those whose id is written in the other case."""
+    job_recreate_twice_share: float = 0.0
+    """Of the jobs made again those that are deleted at once, to be made again once more."""
+    job_recreate_twice_after: Span = (0.3, 2.0)
+    job_delete_active_share: float = 0.0
+    """Jobs that a user deletes while they are active, so that their release runs then."""
+    job_delete_active_after: Span = (10.0, 120.0)
+    job_storm_interval: Span | None = None
+    """From one storm to the next, in which many jobs are submitted beside the others."""
+    job_storm_size: Whole = (100, 200)
+    job_storm_length: Span = (0.0, 10.0)
+    """How many seconds after its begin the jobs of a storm come."""
+    auto_pool_failure_share: float = 0.0
+    """Of the jobs with an auto pool those whose pool cannot be made: they complete at once."""
+    terminate_reasons: Weights = ()
+    """What users say why they terminate a job; nothing: `UserTerminate`."""
+    container_share: float = 0.0
+    """Completed runs that say in which container they were."""
+    exit_code_only_share: float = 0.0
+    """Completed runs without result, and without failureInfo where the exit code is enough."""
+    pool_ids_in_capitals: bool = False
+    """Tasks and records write the ids of pools in capitals, as the pools themselves do not."""
     shuffled_lists: bool = False
     """Each listing comes in an order of its own."""
     repeat_share: float = 0.0

@@ -1,6 +1,7 @@
 """The simulated account behind HTTP, as the service's REST API answers."""
 
 import gzip
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from aiohttp import web
 from exporter.simulator import ticks
 from exporter.simulator.clock import Clock
 from exporter.simulator.error_answers import BatchError, condition_not_met, unsupported_verb
-from exporter.simulator.operations import Answer, Call, Operations, find_operation
+from exporter.simulator.operations import WITH_HEAD, Answer, Call, Operations, find_operation
 from exporter.simulator.paging import TokenMint
 from exporter.simulator.query import parameters_of
 from exporter.simulator.signatures import (
@@ -35,6 +36,9 @@ Proceed = Callable[[], Awaitable[web.StreamResponse]]
 Interceptor = Callable[[web.Request, Call, Proceed], Awaitable[web.StreamResponse]]
 """Stands between a checked request and its answer, to play faults: it may wait, raise BatchError,
 close the connection, answer by itself, or change what `proceed` gives."""
+
+TIME: web.AppKey[Callable[[], datetime]] = web.AppKey("time")
+"""Under this key the application has what the header Date is from."""
 
 REQUESTS: web.AppKey[Counter[str]] = web.AppKey("requests", Counter)
 """Under this key the application counts its requests by operation."""
@@ -61,6 +65,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def service_time(request: web.Request) -> datetime:
+    """What the service's clock says, aware."""
+    return request.config_dict[TIME]()
+
+
 def build_app(
     world: World,
     clock: Clock,
@@ -68,19 +77,31 @@ def build_app(
     tokens: TokenRegistry | None = None,
     interceptors: Sequence[Interceptor] = (),
     routes: Sequence[web.RouteDef] = (),
+    *,
+    simulated_date: bool = False,
 ) -> web.Application:
     """The account's application.
 
     `tokens` are the bearer tokens it takes beside SharedKey; the first of the `interceptors`
-    stands outermost. Requests of the `routes` never reach the account.
+    stands outermost. Requests of the `routes` never reach the account. `simulated_date`: the
+    header Date is of the account's time, so that nothing lies in the future; else of real time.
     """
+    time = clock.now if simulated_date else utc_now
     operations = Operations(world, TokenMint(account.key.encode()), Random(f"orders {world.seed}"))
-    authenticator = Authenticator(account, tokens or TokenRegistry(utc_now), utc_now)
+    authenticator = Authenticator(
+        account, tokens or TokenRegistry(utc_now), lambda: (utc_now(), time())
+    )
     requests: Counter[str] = Counter()
+
+    def date() -> str:
+        return format_datetime(world.now if simulated_date else time(), usegmt=True)
 
     async def answer(request: web.Request, call: Call) -> web.StreamResponse:
         async def proceed() -> web.StreamResponse:
-            return _respond(request, operations.answer(call))
+            response = _respond(request, operations.answer(call))
+            # Now: while a fault holds it back, the account may go on.
+            response.headers["Date"] = date()
+            return response
 
         chain: Proceed = proceed
         for interceptor in reversed(interceptors):
@@ -90,7 +111,7 @@ def build_app(
     async def handle(request: web.Request) -> web.StreamResponse:
         world.advance(clock.now())
         request_id = str(uuid4())
-        base = f"{request.scheme}://{request.host}"
+        base = f"{_scheme(request)}://{request.host}"
         try:
             response = await answer(request, _checked(request, base, authenticator, requests))
         except BatchError as error:
@@ -98,15 +119,23 @@ def build_app(
             response = web.Response(body=body.encode(), status=error.status)
             response.headers.extend(error.headers)
             response.headers["Content-Type"] = _CONTENT_TYPE
+        response.headers.setdefault("Date", date())
         if not response.prepared:  # an interceptor may have sent its own already
             _add_common_headers(request, response, request_id)
         return response
 
     app = web.Application()
+    app[TIME] = time
     app[REQUESTS] = requests
     app.router.add_routes(routes)
     app.router.add_route("*", "/{path:.*}", handle)
     return app
+
+
+def _scheme(request: web.Request) -> str:
+    """How the client came; behind a proxy that ends TLS only that knows."""
+    said = request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip().lower()
+    return said if said in {"http", "https"} else request.scheme
 
 
 def _checked(
@@ -123,8 +152,9 @@ def _checked(
     requests[operation] += 1
     headers = {name.lower(): value for name, value in request.headers.items()}
     authenticator.check(SignedRequest(request.method, raw_path, raw_query, headers))
-    if request.method != "GET":
-        raise unsupported_verb(request.method)
+    may_be_head = operation in WITH_HEAD
+    if request.method != "GET" and not (request.method == "HEAD" and may_be_head):
+        raise unsupported_verb(request.method, allowed="GET, HEAD" if may_be_head else "GET")
     if refused is not None:
         raise refused
     return Call(operation, ids, base, base + raw_path, parameters_of(raw_query))
@@ -145,7 +175,8 @@ def _respond(request: web.Request, answer: Answer) -> web.Response:
         body = gzip.compress(body, compresslevel=1)
         headers["Content-Encoding"] = "gzip"
     response = web.Response(body=body, headers=headers)
-    response.enable_chunked_encoding()
+    if request.method != "HEAD":
+        response.enable_chunked_encoding()
     return response
 
 
@@ -202,16 +233,19 @@ def _add_common_headers(
 
 
 @asynccontextmanager
-async def serve_app(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serve_app(
+    app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve an application while the context lasts; gives its URL. Port 0 takes any free one."""
     # Whoever hangs up is not answered any more: a fault that never answers would wait for ever.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         await site.start()
         bound = runner.addresses[0][1]
-        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
     finally:
         await runner.cleanup()
 
@@ -227,10 +261,17 @@ async def serve(
     routes: Sequence[web.RouteDef] = (),
     host: str = "127.0.0.1",
     port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    simulated_date: bool = False,
 ) -> AsyncIterator[Simulation]:
-    """Serve the account while the context lasts; its key follows from the world's seed."""
+    """Serve the account while the context lasts; its key follows from the world's seed.
+
+    `simulated_date`: as of `build_app`.
+    """
     account = account or make_account(world.seed)
     tokens = tokens or TokenRegistry(utc_now)
-    app = build_app(world, clock, account, tokens, interceptors, routes)
-    async with serve_app(app, host, port) as endpoint:
+    app = build_app(
+        world, clock, account, tokens, interceptors, routes, simulated_date=simulated_date
+    )
+    async with serve_app(app, host, port, tls) as endpoint:
         yield Simulation(endpoint, account.name, account.key, world, clock, tokens, app[REQUESTS])

@@ -30,6 +30,8 @@ class State:
     index: LateIndex
     oddities: Random
     jobs: dict[str, Job] = field(default_factory=dict)
+    jobs_by_key: dict[str, Job] = field(default_factory=dict)
+    """The same by their ids in lower case: the service compares ids without case."""
     pools: dict[str, Pool] = field(default_factory=dict)
     nodes_to_fill: dict[Node, None] = field(default_factory=dict)
     pools_to_fill: dict[Pool, None] = field(default_factory=dict)
@@ -43,6 +45,10 @@ class State:
     def now(self) -> int:
         """The current tick."""
         return self.agenda.now
+
+    def has_job(self, job: Job) -> bool:
+        """Whether the account still lists this very job, and not another of its id."""
+        return self.jobs.get(job.id) is job
 
     def between(self, span: Span) -> int:
         """Ticks drawn evenly from a pair of seconds."""

@@ -1,5 +1,6 @@
 """A task's life: preparing, running, retried, requeued, completed, ended by its user."""
 
+from exporter.simulator import oddities
 from exporter.simulator.counts import ACTIVE, FAILED, RUNNING, SUCCEEDED
 from exporter.simulator.failure_texts import ENDED_BY_USER, FailureKind
 from exporter.simulator.ledger import TaskAdded, TaskRequeued, TaskRetried, TaskReturned
@@ -42,12 +43,16 @@ def add_tasks(state: State, job: Job, ids: list[str]) -> None:
             modified=now + number,
             weight=random.random(),
             state_changed=now + number,
-            depends_on=next(iter(job.tasks.values()), None) if job.uses_dependencies else None,
+            depends_on=_first_task(job) if job.uses_dependencies else None,
         )
         job.add(task)
         state.index.after_creation(task)
         state.ledger.task(TaskAdded, now, task)
     state.pools_to_fill[job.pool] = None
+
+
+def _first_task(job: Job) -> Task | None:
+    return next((task for task in job.tasks.values() if task.depends_on is None), None)
 
 
 def take_slots(task: Task, node: Node) -> None:
@@ -139,6 +144,7 @@ def complete(state: State, task: Task, kind: FailureKind | None) -> None:
     task.exit_code = 0 if kind is None else kind.exit_code
     task.failure = None if kind is None else kind.failure
     task.result = "success" if kind is None else "failure"
+    oddities.tell(state, task, kind)
     from_active = task.bucket == ACTIVE
     become(state, task, "completed", SUCCEEDED if kind is None else FAILED)
     state.ledger.task_completed(state.now, task, from_active=from_active)
@@ -147,6 +153,8 @@ def complete(state: State, task: Task, kind: FailureKind | None) -> None:
         state.pools_to_fill[task.job.pool] = None
     _leave_slots(state, task)
     state.jobs_to_settle[task.job] = None
+    if kind is None:
+        oddities.after_success(state, task)
 
 
 def give_back(state: State, task: Task) -> None:
@@ -176,6 +184,15 @@ def requeue(state: State, task: Task) -> None:
     task.last_requeue = state.now
     state.ledger.task(TaskRequeued, state.now, task)
     _back_to_queue(state, task)
+
+
+def end_by_hand(state: State, task: Task, kind: FailureKind | None) -> None:
+    """The task ends now, well or in this way; ValueError where it neither waits nor runs."""
+    if task.state == "active":
+        task.job.queue.remove(task)
+    elif task.state != "running":
+        raise ValueError(f"task {task.id} is {task.state}")
+    complete(state, task, kind)
 
 
 def end_unstarted(state: State, job: Job, number: int) -> None:

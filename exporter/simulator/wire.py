@@ -24,6 +24,11 @@ class View:
     version: str
     tick: int
     statistics: bool = False
+    pool_ids_in_capitals: bool = False
+
+    def pool_id(self, pool_id: str) -> str:
+        """The id of a pool as tasks and records write it."""
+        return pool_id.upper() if self.pool_ids_in_capitals else pool_id
 
 
 Member = Callable[[Any, View], Any]

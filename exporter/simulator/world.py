@@ -6,8 +6,9 @@ from math import ceil
 from random import Random
 from typing import TypeVar
 
-from exporter.simulator import job_life, node_life, schedule, ticks
+from exporter.simulator import job_life, node_life, oddities, schedule, task_life, ticks
 from exporter.simulator.agenda import Agenda
+from exporter.simulator.failure_texts import FAILURE_KINDS
 from exporter.simulator.late_index import LateIndex
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.model import Job, Pool, Task
@@ -120,8 +121,7 @@ class World:
 
     def find_job(self, job_id: str) -> Job | None:
         """A job by id, in whatever case it is written."""
-        found = self.jobs.get(job_id)
-        return found or _ignoring_case(self.jobs, job_id)
+        return self._state.jobs_by_key.get(job_id.lower())
 
     def find_task(self, job: Job, task_id: str) -> Task | None:
         """A task of the job by id, in whatever case it is written."""
@@ -133,9 +133,87 @@ class World:
         found = self.pools.get(pool_id)
         return found or _ignoring_case(self.pools, pool_id)
 
+    def create_job(
+        self,
+        job_id: str,
+        *,
+        tasks: int = 0,
+        pool_id: str | None = None,
+        preparation: bool = False,
+        release: bool = False,
+        ends: bool = False,
+    ) -> Job:
+        """Submit a job now, with ids of tasks from `task-0001` on; ValueError where it is there.
+
+        `ends`: with its last task. Its tasks run as the scenario has it, but no incident befalls
+        the job itself, and when it is gone none takes its place. The pool is the first or named.
+        """
+        if self.find_job(job_id) is not None:
+            raise ValueError(f"there is a job {job_id}")
+        pool = self.find_pool(pool_id) if pool_id else next(iter(self.pools.values()), None)
+        if pool is None:
+            raise ValueError(f"there is no pool {pool_id or 'at all'}")
+        job = job_life.create(
+            self._state,
+            job_id,
+            pool,
+            tasks=tasks,
+            preparation=preparation,
+            release=release,
+            ends=ends,
+        )
+        self._settle()
+        return job
+
+    def add_tasks(self, job_id: str, number: int) -> None:
+        """Add so many tasks to a job."""
+        job_life.add_tasks(self._state, self._job(job_id), number)
+        self._settle()
+
+    def complete_task(self, job_id: str, task_id: str, failure: str | None = None) -> None:
+        """End a task that waits or runs, well or with one of FAILURE_KINDS."""
+        kind = None if failure is None else FAILURE_KINDS[failure]
+        task_life.end_by_hand(self._state, self._task(job_id, task_id), kind)
+        self._settle()
+
+    def delete_task(self, job_id: str, task_id: str) -> None:
+        """Delete a task that is completed."""
+        task = self._task(job_id, task_id)
+        if task.state != "completed":
+            raise ValueError(f"task {task.id} is {task.state}")
+        oddities.delete_task(self._state, task)
+        self._settle()
+
+    def terminate_job(self, job_id: str, reason: str | None = None) -> None:
+        """End a job: running tasks end, then release runs, then it is completed."""
+        job_life.end_by_user(self._state, self._job(job_id), reason)
+        self._settle()
+
+    def delete_job(self, job_id: str) -> None:
+        """Delete a job in whatever state: an active one runs its release tasks while `deleting`."""
+        job_life.delete(self._state, self._job(job_id))
+        self._settle()
+
+    def storm(self, jobs: int) -> None:
+        """Let so many jobs be submitted within seconds, as the scenario's storms do."""
+        job_life.storm(self._state, jobs)
+
+    def _job(self, job_id: str) -> Job:
+        job = self.find_job(job_id)
+        if job is None:
+            raise ValueError(f"there is no job {job_id}")
+        return job
+
+    def _task(self, job_id: str, task_id: str) -> Task:
+        task = self.find_task(self._job(job_id), task_id)
+        if task is None:
+            raise ValueError(f"there is no task {task_id} in {job_id}")
+        return task
+
     def _plan(self, scenario: Scenario, after: int) -> None:
         """What the scenario has in store, `after` ticks from now and later."""
         node_life.plan_wave(self._state)
+        job_life.plan_storm(self._state)
         for delay, event in (
             (scenario.image_breaks_after, node_life.break_image),
             (scenario.scheduling_stops_after, schedule.stop),

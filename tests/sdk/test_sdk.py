@@ -10,7 +10,8 @@ import pytest
 
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.failure_texts import Failure
-from exporter.simulator.model import Counts, Execution, Job, NodeRecord, Pool, Task
+from exporter.simulator.model import Counts, Job, NodeRecord, Pool, Task
+from exporter.simulator.special_tasks import Execution
 from tests.tools import sdk_python
 
 HERE = Path(__file__).parent

@@ -34,8 +34,11 @@ def request_of(vector: dict[str, Any], **changes: str) -> SignedRequest:
     )
 
 
+FAR = SENT + timedelta(days=300)
+
+
 def authenticator(now: datetime = SENT) -> Authenticator:
-    return Authenticator(ACCOUNT, TokenRegistry(lambda: now), lambda: now)
+    return Authenticator(ACCOUNT, TokenRegistry(lambda: now), lambda: (now,))
 
 
 def refusal(request: SignedRequest, now: datetime = SENT) -> BatchError:
@@ -80,6 +83,8 @@ def test_a_signature_is_good_for_15_minutes_either_way(minutes: int) -> None:
     request = request_of(FILE["vectors"][0])
     assert "15 minutes" in refusal(request, SENT + timedelta(minutes=minutes)).values[0][1]
     authenticator(SENT + timedelta(minutes=minutes // 16 * 14)).check(request)
+    by_either = Authenticator(ACCOUNT, TokenRegistry(lambda: SENT), lambda: (SENT, FAR))
+    by_either.check(request)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
@@ -99,7 +104,7 @@ def bearer(token: str) -> SignedRequest:
 def test_a_token_is_good_until_it_expires() -> None:
     now = [SENT]
     tokens = TokenRegistry(lambda: now[0])
-    check = Authenticator(ACCOUNT, tokens, lambda: now[0]).check
+    check = Authenticator(ACCOUNT, tokens, lambda: (now[0],)).check
     token = tokens.issue(BATCH_AUDIENCE, timedelta(minutes=5))
     check(bearer(token))
     now[0] += timedelta(minutes=5)

@@ -25,7 +25,7 @@ from exporter.simulator.ledger import (
     TaskReturned,
     TaskStarted,
 )
-from exporter.simulator.model import Execution
+from exporter.simulator.special_tasks import Execution
 
 from .test_world import fingerprint
 

@@ -52,7 +52,7 @@ def test_steady_has_none_of_them() -> None:
     names = [field.name for field in fields(Scenario)]
     for name in names[names.index("count_lag") :]:
         value = getattr(STEADY, name)
-        tuning = name.endswith(("_size", "_after", "_failed_share", "tasks_deleted"))
+        tuning = name.endswith(("_size", "_after", "_failed_share", "_length", "tasks_deleted"))
         assert tuning or not any(value if isinstance(value, tuple) else (value,)), name
     world = World(STEADY, seed=2, jobs=5, nodes=4)
     for job in world.jobs.values():

@@ -9,20 +9,21 @@ from aiohttp import web
 from exporter.simulator.faults.answers import CLOSE, JSON_TYPE, body_of, close, head, send
 from exporter.simulator.faults.fault import Fault, fault
 from exporter.simulator.operations import Call
-from exporter.simulator.server import Interceptor, Proceed, utc_now
+from exporter.simulator.server import Interceptor, Proceed, service_time
 
 
-def _dated(date: Callable[[], str]) -> Interceptor:
-    async def play(_request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
+def _dated(date: Callable[[web.Request], str]) -> Interceptor:
+    async def play(request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
         response = await proceed()
-        response.headers["Date"] = date()
+        response.headers["Date"] = date(request)
         return response
 
     return play
 
 
 def _skewed(hours: float) -> Interceptor:
-    return _dated(lambda: format_datetime(utc_now() + timedelta(hours=hours), usegmt=True))
+    ahead = timedelta(hours=hours)
+    return _dated(lambda request: format_datetime(service_time(request) + ahead, usegmt=True))
 
 
 async def _undated(request: web.Request, _call: Call, proceed: Proceed) -> web.StreamResponse:
@@ -39,5 +40,5 @@ DATES: tuple[Fault, ...] = (
     fault("date-ahead", "the service's clock is an hour ahead", _skewed(1)),
     fault("date-behind", "the service's clock is an hour behind", _skewed(-1)),
     fault("date-missing", "no header Date", _undated),
-    fault("date-nonsense", "a header Date that is none", _dated(lambda: "around noon")),
+    fault("date-nonsense", "a header Date that is none", _dated(lambda _: "around noon")),
 )

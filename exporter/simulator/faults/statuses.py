@@ -17,9 +17,9 @@ from exporter.simulator.error_answers import (
     unsupported_version,
 )
 from exporter.simulator.faults.answers import body_of, elsewhere, url_of
-from exporter.simulator.faults.fault import JOB_OPERATIONS, Fault, fault
+from exporter.simulator.faults.fault import JOB_OPERATIONS, Fault, Stage, fault
 from exporter.simulator.operations import Call
-from exporter.simulator.server import Interceptor, Proceed, utc_now
+from exporter.simulator.server import Interceptor, Proceed, service_time
 
 RETRY_AFTER = 5
 """Seconds that the service asks to wait, where it asks for something sensible."""
@@ -38,8 +38,25 @@ def server_busy(headers: tuple[tuple[str, str], ...] = ()) -> BatchError:
     return BatchError(503, "ServerBusy", text, headers=headers)
 
 
-def _in_a_while() -> str:
-    return format_datetime(utc_now() + timedelta(seconds=RETRY_AFTER), usegmt=True)
+async def _throttle_until(
+    request: web.Request, _call: Call, _proceed: Proceed
+) -> web.StreamResponse:
+    until = service_time(request) + timedelta(seconds=RETRY_AFTER)
+    raise too_many_requests(format_datetime(until, usegmt=True))
+
+
+def _lose_once(_: Stage) -> Interceptor:
+    """Says once of each job that there is none."""
+    lost: set[str] = set()
+
+    async def play(_request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
+        job_id = call.ids[0].lower()
+        if job_id in lost:
+            return await proceed()
+        lost.add(job_id)
+        raise job_not_found()
+
+    return play
 
 
 def _conflict(code: str, text: str) -> Interceptor:
@@ -117,6 +134,12 @@ STATUSES: tuple[Fault, ...] = (
         _refuse(lambda: BatchError(403, "AccountIsDisabled", "The account is disabled.")),
     ),
     fault("job-not-found", "404: the job is gone", _refuse(job_not_found), JOB_OPERATIONS),
+    Fault(
+        "job-not-found-once",
+        "404 to one request on each job, which is there all the same",
+        _lose_once,
+        JOB_OPERATIONS,
+    ),
     fault(
         "task-not-found",
         "404: the task is gone",
@@ -158,7 +181,7 @@ STATUSES: tuple[Fault, ...] = (
     fault(
         "too-many-requests-date",
         "429, Retry-After as a date",
-        _refuse(lambda: too_many_requests(_in_a_while())),
+        _throttle_until,
     ),
     fault(
         "too-many-requests-silent",
