@@ -84,11 +84,16 @@ class PoolInfo(Redacted, frozen=True):
 
 
 class JobExecutionInfo(Redacted, frozen=True):
-    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too."""
+    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too.
+
+    `scheduling_error`: why the service could not start the job.
+    """
 
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
     pool_id: str | None = None
+    terminate_reason: str | None = None
+    scheduling_error: FailureInfo | None = None
 
 
 class Job(Redacted, frozen=True):
