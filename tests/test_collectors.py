@@ -18,6 +18,7 @@ from exporter.batch.errors import (
     TaskNotConfigured,
 )
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
+from exporter.batch.spellings import Spellings
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.config import Account, Rule
@@ -190,6 +191,7 @@ class NodesApi:
         self.pages = pages
         self.error = error
         self.refused_filters: set[str] = set()
+        self.spellings = Spellings()
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
@@ -261,9 +263,9 @@ def test_what_a_job_does_not_say_has_no_series() -> None:
     ]
 
 
-def test_a_job_state_that_is_new_to_us_is_unknown() -> None:
+def test_a_job_state_that_is_new_to_us_is_other() -> None:
     shown = text("job", JOB, watched(Job("job-1", state="hibernating")))
-    assert 'state="unknown"} 1\n' in shown
+    assert 'state="other"} 1\n' in shown
     assert shown.count("azure_batch_job_state{") == len(jobs.STATES) + 1
 
 
@@ -336,12 +338,17 @@ def test_pool_nodes_of_every_kind_and_state(official: Callable[[str], Any], gold
     golden("pool_nodes.prom", text("pool nodes", ACCOUNT, pools))
 
 
-def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> None:
-    pool = PoolNodeCounts("p", {"idle": 1, "hibernating": 2, "unknown": 3, "total": 6}, None)
+def test_a_node_state_that_is_new_to_us_is_other_and_no_total_is_shown() -> None:
+    counts = {"idle": 2, "unknown": 1, "someNewState": 20, "total": 23}
+    pool = PoolNodeCounts("p", counts, {"total": 0})
     shown = text("pool nodes", ACCOUNT, (pool,))
     prefix = 'azure_batch_pool_nodes{account="myaccount",pool_id="p",kind="dedicated"'
     samples = sorted(line for line in shown.splitlines() if line[0] != "#")
-    assert samples == [f'{prefix},state="idle"}} 1', f'{prefix},state="unknown"}} 5']
+    assert samples == [
+        f'{prefix},state="idle"}} 2',
+        f'{prefix},state="other"}} 20',
+        f'{prefix},state="unknown"}} 1',
+    ]
 
 
 async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:

@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from exporter.batch.errors import AuthenticationFailed, CredentialError, PollError
+from exporter.batch.spellings import Spellings
 from exporter.exposition.metric import Identity
 from exporter.state.watched_job import NOT_POLLED, JobState, Outcome
 
@@ -29,6 +30,7 @@ class AccountState:
     `members`: number of selected jobs by group.
     `left`: id and creation time of jobs that left, the latest last.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
+    `spellings`: those of its codes and pool ids.
     """
 
     jobs: dict[str, JobState] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class AccountState:
     watched_since: float | None = None
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
     refusal: PollError | None = None
+    spellings: Spellings = field(default_factory=Spellings)
 
     @property
     def is_up(self) -> bool | None:

@@ -14,11 +14,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from exporter.batch.models import Job
+from exporter.batch.spellings import MAX_POOLS, Spelling
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
@@ -69,6 +70,12 @@ CREATE TABLE record (
     PRIMARY KEY (account, job_id, collector, key)
 ) WITHOUT ROWID;
 {_FAILURE_TABLE}
+"""
+
+_SPELLING_TABLE = """
+CREATE TABLE IF NOT EXISTS spelling (
+    account TEXT, kind TEXT, text TEXT, PRIMARY KEY (account, kind, text)
+)
 """
 
 _MIGRATION_3 = f"""
@@ -164,6 +171,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         _migrate_3(connection)
     elif version != VERSION:
         raise Damaged(f"it is of version {version}, this program's is {VERSION}")
+    connection.execute(_SPELLING_TABLE)
     (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if check != "ok":
         raise Damaged(check)
@@ -258,6 +266,7 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
     ):
         of_collector = records.setdefault((job_id, collector), {})
         of_collector[msgspec.json.decode(text, type=tuple[str, ...])] = record
+    spellings = rows("rowid, kind, text", "spelling", tuple[int, Literal["code", "pool"], str])
     states: dict[str, dict[str, Any]] = {}
     for job_id, name, state in rows("job_id, collector, state", "state", tuple[str, str, bytes]):
         if name in collectors:  # another version of the program may have others
@@ -281,6 +290,7 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
             msgspec.json.decode(failure, type=Failure)
             for (failure,) in rows("failure", "failure", tuple[bytes])
         ),
+        tuple((kind, text) for _, kind, text in sorted(spellings)),
     )
 
 
@@ -295,7 +305,7 @@ def forget_account(connection: sqlite3.Connection, account: str) -> None:
     """Delete all that the file knows of an account."""
     with connection:
         connection.execute("DELETE FROM account WHERE name = ?", (account,))
-        for table in ("counter", "job", "state", "record", "failure"):
+        for table in ("counter", "job", "state", "record", "failure", "spelling"):
             connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
 
 
@@ -318,6 +328,8 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
         _write_state(connection, (account, job_id, collector), folded, collectors[collector])
     if changes.failures:
         _write_failures(connection, account, changes.failures)
+    if changes.spellings:
+        _write_spellings(connection, account, changes.spellings)
 
 
 def _write_counters(connection: sqlite3.Connection, account: str, change: CounterChange) -> None:
@@ -385,4 +397,17 @@ def _write_failures(
         "DELETE FROM failure WHERE account = :a AND time < (SELECT time FROM failure"
         " WHERE account = :a ORDER BY time DESC LIMIT 1 OFFSET :n)",
         {"a": account, "n": LATEST - 1},
+    )
+
+
+def _write_spellings(
+    connection: sqlite3.Connection, account: str, spellings: Iterable[Spelling]
+) -> None:
+    rows = ((account, kind, text) for kind, text in spellings)
+    connection.executemany("INSERT OR IGNORE INTO spelling VALUES (?,?,?)", rows)
+    connection.execute(
+        "DELETE FROM spelling WHERE account = :a AND kind = 'pool' AND rowid < (SELECT rowid"
+        " FROM spelling WHERE account = :a AND kind = 'pool'"
+        " ORDER BY rowid DESC LIMIT 1 OFFSET :n)",
+        {"a": account, "n": MAX_POOLS - 1},
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.batch.models import Job
+from exporter.batch.spellings import Spelling
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
 from exporter.state.collector import Folded
@@ -39,7 +40,7 @@ class Changes:
 
     `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
     `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
-    ones, for people to read.
+    ones, for people to read. `spellings`: new ones.
     """
 
     account: str
@@ -49,6 +50,7 @@ class Changes:
     counters: tuple[CounterChange, ...] = ()
     forgotten: tuple[Owner, ...] = ()
     failures: Sequence[Failure] = ()
+    spellings: tuple[Spelling, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -64,3 +66,4 @@ class Saved:
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    spellings: tuple[Spelling, ...] = ()
