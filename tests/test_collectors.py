@@ -154,6 +154,97 @@ def test_preparation_and_release(golden: Golden) -> None:
     golden("preparation_release_counters.prom", shown)
 
 
+# The documentation's own sample, of 2017: a result is in none of its runs.
+SAMPLE: dict[str, Any] = {
+    "poolId": "mypool1",
+    "nodeId": "tvm-2167304207_1-20140905t174658z",
+    PREPARATION: {
+        "state": "completed",
+        "startTime": "2015-05-01T10:20:31Z",
+        "endTime": "2015-05-02T20:12:42Z",
+        "taskRootDirectory": "tasks/myjob/job-1/myjobpreptask",
+        "exitCode": 0,
+        "retryCount": 0,
+    },
+    RELEASE: {
+        "state": "completed",
+        "startTime": "2015-05-01T10:20:31Z",
+        "endTime": "2015-05-02T20:12:42Z",
+        "taskRootDirectory": "tasks/myjob/job-1/myjobreleasetask",
+        "retryCount": 0,
+        "exitCode": 0,
+    },
+}
+OF_SAMPLE = 'account="myaccount",job_id="job-1",pool_id="mypool1"'
+
+
+def by_result(**changed: Any) -> tuple[list[str], list[str]]:
+    """What is exposed of the sample's results, and of its failed preparation."""
+    (record,) = nodes({**SAMPLE, PREPARATION: {**SAMPLE[PREPARATION], **changed}})
+    folded = preparation_release.fold(None, nodes_read("mypool1", [record]), 0.0, True)
+    counters = Counters().add(folded.events.increments).add({})
+    shown = text("preparation_release", JOB, folded.state)
+    shown += text("preparation_release counters", JOB, counters)
+    lines = [line for line in shown.splitlines() if line[0] != "#" and not line.endswith(" 0")]
+    return (
+        [line for line in lines if "result=" in line],
+        [line for line in lines if "category=" in line],
+    )
+
+
+def test_without_a_result_the_exit_code_0_is_a_success() -> None:
+    assert by_result() == (
+        [
+            f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_release_completed_tasks{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_preparation_tasks_completed_total{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_release_tasks_completed_total{{{OF_SAMPLE},result="success"}} 1',
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "category", "code"),
+    [
+        (
+            {"exitCode": 3, "failureInfo": {"category": "UserError", "code": "FailureExitCode"}},
+            *("usererror", "FailureExitCode"),
+        ),
+        ({"exitCode": None, "failureInfo": {"code": "DiskFull"}}, "unknown", "DiskFull"),
+        ({"exitCode": -1073741510}, "unknown", "other"),
+    ],
+)
+def test_without_a_result_failure_info_and_other_exit_codes_are_a_failure(
+    changed: dict[str, Any], category: str, code: str
+) -> None:
+    results, failures = by_result(**changed)
+    labels = f'{OF_SAMPLE},category="{category}",code="{code}"'
+    assert results[0] == (
+        f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="failure"}} 1'
+    )
+    assert failures == [
+        f"azure_batch_job_preparation_failed_tasks{{{labels}}} 1",
+        f'azure_batch_job_preparation_tasks_failed_total{{{OF_SAMPLE},category="{category}"}} 1',
+        f"azure_batch_job_preparation_task_failure_codes_total{{{labels}}} 1",
+    ]
+
+
+def test_without_result_failure_info_and_exit_code_nothing_is_counted() -> None:
+    results, failures = by_result(exitCode=None)
+    assert [line for line in results if "preparation" in line] == []
+    assert failures == []
+
+
+def test_a_result_that_is_new_to_us_is_other() -> None:
+    results, failures = by_result(result="Vanished", exitCode=3)
+    assert [line for line in results if "preparation" in line] == [
+        f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="other"}} 1',
+        f'azure_batch_job_preparation_tasks_completed_total{{{OF_SAMPLE},result="other"}} 1',
+    ]
+    assert failures == []
+
+
 def test_an_account_that_is_down_says_why(golden: Golden) -> None:
     error = Forbidden(403)
     error.cause = "role"

@@ -148,6 +148,26 @@ async def test_a_304_that_was_not_asked_for_is_an_error(
         await read(client, None)
 
 
+async def test_a_failed_task_has_the_services_own_code_with_and_without_a_result(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    failure = {"category": "ServerError", "code": "NewKind"}
+    info = {**RAN["executionInfo"], "result": None, "failureInfo": failure}
+    batch.json("/jobs/job-1/tasks/Merge", {**RAN, "executionInfo": info})
+    batch.json("/jobs/job-1/tasks/publish", NEVER_RAN)
+    state = await read(client, None)
+    labels = 'account="myaccount",job_id="job-1",task_id="merge"'
+    line = f'azure_batch_task_failure{{{labels},category="servererror",code="NewKind"}} 1\n'
+    assert line in text("watched_tasks", JOB, state)
+    # One that an earlier version saved has no code: it is read again, not asked for by its eTag.
+    earlier = WatchedTasks(
+        {name: Found(found.task, found.whole_at) for name, found in state.found.items()}
+    )
+    again = await read(client, earlier)
+    assert again == state
+    assert [request.headers.get("If-None-Match") for request in batch.requests] == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("changed", "may"),
     [
