@@ -134,19 +134,24 @@ def read(store: Store, job: Job, *entries: dict[str, Any], full: bool = True) ->
     return Reading(job.pool_id, listing, NOW, None if full else NOW)
 
 
+class Journal:
+    """Keeps what is to be saved."""
+
+    def __init__(self) -> None:
+        self.written: list[Changes] = []
+
+    def write(self, changes: Changes, done: Callable[[], None]) -> None:
+        self.written.append(changes)
+        done()
+
+
 async def test_a_code_is_saved_with_the_first_run_that_has_it_whichever_poll_learned_it(
     tmp_path: Path,
 ) -> None:
     job = msgspec.convert({"id": "j", "creationTime": CREATED}, Job)
     selected = SelectedJobs((watch(job, rule(id="j")),))
-    written: list[Changes] = []
-
-    class Journal:
-        def write(self, changes: Changes, done: Callable[[], None]) -> None:
-            written.append(changes)
-            done()
-
-    store = new_store(Exposition(tables()), Journal())
+    journal = Journal()
+    store = new_store(Exposition(tables()), journal)
     store.add_account("acc")
     store.select("acc", selected, NOW)
     # A poll of another job reads the code first, and is killed before it comes to an end.
@@ -155,7 +160,7 @@ async def test_a_code_is_saved_with_the_first_run_that_has_it_whichever_poll_lea
     store.put_reading("acc", job, "preparation_release", reading, None, NOW)
 
     file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, lambda _: None)
-    await write(file, *written)
+    await write(file, *journal.written)
     await file.close()
     file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, lambda _: None)
     store = new_store(Exposition(tables()))
@@ -185,6 +190,16 @@ def test_a_pool_keeps_its_first_spelling_and_the_latest_are_remembered() -> None
     assert spellings.pool("mypool") == "MyPool"
     spellings.pool("one more")
     assert spellings.pool("mypool") == "mypool"
+
+
+def test_pools_that_only_polls_of_the_account_show_are_saved_too() -> None:
+    journal = Journal()
+    store = new_store(Exposition(tables()), journal)
+    store.add_account("acc")
+    store.accounts["acc"].spellings.pool("MyPool")
+    store.put_pool_nodes("acc", (), NOW)
+    store.put_pool_nodes("acc", (), NOW)
+    assert [each.spellings for each in journal.written if each.spellings] == [(("pool", "MyPool"),)]
 
 
 async def test_the_state_file_keeps_the_latest_pools(tmp_path: Path) -> None:
