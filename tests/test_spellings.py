@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from exporter.exposition.body import Exposition, Format
 from exporter.polling.selection import watch, watch_saved
 from exporter.service.service import open_service
 from exporter.state.journal import StateFile
-from exporter.state.saved import Changes
+from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
 from exporter.state.watched_job import SelectedJobs
 from tests.fake_batch import FakeBatch
@@ -233,6 +234,24 @@ async def test_a_pool_is_one_in_every_family_whatever_its_case(
     batch.json("/nodecounts", {"value": [{"poolId": "mypool", "dedicated": counts}]})
     again = await scrape(loaded, tmp_path / "s.db")
     assert set(re.findall(r'pool_id="([^"]*)"', again)) == {"MyPool"}
+
+
+async def test_a_file_without_spellings_gets_them(tmp_path: Path) -> None:
+    path, pool = tmp_path / "s.db", ("pool", "MyPool")
+
+    async def saved_then_write(changes: Changes) -> Saved:
+        file = StateFile(path, JOB_COLLECTORS, lambda _: None)
+        saved = file.load("acc")
+        await write(file, changes)
+        await file.close()
+        return saved
+
+    await saved_then_write(Changes("acc", 5.0))
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE spelling")
+    connection.close()
+    assert await saved_then_write(Changes("acc", spellings=(pool,))) == Saved(5.0)
+    assert (await saved_then_write(Changes("acc", 6.0))).spellings == (pool,)
 
 
 def test_in_a_job_a_pool_keeps_its_spelling_whatever_the_account_knows() -> None:

@@ -53,6 +53,12 @@ CREATE TABLE failure (
 ) WITHOUT ROWID;
 """
 
+_SPELLING_TABLE = """
+CREATE TABLE IF NOT EXISTS spelling (
+    account TEXT, kind TEXT, text TEXT, PRIMARY KEY (account, kind, text)
+);
+"""
+
 _SCHEMA = f"""
 CREATE TABLE account (name TEXT PRIMARY KEY, watched_since REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE counter (
@@ -70,12 +76,7 @@ CREATE TABLE record (
     PRIMARY KEY (account, job_id, collector, key)
 ) WITHOUT ROWID;
 {_FAILURE_TABLE}
-"""
-
-_SPELLING_TABLE = """
-CREATE TABLE IF NOT EXISTS spelling (
-    account TEXT, kind TEXT, text TEXT, PRIMARY KEY (account, kind, text)
-)
+{_SPELLING_TABLE}
 """
 
 _MIGRATION_3 = f"""
@@ -171,7 +172,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         _migrate_3(connection)
     elif version != VERSION:
         raise Damaged(f"it is of version {version}, this program's is {VERSION}")
-    connection.execute(_SPELLING_TABLE)
+    connection.execute(_SPELLING_TABLE)  # the first files of this version have none
     (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if check != "ok":
         raise Damaged(check)
