@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import RESULTS
 from exporter.collectors import (
     health,
     jobs,
@@ -19,7 +20,6 @@ from exporter.collectors import (
     tasks,
     watched_tasks,
 )
-from exporter.collectors.node_runs import RESULTS
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Key, Metric, Table
 from exporter.state.collector import JobCollector

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import Job, JobExecutionInfo, enum_value
+from exporter.batch.failure_codes import category
+from exporter.batch.models import OTHER, Job, JobExecutionInfo, enum_value
 from exporter.collectors.wire_values import value_at
 from exporter.exposition.metric import Key, Merge, Metric, Samples, info, only, state_set
 from exporter.state.counters import Increments, counter
@@ -114,7 +114,7 @@ def ended(before: Job | None, after: Job | None) -> Increments:
     increments = {**_ZEROS, (ENDED.name, (reason,)): 1}
     error = info.scheduling_error
     if error is not None and (error.code or "").lower() != _TRANSIENT:
-        increments[SCHEDULING_ERRORS.name, (category(error), code(error))] = 1
+        increments[SCHEDULING_ERRORS.name, (category(error), error.code or OTHER)] = 1
     return increments
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job, unix_time
+from exporter.batch.spellings import Spellings
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Identity
 from exporter.state import table_names
@@ -88,6 +89,7 @@ class Store:
             watched_since=known.watched_since,
             listed_at=known.listed_at,
             recent=RecentCounts(known.recent),
+            spellings=Spellings(known.spellings),
         )
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
@@ -448,11 +450,15 @@ class Store:
             self._show_health(account, job.id)
             self._note_refusal(account, None)
             self.history.add(account, job.id, folded.points, now)
-        changes = Changes(account)
+        # With what has such labels, also if another poll has learned them and goes on.
+        changes = Changes(account, spellings=state.spellings.take_new())
         if self._totals.is_saved:
             saved = SavedJob(watched.job, entry.is_new, watched.group)
-            changes = Changes(
-                account, jobs={job.id: saved}, folded={(job.id, collector): folded}, recent=recent
+            changes = replace(
+                changes,
+                jobs={job.id: saved},
+                folded={(job.id, collector): folded},
+                recent=recent,
             )
         # What failed before the job was watched is not logged.
         is_logged = entry.is_new or made_from is not None
@@ -591,7 +597,9 @@ class Store:
         return replace(selected, jobs=jobs) if selected is not None else None
 
     def _account_polled(self, account: str, error: PollError | None, table: str) -> None:
-        self._accounts[account].note_refusal(error)
+        state = self._accounts[account]
+        state.note_refusal(error)
+        self._totals.count(Changes(account, spellings=state.spellings.take_new()))
         self._show_account(account, table, table_names.ACCOUNT_HEALTH)
 
     def _note_refusal(self, account: str, error: PollError | None) -> None:
