@@ -68,6 +68,7 @@ def test_labels_are_those_of_the_contract_and_never_a_target_label() -> None:
                 "state",
                 "result",
                 "category",
+                "reason",
                 "code",
                 "collector",
                 "kind",

@@ -345,6 +345,14 @@ def test_jobs(golden: Golden) -> None:
     golden("jobs.prom", text("job", JOB, watched(job)))
 
 
+def test_ends_of_jobs(golden: Golden) -> None:
+    error = {"category": "UserError", "code": "AutoPoolCreationFailedWithQuotaReached"}
+    info = {"terminateReason": "AllTasksComplete", "schedulingError": error}
+    over = msgspec.convert({"id": "a", "state": "completed", "executionInfo": info}, Job)
+    counters = Counters().add(jobs.ended(None, over)).add({})
+    golden("job_ends.prom", text("job ends", ACCOUNT, counters))
+
+
 @pytest.mark.parametrize(
     ("given", "shown"),
     [

@@ -57,7 +57,7 @@ def families() -> dict[str, frozenset[str]]:
     found = dict(OTHERS)
     rows: list[tuple[Any, tuple[str, ...]]] = [(row, row.labels) for row in ROWS]
     for name, table in collectors.tables().items():
-        of_groups = "job_id" in table.identity or name == table_names.HISTOGRAMS
+        of_groups = "job_id" in table.identity or name in table_names.OF_GROUPS
         own = (*table.identity, *(("job_group",) if of_groups else ()))
         rows += [(row, (*own, *row.labels)) for row in table.metrics]
     for row, labels in rows:

@@ -11,7 +11,7 @@ import pytest
 from exporter.batch.errors import ServiceError
 from exporter.batch.models import Job, Task
 from exporter.batch.spellings import Spellings
-from exporter.collectors import jobs, known_records, preparation_release, tasks
+from exporter.collectors import known_records, preparation_release, tasks
 from exporter.collectors.task_records import TaskRecord
 from exporter.collectors.tasks import JobTasks, Reading
 from exporter.state import table_names
@@ -181,10 +181,6 @@ def test_histograms(golden: Golden) -> None:
         preparation_release.fold(None, reading, 0.0, True),
     ):
         counters = counters.add(folded.events.observations)
-    error = {"category": "UserError", "code": "AutoPoolCreationFailedWithQuotaReached"}
-    info = {"terminateReason": "AllTasksComplete", "schedulingError": error}
-    over = msgspec.convert({"id": "a", "state": "completed", "executionInfo": info}, Job)
-    counters = counters.add(jobs.ended(None, over))
     golden("histograms.prom", text(table_names.HISTOGRAMS, ACCOUNT, counters.add({})))
 
 

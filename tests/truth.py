@@ -33,6 +33,10 @@ NODE_STATES = (
     "waitingforstarttask",
 )
 CATEGORIES = ("usererror", "servererror")
+END_REASONS = (
+    *("alltaskscomplete", "taskfailed", "maxwallclocktimeexpiry", "jmcomplete"),
+    *("terminatejobschedule", "user", "deleted", "none"),
+)
 ON_NODES = (0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 BOUNDS = {
     "preparation_task_duration_seconds": ON_NODES,
@@ -86,6 +90,8 @@ class Truth:
         for kind in ("preparation_tasks", "release_tasks", "tasks"):
             for category in (*CATEGORIES, "unknown"):
                 self.add(f"account_{kind}_failed_total", 0, category=category)
+        for reason in END_REASONS:
+            self.add("jobs_ended_total", 0, reason=reason)
 
     def _job(self, job: Any) -> None:
         def add(name: str, value: float, **labels: str) -> None:

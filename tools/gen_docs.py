@@ -183,8 +183,8 @@ def metrics_page() -> str:
         ("Of each task that a rule names in `tasks`", ("watched_tasks",)),
         ("Of each job: its polls", (table_names.JOB_HEALTH,)),
         (
-            "Of each group, and of each account for its jobs without one: histograms",
-            (table_names.HISTOGRAMS,),
+            "Of each group, and of each account for its jobs without one",
+            table_names.OF_GROUPS,
         ),
     ):
         parts += [f"## {title}", "", *_table(names, costs), ""]
@@ -230,7 +230,7 @@ def _table(names: Iterable[str], costs: dict[str, list[int]]) -> list[str]:
         for row, cost in zip(
             table.metrics, costs.get(name, ["" for _ in table.metrics]), strict=True
         ):
-            group = ("job_group",) if name == table_names.HISTOGRAMS else ()
+            group = ("job_group",) if name in table_names.OF_GROUPS else ()
             labels = _labels((*table.identity, *group, *row.labels))
             text = f"{row.help}. *{row.source}*".replace("|", "\\|")
             lines.append(f"| `{row.name}` | {row.type} | {labels} | {cost} | {text} |")

@@ -30,6 +30,7 @@ from exporter.state.table_names import (
     ACCOUNT_HEALTH,
     HISTOGRAMS,
     JOB,
+    JOB_ENDS,
     JOB_HEALTH,
     POOL_NODES,
     SELECTED_JOBS,
@@ -46,10 +47,7 @@ _COLLECTORS: tuple[JobCollector[Any, Any], ...] = (
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = {each.name: each for each in _COLLECTORS}
 
 _ACCOUNT_COUNTERS = [counter.row for each in _COLLECTORS for counter in each.account.values()]
-_HISTOGRAMS = [
-    *jobs.COUNTERS,
-    *(histogram.row for each in _COLLECTORS for histogram in each.histograms),
-]
+_HISTOGRAMS = [histogram.row for each in _COLLECTORS for histogram in each.histograms]
 
 
 def tables(
@@ -74,6 +72,7 @@ def tables(
         add(counters_of(each.name), job, each.counters)
     add(JOB_HEALTH, job, health.JOB_METRICS)
     add(ACCOUNT_COUNTERS, account, _ACCOUNT_COUNTERS)
+    add(JOB_ENDS, account, jobs.COUNTERS)
     add(HISTOGRAMS, account, _HISTOGRAMS)
     add(POOL_NODES, account, pool_nodes.METRICS)
     return found

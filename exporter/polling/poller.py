@@ -277,8 +277,12 @@ class AccountPoller:
                     reading = await kind.read(api, watched, state, self._now())
                 except PollError as error:
                     failure = error
-                else:
-                    results.append(self._put_reading(watched.job, name, reading, state))
+                    continue
+                now = self._now()
+                folded = self._store.put_reading(
+                    *(account, job, name, reading, state, now, now + self._api.clock_offset)
+                )
+                results.append(folded)
         if failure is not None:
             raise failure
         return self._is_over(entry, job, results)
@@ -291,9 +295,8 @@ class AccountPoller:
             entry.changed_at = asyncio.get_running_loop().time()
         if not is_completed(job):
             entry.looks = 0
-            return (
-                job.state or ""
-            ).lower() not in _ON_THE_WAY  # else no rule wants it any more, and it lives on
+            # In any other state no rule wants it any more, and it lives on.
+            return (job.state or "").lower() not in _ON_THE_WAY
         entry.looks = 1 if has_changed else entry.looks + 1
         if len(folded) < len(results) or any(each.is_running for each in folded):
             return False
@@ -321,11 +324,6 @@ class AccountPoller:
                 job = await api.get_job(watched.job.id)
                 return job if watched.is_same_job(job) else None
         return None
-
-    def _put_reading(self, job: Job, name: str, reading: Any, state: Any) -> Folded[Any] | None:
-        now = self._now()
-        read_at = now + self._api.clock_offset
-        return self._store.put_reading(self._name, job, name, reading, state, now, read_at)
 
     def _remove_polls(self, job_id: str) -> None:
         for collector in JOB_COLLECTORS:
@@ -364,7 +362,9 @@ class AccountPoller:
                 if (current.state or "").lower() == "deleting":
                     return None  # the next listing moves it out of the selection
                 raise
-            folded = self._put_reading(job, collector, reading, state)
+            now = self._now()
+            read_at = now + self._api.clock_offset
+            folded = self._store.put_reading(account, job, collector, reading, state, now, read_at)
             if folded is not None:
                 self._observer.corrected(collector, folded.events.corrections)
                 # Tasks that still wait when their job is over wait for ever.

@@ -263,7 +263,7 @@ class Store:
             return
         owner = watched.owner if watched.group is not None else None
         saved = {} if after is None else {after.id: SavedJob(after, is_new, watched.group)}
-        counted = [(owner, table_names.HISTOGRAMS, increments)]
+        counted = [(owner, table_names.JOB_ENDS, increments)]
         self._totals.count(Changes(account, jobs=saved), counted)
 
     def _forget_predecessor(self, account: str, entry: JobState | None) -> None:

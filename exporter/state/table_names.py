@@ -10,7 +10,10 @@ POOL_NODES = "pool nodes"
 
 ACCOUNT_COUNTERS = "account counters"
 HISTOGRAMS = "histograms"
-"""Histograms and ends of jobs: of an account's groups, and of the account for its other jobs."""
+JOB_ENDS = "job ends"
+"""Of an account's groups, and of the account for its jobs without one."""
+
+OF_GROUPS = (HISTOGRAMS, JOB_ENDS)
 
 
 def counters_of(collector: str) -> str:

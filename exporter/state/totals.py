@@ -13,7 +13,7 @@ from exporter.exposition.metric import Key
 from exporter.state.account import Owner, identity_of
 from exporter.state.counters import Counters, Increments
 from exporter.state.saved import Changes, Saved, SavedJob
-from exporter.state.table_names import ACCOUNT_COUNTERS, HISTOGRAMS, counters_of
+from exporter.state.table_names import ACCOUNT_COUNTERS, OF_GROUPS, counters_of
 
 ACCOUNT = ""
 """In place of a collector's name: the counters of an account are those of all collectors."""
@@ -229,6 +229,6 @@ def _outlives_jobs(owner: Owner) -> bool:
 
 def _table(place: Place) -> str:
     collector = place[2]
-    if collector == HISTOGRAMS:
-        return HISTOGRAMS
+    if collector in OF_GROUPS:
+        return collector
     return counters_of(collector) if collector else ACCOUNT_COUNTERS

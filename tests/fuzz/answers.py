@@ -119,7 +119,7 @@ def _poll_jobs(store: Store, found: tuple[models.Job, ...], rule: Any, now: floa
     api = cast("Any", _Api(models.Page(found)))
     account = Account(name=ACCOUNT, endpoint="https://acc.example", max_jobs=50)
     account = account.model_copy(update={"jobs": (any_state,)})  # not validated anew
-    selected = _result(discover(api, account, WHOLE, {}, now))
+    selected, _ = _result(discover(api, account, WHOLE, {}, now))
     store.select(ACCOUNT, selected, now, now)
 
 
