@@ -304,6 +304,29 @@ async def test_the_demo_shows_every_kind_of_series_of_several_jobs() -> None:
     assert process.returncode == 0
 
 
+async def test_the_simulator_over_tls_is_trusted_by_the_file_that_it_names(
+    write_config: Callable[..., str],
+) -> None:
+    async with program("simulate", "--jobs=3", "--nodes=2", "--speed=50", "--tls") as process:
+        assert process.stdout is not None
+        lines = [(await process.stdout.readline()).decode().strip() for _ in range(4)]
+        printed = dict(line.split(": ", 1) for line in lines)
+        assert printed["endpoint"].startswith("https://127.0.0.1:")
+        flag = write_config(printed["endpoint"])
+        config = Path(flag.partition("=")[2])
+        config.write_text(config.read_text().replace("myaccount", "simulated"))
+        environment = {"SSL_CERT_FILE": printed["authority"], "BATCH_KEY": printed["key"]}
+        status, output, errors = await finish("scrape", flag, **environment)
+        assert status == 0, errors
+        assert 'azure_batch_up{account="simulated"} 1\n' in output
+        assert re.search(
+            r'^azure_batch_job_tasks{account="simulated",job_id=', output, re.MULTILINE
+        )
+        await stop(process)
+    assert process.returncode == 0
+    assert not Path(printed["authority"]).exists()
+
+
 async def test_the_simulator_alone_prints_what_a_client_needs() -> None:
     async with program("simulate", "--seed=4", "--jobs=3", "--nodes=2", "--speed=0") as process:
         assert process.stdout is not None

@@ -6,13 +6,15 @@ import argparse
 import re
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
 
 if TYPE_CHECKING:
+    import ssl
+
     from exporter.simulator import Simulation
 
 # As the simulator has them. The help does not import it: that takes 0.3 s of CPU.
@@ -31,6 +33,9 @@ SCENARIOS = {
     "start-task-failed": "The start task fails on every node, so that none takes a task.",
     "backlog": "Far more tasks than slots: they run, but most wait for very long.",
     "leaked-jobs": "Jobs whose tasks are all completed stay active: nobody ends them.",
+    "job-storms": "Jobs of 5 to 50 seconds, and storms of them: most are never seen active.",
+    "restless-users": "Active jobs are deleted and made again at once; tasks go as they succeed.",
+    "odd-records": "Runs without a result, containers, auto pools that cannot be made.",
     "throttled": "Half of the requests get 429, every other minute.",
     "outage": "Every request is answered 503, or its connection reset.",
     "auth-expired": "No request is authenticated any more.",
@@ -46,13 +51,16 @@ SCENARIOS_HELP = "scenarios:\n" + "\n".join(
 HELP = f"""\
 Serves the REST API of a simulated Batch account: jobs are created and deleted,
 tasks are queued, run, fail and are retried. Prints endpoint, account name and
-key. It is read-only, and keeps everything in memory.
+key. It is read-only, and keeps everything in memory. Its times, the header Date
+among them, are those of the simulation.
 
 examples:
   azure-batch-exporter simulate --listen-address=127.0.0.1:10226
       on a fixed port
   azure-batch-exporter simulate --jobs=500 --nodes=40 --speed=10
       larger, and faster
+  azure-batch-exporter simulate --tls
+      over https; SSL_CERT_FILE is to name the file that is printed
 
 {SCENARIOS_HELP}
 
@@ -74,6 +82,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", help=help_, type=positive, default=8, metavar="N")
     help_ = "simulated seconds to a real one (default: %(default)s)"
     parser.add_argument("--speed", help=help_, type=_speed, default=1.0, metavar="X")
+    help_ = "serve https; also prints the file with the authority to trust"
+    parser.add_argument("--tls", help=help_, action="store_true")
 
 
 def add_simulator_flags(parser: argparse.ArgumentParser, address: str) -> None:
@@ -112,19 +122,28 @@ async def _serve(options: argparse.Namespace) -> int:
 
     stop = process.stop_on_signals()
     host, port = options.listen_address
-    async with simulated_account(
-        options.scenario,
-        host or _ANYWHERE,
-        port,
-        seed=options.seed,
-        jobs=options.jobs,
-        nodes=options.nodes,
-        speed=options.speed,
-    ) as simulation:
-        print(f"endpoint: {simulation.endpoint}")
-        print(f"account: {simulation.account_name}")
-        print(f"key: {simulation.account_key}", flush=True)
-        await stop.wait()
+    with ExitStack() as stack:
+        tls = authority = None
+        if options.tls:
+            from exporter.cli.certificate import server_certificate
+
+            tls, authority = stack.enter_context(server_certificate(host or _ANYWHERE))
+        async with simulated_account(
+            options.scenario,
+            host or _ANYWHERE,
+            port,
+            seed=options.seed,
+            jobs=options.jobs,
+            nodes=options.nodes,
+            speed=options.speed,
+            tls=tls,
+        ) as simulation:
+            print(f"endpoint: {simulation.endpoint}")
+            print(f"account: {simulation.account_name}")
+            print(f"key: {simulation.account_key}", flush=True)
+            if authority is not None:
+                print(f"authority: {authority}", flush=True)
+            await stop.wait()
     return 0
 
 
@@ -138,6 +157,7 @@ async def simulated_account(
     jobs: int = 12,
     nodes: int = 8,
     speed: float = 1.0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Simulation]:
     """Serve a simulated account that starts now. OSError where the port is not free.
 
@@ -154,6 +174,13 @@ async def simulated_account(
     scenario_routes = simulator.scenario_routes(world, faults, scenario)
     routes = (*scenario_routes, *simulator.fault_routes(faults))
     async with simulator.serve(
-        world, clock, interceptors=(faults,), routes=routes, host=host, port=port
+        world,
+        clock,
+        interceptors=(faults,),
+        routes=routes,
+        host=host,
+        port=port,
+        tls=tls,
+        simulated_date=True,
     ) as simulation:
         yield simulation

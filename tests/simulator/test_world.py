@@ -81,7 +81,8 @@ def check_tasks(world: World) -> None:
             assert task.node is not None
             assert task in task.node.tasks
         assert (task.result is not None) == (task.state == "completed") == (task.ended is not None)
-        assert (task.failure is not None) == (task.result == "failure")
+        silent = not task.result_shown and task.exit_code
+        assert (task.failure is not None) == (task.result == "failure" and not silent)
         assert task.retry_count <= task.max_retries
         assert (task.retry_count > 0) == (task.last_retry is not None)
         assert (task.requeue_count > 0) == (task.last_requeue is not None)
