@@ -21,6 +21,8 @@ from exporter.state.saved import Changes
 from exporter.state.totals import Journal
 from tests.truth import Series
 
+CLIENT = ("127.0.0.1", "Prometheus")
+
 
 @dataclass
 class Dying:
@@ -108,13 +110,16 @@ accounts:
     async def round(self) -> Series:
         """Poll everything once, and give all counters that are exposed then."""
         await self.poll()
+        assert self.service is not None
+        self.service.store.flush()  # what waited for the read before
         await self.written()
         return {key: value for key, value in self.exposed().items() if key[0].endswith("_total")}
 
     def exposed(self) -> Series:
-        """All series of the state."""
+        """All series of the state, as a client reads them."""
         assert self.service is not None
         self.service.store.flush()
+        self.service.scrapes.note(CLIENT, self.service.scrapes.now())
         text = self.service.exposition.body(Format.TEXT).plain.decode()
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value

@@ -25,7 +25,7 @@ class Limited(Account):
         self.exposition = Exposition(
             tables(), limits={"acc": most}, on_drop=lambda _, count: self.dropped.append(count)
         )
-        self.store = new_store(self.exposition)
+        self.store = new_store(self.exposition, scrapes=self.scrapes)
         self.store.add_account("acc")
 
     def names_of(self, job_id: str) -> set[str]:

@@ -118,6 +118,10 @@ class Store:
         """Wait until all that was counted so far is saved and shown."""
         await self._totals.all_saved()
 
+    def count_as_read(self) -> None:
+        """Take all that counters have exposed so far as read by every client."""
+        self._totals.count_as_read()
+
     @property
     def accounts(self) -> Mapping[str, AccountState]:
         """What is known of each account, to look at."""
@@ -159,7 +163,6 @@ class Store:
             for entry in state.jobs.values():
                 self._show(account, entry, table_names.JOB)
         self._account_polled(account, None, table_names.SELECTED_JOBS)
-        self._totals.catch_up(account)
 
     def select_anew(self, account: str, selected: SelectedJobs) -> None:
         """Replace the selected jobs after a reload, without a listing."""
@@ -279,10 +282,13 @@ class Store:
         """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
         entry = self._accounts[account].leaving.pop(job_id, None)
         if entry is not None:
-            job = entry.watched.job
+            job, owner = entry.watched.job, entry.watched.owner
             name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
             known = None if is_gone else SavedJob(name, False, left_at=now)
-            self._totals.count(Changes(account, jobs={job_id: known}))
+            if entry.watched.group is None:
+                self._totals.forget(account, owner, {job_id: known})
+            else:
+                self._totals.count(Changes(account, jobs={job_id: known}))
 
     def forget_pool_nodes(self, account: str) -> None:
         """Node counts are not read any more."""
@@ -381,7 +387,7 @@ class Store:
         self._account_polled(account, error, table)
 
     def flush(self) -> None:
-        """Show what has changed in groups and accounts, and what was left out, if there is room."""
+        """Show what has changed in groups and accounts, or was read, or was left out."""
         self._groups.flush()
         self._totals.flush()
         for table, identity in self._exposition.waiting():
@@ -411,7 +417,10 @@ class Store:
         if table == table_names.JOB_HEALTH:
             self._show_health(account, watched.job.id)
         elif table != table_names.JOB:
-            self._put(account, watched, table, entry.outcome(table).shown)
+            shown = entry.outcome(table).shown
+            self._put(account, watched, table, shown)
+            if shown is None and watched.group is None:
+                self._totals.hide(account, watched.owner, table)
         else:
             is_shown = self.outcome(account, JOBS).shown is not None
             self._put(account, watched, table, watched if is_shown else None)
@@ -436,10 +445,8 @@ class Store:
         identity = identity_of(account, owner)
         if snapshot is not None:
             self._exposition.put(table, identity, snapshot)
-            return
-        self._exposition.remove(table, identity)
-        if table in self._collectors:
-            self._totals.hide(account, owner, table)
+        else:
+            self._exposition.remove(table, identity)
 
     def _show_account(self, account: str, *tables: str) -> None:
         """Show what there is to show of the account itself in these tables."""
