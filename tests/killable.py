@@ -19,9 +19,8 @@ from exporter.simulator import Clock, Simulation
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes
 from exporter.state.totals import Journal
+from tests.scraping import read
 from tests.truth import Series
-
-CLIENT = ("127.0.0.1", "Prometheus")
 
 
 @dataclass
@@ -110,8 +109,6 @@ accounts:
     async def round(self) -> Series:
         """Poll everything once, and give all counters that are exposed then."""
         await self.poll()
-        assert self.service is not None
-        self.service.store.flush()  # what waited for the read before
         await self.written()
         return {key: value for key, value in self.exposed().items() if key[0].endswith("_total")}
 
@@ -119,8 +116,8 @@ accounts:
         """All series of the state, as a client reads them."""
         assert self.service is not None
         self.service.store.flush()
-        self.service.scrapes.note(CLIENT, self.service.scrapes.now())
         text = self.service.exposition.body(Format.TEXT).plain.decode()
+        read(self.service)
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in parse_text(text)

@@ -22,6 +22,7 @@ from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.process import logged_address, program, stop
+from tests.scraping import read
 from tests.truth import Series
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -61,12 +62,6 @@ def shown(service: Service) -> Series:
             assert key not in series, key
             series[key] = sample.value
     return series
-
-
-def read(service: Service) -> None:
-    """A client scrapes, and what waited for that follows."""
-    service.scrapes.note(("127.0.0.1", "Prometheus"), service.scrapes.now())
-    service.store.flush()
 
 
 def differences(before: Series, after: Series) -> dict[Any, Any]:

@@ -195,10 +195,10 @@ class Store:
     def _enter(self, account: str, watched: WatchedJob, *, is_first: bool = False) -> None:
         """A job enters the selection. If it is new, all that it did is counted."""
         state, job = self._accounts[account], watched.job
-        entry = state.leaving.pop(job.id, None)
+        entry, is_known = state.leaving.pop(job.id, None), True
         if entry is None or not watched.is_same_job(entry.watched.job):
             if entry is not None:  # another job of this id
-                self._totals.forget(account, ("job_id", job.id), {job.id: None})
+                self._totals.count(Changes(account, jobs={job.id: None}))
             created = unix_time(job.creation_time)
             is_known = state.left.pop((job.id, created), 0) is None
             is_new = created is not None and created >= (state.watched_since or 0.0)
@@ -208,6 +208,10 @@ class Store:
         if watched.group is not None:
             state.members[watched.owner] += 1
             self._totals.set_has_jobs(account, watched.owner, has_jobs=True)
+        elif is_known:
+            self._totals.keep(account, watched.owner)
+        else:
+            self._totals.begin_anew(account, watched.owner)
         self._hide_unwanted(entry)
         for table in self._job_tables:
             self._show(account, entry, table)

@@ -93,7 +93,11 @@ class Totals:
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
-        watched = {job_id for job_id, job in saved.jobs.items() if job.left_at is None}
+        watched = {
+            ("job_id", job_id)
+            for job_id, job in saved.jobs.items()
+            if job.left_at is None and job.group is None
+        }
         for (owner, collector), counters in saved.counters.items():
             place = (account, owner, collector)
             self._counters[place] = counters
@@ -101,11 +105,10 @@ class Totals:
             if not all(counters.exposed.values()):
                 # Maybe no client has read the 0 that an earlier process exposed.
                 self._held[place] = [Held(counters.totals)]
-            if owner is not None and not _outlives_jobs(owner):
-                if owner[1] in watched:
-                    self._hidden.add(place)  # until it is polled
-                else:
-                    self._gone[place] = NOT_YET
+            if owner in watched:
+                self._hidden.add(place)  # until it is polled
+            elif not _outlives_jobs(owner):
+                self._gone[place] = NOT_YET
             self._show(place, counters)
         self.count(Changes(account), [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
 
@@ -117,8 +120,8 @@ class Totals:
         changed: dict[Place, Counters] = {}
         for owner, collector, amounts in increments:
             place = (account, owner, collector)
-            if self._gone and self._remove_gone(account, owner):  # another job has this id
-                changes = replace(changes, forgotten=(*changes.forgotten, owner))
+            if place in self._gone:
+                self.keep(account, owner)
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
             grown = {k: n for k, n in amounts.items() if n or k not in before.totals}
@@ -157,8 +160,8 @@ class Totals:
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
         """Save what `jobs` are from now on; None: forgotten. The owner's counters go.
 
-        They stay exposed until each client has read their last value. If something is counted for
-        the owner before, they begin at 0 at once.
+        They stay exposed until each client has read their last value. If the owner is back before,
+        they go on.
         """
         places = {place: self._counters[place] for place in self._places(account, owner)}
         for place in places:
@@ -170,10 +173,23 @@ class Totals:
             for place, counters in places.items():
                 if place in self._hidden:
                     self._note_exposed(place, counters)
-                elif place in self._gone:  # else another job has this id by now
+                elif place in self._gone:  # else it is back, or another job has this id
                     self._show(place, counters)
 
         self._save(Changes(account, jobs=jobs), show)
+
+    def keep(self, account: str, owner: Owner) -> None:
+        """Go on with an owner's counters: it is back."""
+        for place in self._places(account, owner):
+            self._gone.pop(place, None)
+
+    def begin_anew(self, account: str, owner: Owner) -> None:
+        """Remove an owner's counters at once: another job has this id now, and begins at 0."""
+        places = self._places(account, owner)
+        for place in places:
+            self._remove(place)
+        if places:
+            self._change(Changes(account, forgotten=(owner,)), {})
 
     def flush(self) -> None:
         """Render what has changed in groups and accounts, and show what waited to be read."""
@@ -275,13 +291,6 @@ class Totals:
         """The places of an owner, by collector."""
         places = [(account, owner, collector) for collector in self._collectors]
         return [place for place in places if place in self._counters]
-
-    def _remove_gone(self, account: str, owner: Owner) -> bool:
-        """Remove an owner's counters that are gone, read or not. Returns whether there are any."""
-        gone = [place for place in self._places(account, owner) if place in self._gone]
-        for place in gone:
-            self._remove(place)
-        return bool(gone)
 
     def _remove(self, place: Place) -> None:
         del self._counters[place]
