@@ -276,6 +276,45 @@ def test_another_job_of_the_same_id_begins_at_zero() -> None:
         watched.wait(1)
 
 
+def test_a_job_that_is_back_before_its_counters_are_read_goes_on_with_them() -> None:
+    watched = Watched()
+    watched.select()
+    new = new_job()
+    watched.select(new)
+    watched.poll(new, listed([failed("one"), running("two")]))
+    for _ in range(2):
+        watched.wait(1)
+        watched.scrape()
+    watched.select()
+    watched.select(new)
+    watched.poll(new, changed([failed("two")]))
+    for _ in range(2):
+        watched.wait(1)
+        assert summed(watched.scrape(), BY_CATEGORY) == 2
+
+
+def test_a_job_that_comes_under_a_group_leaves_its_own_counters_until_they_are_read() -> None:
+    watched = Watched()
+    watched.select()
+    new = new_job()
+    watched.select(new)
+    watched.poll(new, listed([failed("one"), running("two")]))
+    for _ in range(2):
+        watched.wait(1)
+        watched.scrape()
+    watched.rule = rule(id_regex=".*", collect=("tasks",), group="all")
+    watched.select(new)
+    watched.poll(new, changed([failed("two")]))
+    own = BY_CATEGORY + '{job_id="new",category="usererror"}'
+    of_group = BY_CATEGORY + '{job_group="all",category="usererror"}'
+    seen = []
+    for _ in range(3):
+        watched.wait(2)
+        values = watched.scrape()
+        seen.append((values.get(own), values.get(of_group)))
+    assert seen == [(1, 0), (None, 1), (None, 1)]
+
+
 # Restart
 
 

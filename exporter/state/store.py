@@ -146,7 +146,7 @@ class Store:
     def select(
         self, account: str, selected: SelectedJobs, now: float, asked_at: float | None = None
     ) -> None:
-        """Replace the selected jobs. Jobs that left the selection lose their series.
+        """Replace the selected jobs. Jobs that left the selection lose their gauges.
 
         A job that was deleted and created again under its id is another job. `asked_at`: when the
         listing began, in Unix seconds of the service; jobs created after it are new.
@@ -198,7 +198,7 @@ class Store:
         entry, is_known = state.leaving.pop(job.id, None), True
         if entry is None or not watched.is_same_job(entry.watched.job):
             if entry is not None:  # another job of this id
-                self._totals.count(Changes(account, jobs={job.id: None}))
+                self._totals.forget(account, ("job_id", job.id), {job.id: None})
             created = unix_time(job.creation_time)
             is_known = state.left.pop((job.id, created), 0) is None
             is_new = created is not None and created >= (state.watched_since or 0.0)
@@ -208,6 +208,7 @@ class Store:
         if watched.group is not None:
             state.members[watched.owner] += 1
             self._totals.set_has_jobs(account, watched.owner, has_jobs=True)
+            self._totals.forget(account, ("job_id", job.id), {})  # from before it had a group
         elif is_known:
             self._totals.keep(account, watched.owner)
         else:

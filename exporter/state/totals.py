@@ -158,10 +158,9 @@ class Totals:
             self._save(replace(changes, counters=tuple(rows)), show)
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
-        """Save what `jobs` are from now on; None: forgotten. The owner's counters go.
+        """Forget an owner's counters once each client has read their last value.
 
-        They stay exposed until each client has read their last value. If the owner is back before,
-        they go on.
+        `jobs`: what is saved of jobs from now on; None: nothing.
         """
         places = {place: self._counters[place] for place in self._places(account, owner)}
         for place in places:
@@ -176,10 +175,11 @@ class Totals:
                 elif place in self._gone:  # else it is back, or another job has this id
                     self._show(place, counters)
 
-        self._save(Changes(account, jobs=jobs), show)
+        if places or jobs:
+            self._save(Changes(account, jobs=jobs), show)
 
     def keep(self, account: str, owner: Owner) -> None:
-        """Go on with an owner's counters: it is back."""
+        """Go on with an owner's counters, if it is back before they are forgotten."""
         for place in self._places(account, owner):
             self._gone.pop(place, None)
 
