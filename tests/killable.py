@@ -19,6 +19,7 @@ from exporter.simulator import Clock, Simulation
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes
 from exporter.state.totals import Journal
+from tests.scraping import read
 from tests.truth import Series
 
 
@@ -112,10 +113,11 @@ accounts:
         return {key: value for key, value in self.exposed().items() if key[0].endswith("_total")}
 
     def exposed(self) -> Series:
-        """All series of the state."""
+        """All series of the state, as a client reads them."""
         assert self.service is not None
         self.service.store.flush()
         text = self.service.exposition.body(Format.TEXT).plain.decode()
+        read(self.service)
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in parse_text(text)

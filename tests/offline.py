@@ -19,6 +19,7 @@ from exporter.collectors import new_store
 from exporter.config import Account, Defaults
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Exposition
+from exporter.exposition.scrapes import Scrapes
 from exporter.polling.poller import AccountPoller
 from exporter.service.telemetry import AccountTelemetry, Telemetry
 from exporter.state.store import Store
@@ -54,6 +55,7 @@ class Watch:
     """The parts of the program that poll one account and show what they find."""
 
     exposition: Exposition
+    scrapes: Scrapes
     store: Store
     poller: AccountPoller
 
@@ -77,7 +79,8 @@ def watch(
     """The parts as the program puts them together, for one account."""
     observer = observer or AccountTelemetry(Telemetry(""), account.name)
     exposition = Exposition(collectors.tables())
-    store = new_store(exposition)
+    scrapes = Scrapes(lambda: asyncio.get_running_loop().time())
+    store = new_store(exposition, scrapes=scrapes)
 
     def seconds() -> float:
         return now().timestamp()
@@ -97,4 +100,4 @@ def watch(
         *(account, defaults or Defaults(), shard, client, store, observer, seconds),
         requests_at=lambda: budget.active_at,
     )
-    return Watch(exposition, store, poller)
+    return Watch(exposition, scrapes, store, poller)

@@ -26,6 +26,7 @@ from exporter.collectors.node_runs import STATES, PoolRuns
 from exporter.collectors.preparation_release import changes_since
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
+from exporter.exposition.scrapes import Scrapes
 from exporter.polling.selection import watch, watch_saved
 from exporter.state.counters import Counters
 from exporter.state.saved import Saved
@@ -429,7 +430,9 @@ class Account:
     def __init__(self, **settings: Any) -> None:
         self.rule = rule(**({"id_regex": ".*"} | settings))
         self.exposition = Exposition(tables(tuple(sorted(dict(self.rule.labels)))))
-        self.store = new_store(self.exposition)
+        self.seconds = 0.0
+        self.scrapes = Scrapes(lambda: self.seconds)
+        self.store = new_store(self.exposition, scrapes=self.scrapes)
         self.store.add_account("acc", Saved(), partial(watch_saved, (self.rule,)))
 
     def select(self, *jobs: Job, at: float = 0.0) -> None:
@@ -443,10 +446,12 @@ class Account:
         self.store.put_reading("acc", job, "task_counts", reading, state, 0.0)
         self.store.flush()
 
-    def list_again(self, *jobs: Job, at: float = 0.0) -> None:
-        """Listings that change nothing: what is new in a group or account is shown in full then."""
-        for _ in range(2):
-            self.select(*jobs, at=at)
+    def read(self, client: str = "prometheus") -> None:
+        """A client scrapes; what waited for that is shown then."""
+        self.seconds += 1
+        self.scrapes.note((client, ""), self.seconds)
+        self.seconds += 1
+        self.store.flush()
 
     def values(self, name: str) -> dict[str, float]:
         """The samples of one name: labels but the account's, and values."""
@@ -480,11 +485,13 @@ def test_account_totals_outlive_the_jobs_and_are_there_from_the_start() -> None:
     assert account.values(OF_ACCOUNT) == {'result="failure"': 0, 'result="success"': 0}
     a = job("a")
     account.select(a)
-    account.list_again(a)
+    account.read()
     account.poll(a, failed=1)
+    account.read()
     account.poll(a, failed=4)
     account.store.remove_job("acc", "a")
     assert account.values(OF_ACCOUNT)['result="failure"'] == 3
+    account.read()
     assert account.values(FAILED) == {}
 
 
@@ -496,7 +503,7 @@ def test_a_job_created_while_we_watch_is_counted_whole_and_an_older_one_is_not()
     account.select(job("first", created=5.0), old, new, at=70.0)
     for each in (job("first", created=5.0), old, new):
         account.poll(each, failed=5)
-        account.poll(each, failed=5)
+        account.read()
     assert account.values(OF_ACCOUNT)['result="failure"'] == 5
     assert account.values(FAILED) == {
         f'job_id="{name}",result="{result}"': 5 if (name, result) == ("new", "failure") else 0
@@ -512,7 +519,7 @@ def test_a_job_deleted_and_created_again_under_its_id_counts_from_nothing() -> N
     account.poll(one, failed=7)
     account.select(two, at=60.0)
     account.poll(two, failed=2)
-    account.poll(two, failed=2)
+    account.read()
     assert account.values(FAILED)['job_id="a",result="failure"'] == 2
     assert account.values(OF_ACCOUNT)['result="failure"'] == 2
     account.poll(one, failed=9)  # an answer about the job that is no more
@@ -533,6 +540,7 @@ def test_a_job_that_leaves_and_comes_back_is_not_counted_twice() -> None:
     account.select(a, at=300.0)
     account.poll(a, failed=5)
     account.poll(a, failed=6)
+    account.read()
     # The fifth failed while nobody watched the job.
     assert account.values(OF_ACCOUNT)['result="failure"'] == 5
 
@@ -547,8 +555,8 @@ def test_values_that_were_dropped_as_stale_are_not_counted_again() -> None:
     account.store.fail("acc", "task_counts", a, ServiceError(500), since=0.0, stale=True)
     assert account.values(FAILED) == {}
     account.poll(a, failed=5)
+    account.read()
     assert account.values(FAILED)['job_id="a",result="failure"'] == 2
-    account.list_again(a)
     assert account.values(OF_ACCOUNT)['result="failure"'] == 2
 
 
@@ -563,7 +571,7 @@ def test_a_group_sums_the_gauges_of_its_jobs_and_keeps_what_they_counted() -> No
     assert tasks[f'{group},state="active"'] == 5
     account.poll(a, active=1, failed=4)
     account.poll(b, active=1, failed=2)
-    account.list_again(a, b)
+    account.read()
     assert account.values("azure_batch_job_tasks")[f'{group},state="active"'] == 2
     assert account.values(FAILED)[f'{group},result="failure"'] == 4
     account.store.remove_job("acc", "nf-rna-1")
@@ -575,21 +583,6 @@ def test_a_group_sums_the_gauges_of_its_jobs_and_keeps_what_they_counted() -> No
     assert 'job_id="' not in account.exposition.body(Format.TEXT).plain.decode()
 
 
-def test_what_is_new_in_a_group_is_zero_for_a_whole_discovery_so_that_a_scrape_sees_it() -> None:
-    account = Account(id_regex=".*", group="all")
-    account.select()
-    a, b = job("a", created=5.0), job("b", created=5.0)
-    account.select(a, b, at=60.0)
-    for each in (a, b, a):  # within a moment
-        account.poll(each, failed=3)
-        assert set(account.values(FAILED).values()) == {0}
-    account.select(a, b, at=120.0)  # which may be at once after
-    account.poll(b, failed=4)
-    assert set(account.values(FAILED).values()) == {0}
-    account.select(a, b, at=180.0)
-    assert account.values(FAILED)['job_group="all",result="failure"'] == 7
-
-
 def test_what_a_group_counts_is_shown_even_when_its_last_job_is_gone() -> None:
     account = Account(id_regex=".*", group="all")
     account.select()
@@ -598,7 +591,7 @@ def test_what_a_group_counts_is_shown_even_when_its_last_job_is_gone() -> None:
     account.poll(a, failed=3)
     assert account.values(FAILED)['job_group="all",result="failure"'] == 0
     account.store.remove_job("acc", "a")
-    account.list_again(at=120.0)
+    account.read()
     assert account.values(FAILED)['job_group="all",result="failure"'] == 3
 
 

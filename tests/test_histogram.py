@@ -21,6 +21,7 @@ from exporter.collectors import new_store, preparation_release, tables
 from exporter.config import Rule
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Table
+from exporter.exposition.scrapes import LONGEST, Scrapes
 from exporter.state.counters import Counters
 from exporter.state.histogram import histogram
 from exporter.state.store import Store
@@ -180,8 +181,8 @@ def shown(store: Store, exposition: Exposition, name: str) -> dict[str, float]:
 
 
 def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
-    exposition = Exposition(tables())
-    store = new_store(exposition)
+    exposition, seconds = Exposition(tables()), 0.0
+    store = new_store(exposition, scrapes=Scrapes(lambda: seconds))
     store.add_account("a")
     jobs = [watched("j1", None), watched("j2", None), watched("j3", "g")]
 
@@ -198,8 +199,7 @@ def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     assert runs() == {'{account="a"}': 0, '{account="a",job_group="g"}': 0}
     for job in jobs:
         put(job, changed([succeeded("t")]))
-    for _ in range(2):  # listings
-        store.select("a", SelectedJobs(tuple(jobs)), 0.0)
+    seconds = LONGEST + 1  # so long nobody reads
     assert runs() == {'{account="a"}': 2, '{account="a",job_group="g"}': 1}
     assert shown(store, exposition, "azure_batch_task_run_seconds_sum") == {
         '{account="a"}': 60,
@@ -209,20 +209,3 @@ def test_a_group_has_its_own_and_jobs_without_one_share_the_accounts() -> None:
     store.flush()
     assert runs() == {'{account="a"}': 2, '{account="a",job_group="g"}': 1}
     assert "job_id" not in exposition.body(Format.TEXT).plain.decode()
-
-
-def test_what_is_new_is_shown_in_full_at_the_listing_after_next_where_nothing_else_happens() -> (
-    None
-):
-    exposition = Exposition(tables())
-    store = new_store(exposition)
-    store.add_account("a")
-    store.select("a", SelectedJobs(), 0.0)
-    new = watched("new", None)
-    store.select("a", SelectedJobs((new,)), 1.0)
-    store.put_reading("a", new.job, "tasks", listed([succeeded("t")]), None, 2.0)
-    name = "azure_batch_task_run_seconds_count"
-    for second in (3.0, 4.0):
-        assert shown(store, exposition, name) == {'{account="a"}': 0}
-        store.select("a", SelectedJobs((new,)), second)
-    assert shown(store, exposition, name) == {'{account="a"}': 1}

@@ -25,7 +25,7 @@ class Limited(Account):
         self.exposition = Exposition(
             tables(), limits={"acc": most}, on_drop=lambda _, count: self.dropped.append(count)
         )
-        self.store = new_store(self.exposition)
+        self.store = new_store(self.exposition, scrapes=self.scrapes)
         self.store.add_account("acc")
 
     def names_of(self, job_id: str) -> set[str]:
@@ -54,6 +54,7 @@ def test_once_there_is_room_again_a_job_has_all_of_its_series() -> None:
         assert was_whole == (not account.dropped)
         account.select(b)
         account.store.forget_leaving("acc", "a", 0.0, is_gone=False)
+        account.read()
         for _ in range(ROUNDS):
             account.store.flush()
         assert account.names_of("b") == whole.names_of("b"), most

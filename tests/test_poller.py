@@ -38,6 +38,7 @@ from exporter.collectors import new_store, tables
 from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import WHOLE
 from exporter.exposition.body import Exposition, Format
+from exporter.exposition.scrapes import Scrapes
 from exporter.polling.poller import AccountPoller
 from tests import offline, virtual_time
 
@@ -160,7 +161,8 @@ class World:
         self.api = api
         self.observer = Observer()
         self.exposition = Exposition(tables())
-        self.store = new_store(self.exposition)
+        self.scrapes = Scrapes(lambda: asyncio.get_running_loop().time())
+        self.store = new_store(self.exposition, scrapes=self.scrapes)
         given = {"jobs": (Rule(id_regex=".*"),), "max_concurrency": 8, **settings}
         account = Account(name="acc", endpoint="https://acc.example", **given)
         self.store.add_account("acc")
@@ -172,6 +174,13 @@ class World:
             lambda: EPOCH + asyncio.get_running_loop().time(),
             requests_at=requests_at,
         )
+
+    async def scrape_often(self) -> None:
+        """A client that scrapes every five seconds."""
+        while True:
+            self.store.flush()
+            self.scrapes.note(("127.0.0.1", "Prometheus"), self.scrapes.now())
+            await asyncio.sleep(5.0)
 
     def text(self) -> str:
         self.store.flush()
@@ -199,7 +208,7 @@ def play(api: Api, story: Callable[[World], Awaitable[None]], **settings: Any) -
 
     async def main() -> World:
         world = World(api, **settings)
-        running = asyncio.create_task(world.poller.run())
+        running = asyncio.gather(world.poller.run(), world.scrape_often())
         await asyncio.sleep(0)
         await story(world)
         running.cancel()

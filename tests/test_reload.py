@@ -22,6 +22,7 @@ from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.process import logged_address, program, stop
+from tests.scraping import read
 from tests.truth import Series
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -81,8 +82,11 @@ async def counting(
     async with open_service(data, now=lambda: clock.now().timestamp()) as service:
         await service.run_once()
         for _ in range(3):
+            read(service)
             clock.advance(20.0)
             await service.run_once()
+        for _ in range(2):  # of what appeared last the 0 and the value
+            read(service)
         yield service
 
 
@@ -124,16 +128,27 @@ async def test_counters_and_states_go_on_under_other_rules(
                 assert later[key] >= value, key
 
 
-async def test_jobs_that_no_rule_wants_any_more_go_at_once(
+async def test_the_gauges_of_jobs_that_no_rule_wants_go_at_once_and_counters_once_they_are_read(
     account: tuple[Simulation, Clock], tmp_path: Path
 ) -> None:
     simulation, _ = account
+
+    def jobs(service: Service, *, counters: bool) -> set[str]:
+        return {
+            dict(labels)["job_id"]
+            for name, labels in shown(service)
+            if "job_id" in dict(labels) and name.endswith("_total") == counters
+        }
+
     async with counting(account, tmp_path) as service:
-        ids = {dict(labels)["job_id"] for _, labels in shown(service) if "job_id" in dict(labels)}
-        kept = min(ids)
+        before = jobs(service, counters=True)
+        kept = min(before)
         await service.configure(parse(settings(simulation, jobs=[{"id": kept}]), tmp_path))
-        left = {dict(labels)["job_id"] for _, labels in shown(service) if "job_id" in dict(labels)}
-        assert left == {kept}
+        assert jobs(service, counters=False) == {kept}
+        assert jobs(service, counters=True) == before
+        await service.run_once()
+        read(service)
+        assert jobs(service, counters=True) == {kept}
 
 
 async def test_an_account_that_goes_takes_all_its_series_with_it_and_another_comes(

@@ -103,6 +103,35 @@ def samples(text: str) -> set[tuple[str, frozenset[tuple[str, str]], float]]:
     }
 
 
+async def test_with_a_state_file_each_run_shows_what_was_counted_since_the_run_before(
+    tmp_path: Path,
+) -> None:
+    clock = Clock(START, speed=0.0)
+    world = World(SCENARIOS["steady"], seed=2, jobs=3, nodes=3, start=START)
+    async with serve(world, clock) as simulation:
+        account = {
+            "name": "simulated",
+            "endpoint": simulation.endpoint,
+            "auth": {"method": "shared_key", "key_env": "KEY"},
+            "requests_per_second": 1000,
+            "jobs": [{"id_regex": ".*", "group": "all"}],
+        }
+        file = tmp_path / "config.yaml"
+        file.write_text(json.dumps({"accounts": [account], "state_file": "state.db"}))
+        completed = []
+        for _ in range(4):
+            status, output, _ = await finish(
+                "scrape", f"--config.file={file}", KEY=simulation.account_key
+            )
+            assert status == 0
+            own = "azure_batch_job_tasks_completed_total{"
+            found = [line.split()[-1] for line in output.splitlines() if line.startswith(own)]
+            completed.append(sum(map(float, found)))
+            clock.advance(60.0)
+    assert completed == sorted(completed)
+    assert completed[0] == 0 < completed[1]
+
+
 async def test_an_account_that_fails_is_told_in_the_file_and_in_the_status(
     simulation: Simulation, flag: str, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
 from tests.fake_batch import FakeBatch
+from tests.scraping import read
 from tests.truth import Series
 
 JOBS = [f"nf-rnaseq-{number}" for number in range(10_000)]
@@ -154,6 +155,7 @@ async def test_the_sums_of_two_shards_are_what_one_process_shows(
             clock.advance(seconds)
             for service in services:
                 await service.run_once()
+                read(service)
         whole, *parts = map(shown, services)
     assert differences(whole, merged(parts)) == {}
     jobs = [
@@ -227,6 +229,8 @@ async def completed(
     async with open_service(made, shard=shard, now=lambda: clock.now().timestamp()) as service:
         for number in range(rounds + 3):
             await service.run_once()
+            await service.settle()
+            read(service)
             if number < rounds:
                 clock.advance(20.0)
         await service.settle()

@@ -250,7 +250,7 @@ async def live(world: World) -> tuple[list[Look], Account, set[str]]:
             await asyncio.sleep(1.0)
         looks.append(Look(jobs, exposed(service), sizes(service)))
     account.stopped = True
-    # All is polled once more, and shown in full when the jobs were listed twice after.
+    # All is polled once more. Nobody scrapes, so that a new series is a 0 for a minute.
     await asyncio.sleep(2 * (DISCOVERY + INTERVAL))
     looks.append(Look(JOBS, exposed(service), looks[-1].sizes))
     circles = in_circles()

@@ -62,4 +62,5 @@ def test_a_collector_that_the_rule_has_no_more_is_not_shown_and_is_gone_on_from(
     account.rule = counting
     account.select(job("a"))
     read(account, "a", 3000.0, completed=5, succeeded=5)
+    account.read()
     assert account.values("azure_batch_account_tasks_completed_total")['result="success"'] == 4

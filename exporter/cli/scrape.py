@@ -93,6 +93,7 @@ async def _scrape(config: Config, options: argparse.Namespace) -> tuple[bytes, b
     excluded = (*config.exclude_metrics, *OF_A_PROCESS)
     config = config.model_copy(update={"exclude_metrics": excluded})
     async with open_service(config, revision=revision(), shard=options.shard) as service:
+        service.store.count_as_read()  # the run before has put it out
         progress = asyncio.create_task(log_progress(service))
         await service.run_once()
         progress.cancel()

@@ -22,6 +22,7 @@ from exporter.collectors import (
 )
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Key, Metric, Table
+from exporter.exposition.scrapes import Scrapes
 from exporter.state.collector import JobCollector
 from exporter.state.failures import Failures
 from exporter.state.store import Store
@@ -89,8 +90,14 @@ ACCOUNT_ZEROS: tuple[Key, ...] = tuple(
 
 
 def new_store(
-    exposition: Exposition, journal: Journal | None = None, failures: Failures | None = None
+    exposition: Exposition,
+    journal: Journal | None = None,
+    failures: Failures | None = None,
+    scrapes: Scrapes | None = None,
 ) -> Store:
-    """A store of all that the collectors read. `journal`: None: nothing is saved."""
-    totals = Totals(exposition, journal, ACCOUNT_ZEROS)
+    """A store of all that the collectors read.
+
+    `journal`: None: nothing is saved. `scrapes`: what clients read of the exposition.
+    """
+    totals = Totals(exposition, scrapes or Scrapes(), journal, ACCOUNT_ZEROS)
     return Store(exposition, totals, failures or Failures(), JOB_COLLECTORS, jobs.ended)

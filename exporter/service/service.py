@@ -21,6 +21,7 @@ from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
+from exporter.exposition.scrapes import Scrapes
 from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
@@ -98,7 +99,8 @@ class Service:
         self.telemetry = telemetry
         self.exposition = Exposition(collectors.tables())
         self.failures = Failures()
-        self.store = collectors.new_store(self.exposition, state_file, self.failures)
+        self.scrapes = Scrapes(asyncio.get_running_loop().time)
+        self.store = collectors.new_store(self.exposition, state_file, self.failures, self.scrapes)
         self._state_file = state_file
         self.now = now
         self.shard = shard

@@ -1,13 +1,13 @@
 """Counters made from polled values: they never fall, and their first exposed value is 0.
 
 A collector folds a reading into increments. When a series first appears, it is exposed as 0, and
-its increments with the next change or when the caller stops holding them. So `increase()` sees
-them: Prometheus does not know what a series was before its first sample.
+its increments later. So `increase()` sees them: Prometheus does not know what a series was before
+its first sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -32,18 +32,20 @@ class Counters(msgspec.Struct, frozen=True, gc=False):
         shown = {key: exposed.get(key, 0) for key in totals}
         return cls(totals, totals if shown == totals else shown)
 
-    def add(self, increments: Increments, held: Collection[Key] = ()) -> Counters:
-        """The counters after these increments. Series that existed before expose their totals.
+    def add(self, increments: Increments, *, is_held: bool = False) -> Counters:
+        """The counters after these increments; new series are exposed as 0.
 
-        Series in `held` still expose their old value. ValueError for a negative increment.
+        Series that existed before expose their totals; where `is_held`, what they exposed before.
+        ValueError for a negative increment.
         """
         totals = dict(self.totals)
         for key, amount in increments.items():
             if amount < 0:
                 raise ValueError(f"{key}: a counter does not fall")
             totals[key] = totals.get(key, 0) + amount
-        behind = [key for key in totals if key in held or key not in self.totals]
-        return Counters.of(totals, {**totals, **{key: self.exposed.get(key, 0) for key in behind}})
+        if is_held:
+            return Counters.of(totals, self.exposed)
+        return Counters.of(totals, {key: totals[key] for key in self.totals})
 
     @property
     def is_behind(self) -> bool:

@@ -128,6 +128,10 @@ class Store:
         """Wait until all that was counted so far is saved and shown."""
         await self._totals.all_saved()
 
+    def count_as_read(self) -> None:
+        """Take all that counters have exposed so far as read by every client."""
+        self._totals.count_as_read()
+
     @property
     def accounts(self) -> Mapping[str, AccountState]:
         """What is known of each account, to look at."""
@@ -183,7 +187,6 @@ class Store:
             for entry in state.jobs.values():
                 self._show(account, entry, table_names.JOB)
         self._account_polled(account, None, table_names.SELECTED_JOBS)
-        self._totals.catch_up(account)
 
     def select_anew(self, account: str, selected: SelectedJobs) -> None:
         """Replace the selected jobs after a reload, without a listing."""
@@ -277,8 +280,6 @@ class Store:
         """A job enters the selection. If it is new, all that it did is counted."""
         state, job = self._accounts[account], watched.job
         entry = state.leaving.pop(job.id, None)
-        if entry is not None and entry.watched.owner != watched.owner:
-            self._forget_own(account, entry.watched, {})
         if entry is None or not watched.is_same_job(entry.watched.job):
             self._forget_predecessor(account, entry)
             created = unix_time(job.creation_time)
@@ -295,6 +296,9 @@ class Store:
         if watched.group is not None:
             state.members[watched.owner] += 1
             self._totals.set_has_jobs(account, watched.owner, has_jobs=True)
+            self._totals.forget(account, ("job_id", job.id), {})  # from before it had a group
+        else:
+            self._totals.keep(account, watched.owner)
         self._hide_unwanted(entry)
         for table in self._job_tables:
             self._show(account, entry, table)
@@ -309,8 +313,6 @@ class Store:
         """Put jobs that left under the rules of a new configuration, as after a restart."""
         for entry in self._accounts[account].leaving.values():
             known = entry.watched
-            for name in self._collectors:
-                self._totals.hide(account, known.owner, name)
             saved = SavedJob(known.job, entry.is_new, known.group, states=entry.outcomes)
             self._set_watched(account, entry, watch(saved))
 
@@ -517,7 +519,7 @@ class Store:
         self._account_polled(account, error, table)
 
     def flush(self) -> None:
-        """Show what has changed in groups and accounts, and what was left out, if there is room."""
+        """Show what has changed in groups and accounts, or was read, or was left out."""
         self._groups.flush()
         self._totals.flush()
         for table, identity in self._exposition.waiting():
@@ -546,7 +548,10 @@ class Store:
         if table == table_names.JOB_HEALTH:
             self._show_health(account, watched.job.id)
         elif table != table_names.JOB:
-            self._put(account, watched, table, entry.outcome(table).shown)
+            shown = entry.outcome(table).shown
+            self._put(account, watched, table, shown)
+            if shown is None and watched.group is None:
+                self._totals.hide(account, watched.owner, table)
         else:
             is_shown = self.outcome(account, JOBS).shown is not None
             self._put(account, watched, table, watched if is_shown else None)
@@ -571,10 +576,8 @@ class Store:
         identity = identity_of(account, owner)
         if snapshot is not None:
             self._exposition.put(table, identity, snapshot)
-            return
-        self._exposition.remove(table, identity)
-        if table in self._collectors:
-            self._totals.hide(account, owner, table)
+        else:
+            self._exposition.remove(table, identity)
 
     def _show_account(self, account: str, *tables: str) -> None:
         """Show what there is to show of the account itself in these tables."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Key
+from exporter.exposition.scrapes import Scrapes
 from exporter.state.account import Owner, identity_of
 from exporter.state.counters import Counters, Increments
 from exporter.state.saved import Changes, Saved, SavedJob
@@ -21,11 +24,24 @@ ACCOUNT = ""
 Place = tuple[str, Owner, str]
 """(account, owner, collector)."""
 
-HELD = 2
-"""A new series of a group or account is shown as 0 for so many listings of the jobs.
+SHOWN_AT_ONCE = 300
+"""Places that one flush shows anew because they were read: some 20 ms."""
 
-Many jobs count there, so the next poll may come at once. Without this no scrape would see the 0.
-"""
+LOOKS = 16
+"""For each of them, one flush looks at so many places. Most have nothing new to show."""
+
+NOT_YET = math.inf
+
+
+@dataclass(slots=True)
+class Held:
+    """The totals of a place that has new series, until their 0 was read.
+
+    `since`: when the 0 was first exposed.
+    """
+
+    totals: Mapping[Key, float]
+    since: float = NOT_YET
 
 
 class Journal(Protocol):
@@ -38,21 +54,34 @@ class Journal(Protocol):
 class Totals:
     """Running totals by account, owner and collector.
 
-    `journal`: saves them; None: they are not saved. `zeros`: series that every account has from
-    the start.
+    A new series is exposed as 0 until each client that scrapes has read the 0. Its place shows what
+    it counts meanwhile only then, all of it together: so sums by code and by category agree.
+    What is forgotten is exposed until each client has read its last value.
+    `scrapes`: what clients have read. `journal`: saves changes; None: they are not saved. `zeros`:
+    series that every account has from the start.
     """
 
     def __init__(
-        self, exposition: Exposition, journal: Journal | None = None, zeros: Collection[Key] = ()
+        self,
+        exposition: Exposition,
+        scrapes: Scrapes,
+        journal: Journal | None = None,
+        zeros: Collection[Key] = (),
     ) -> None:
         self._zeros = zeros
         self._exposition = exposition
+        self._scrapes = scrapes
         self._journal = journal
         self._counters: dict[Place, Counters] = {}
         self._hidden: set[Place] = set()
         self._collectors: set[str] = set()
         """The collectors for which something was counted."""
-        self._held: dict[Place, dict[Key, int]] = {}
+        self._held: dict[Place, list[Held]] = {}
+        """By place what waits to be read, the oldest first."""
+        self._gone: dict[Place, float] = {}
+        """Places that are forgotten, and since when their last value is exposed."""
+        self._unread: deque[tuple[float, Place]] = deque()
+        """When a place exposed something that is to be read, in the order of time."""
         self._dirty: dict[Place, Counters] = {}
         self._with_jobs: set[tuple[str, Owner]] = set()
         """Groups that have jobs."""
@@ -64,17 +93,23 @@ class Totals:
 
     def add_account(self, account: str, saved: Saved) -> None:
         """An account's counters are there from the start, or go on where they stopped."""
+        watched = {
+            ("job_id", job_id)
+            for job_id, job in saved.jobs.items()
+            if job.left_at is None and job.group is None
+        }
         for (owner, collector), counters in saved.counters.items():
             place = (account, owner, collector)
             self._counters[place] = counters
             self._collectors.add(collector)
-            if _outlives_jobs(owner):
-                # Maybe no scrape has seen the 0 of the process before.
-                zeros = [key for key, value in counters.exposed.items() if not value]
-                self._held[place] = dict.fromkeys(zeros, HELD)
-                self._show(place, counters)
-            else:
-                self._hidden.add(place)
+            if not all(counters.exposed.values()):
+                # Maybe no client has read the 0 that an earlier process exposed.
+                self._held[place] = [Held(counters.totals)]
+            if owner in watched:
+                self._hidden.add(place)  # until it is polled
+            elif not _outlives_jobs(owner):
+                self._gone[place] = NOT_YET
+            self._show(place, counters)
         self.count(Changes(account), [(None, ACCOUNT, dict.fromkeys(self._zeros, 0))])
 
     def count(
@@ -82,59 +117,134 @@ class Totals:
     ) -> None:
         """Add increments by owner and collector; save them with the changes they come from."""
         account = changes.account
-        changed = []
+        changed: dict[Place, Counters] = {}
         for owner, collector, amounts in increments:
             place = (account, owner, collector)
+            if place in self._gone:
+                self.keep(account, owner)
             before = self._counters.get(place, _NONE)
             # Most polls count nothing, and there may be many series to write and to render.
             grown = {k: n for k, n in amounts.items() if n or k not in before.totals}
-            if not grown and not before.is_behind and self._is_shown(place):
-                continue
-            held = self._held.get(place, {})
-            if _outlives_jobs(owner):
-                new = dict.fromkeys((key for key in grown if key not in before.totals), HELD)
-                held = self._held[place] = {**held, **new}
-            after = before.add(grown, held)
-            if after == before and self._is_shown(place):
-                continue
+            if grown or not self._is_shown(place):
+                changed[place] = self._add(place, before, grown)
+                self._collectors.add(collector)
+                self._hidden.discard(place)
+        self._change(changes, changed)
+
+    def _add(self, place: Place, before: Counters, grown: Increments) -> Counters:
+        held = self._held.get(place, [])
+        is_exposed = not held or held[-1].since != NOT_YET
+        if is_exposed and any(key not in before.totals for key in grown):
+            held = self._held[place] = [*held, Held({})]
+        after = before.add(grown, is_held=bool(held))
+        if held:
+            held[-1].totals = after.totals
+        return after
+
+    def _change(self, changes: Changes, counters: Mapping[Place, Counters]) -> None:
+        """Take over counters, and show them once they are saved."""
+        rows = []
+        for place, after in counters.items():
+            before = self._counters.get(place, _NONE)
             self._counters[place] = after
-            self._collectors.add(collector)
-            self._hidden.discard(place)
             keys = _changed(before, after) if self._journal is not None else frozenset()
-            changed.append((owner, collector, after, keys))
+            rows.append((*place[1:], after, keys))
 
         def show() -> None:
-            for owner, collector, counters, _ in changed:
-                self._show((account, owner, collector), counters)
+            for place, after in counters.items():
+                self._show(place, after)
 
-        if changed or not changes.is_empty:
-            self._save(replace(changes, counters=tuple(changed)), show)
+        if rows or not changes.is_empty:
+            self._save(replace(changes, counters=tuple(rows)), show)
 
     def has(self, account: str, owner: Owner, collector: str) -> bool:
         """Whether an owner has counters of a collector."""
         return (account, owner, collector) in self._counters
 
     def forget(self, account: str, owner: Owner, jobs: Mapping[str, SavedJob | None]) -> None:
-        """Forget an owner's counters, and save what `jobs` are from now on; None: forgotten too."""
-        for collector in self._collectors:
-            place = (account, owner, collector)
-            if self._counters.pop(place, None) is not None:
-                self._hidden.discard(place)
-                self._exposition.remove(_table(place), identity_of(*place[:2]))
-        self.count(Changes(account, jobs=jobs, forgotten=(owner,)))
+        """Forget an owner's counters once each client has read their last value.
+
+        `jobs`: what is saved of jobs from now on; None: nothing.
+        """
+        places = {place: self._counters[place] for place in self._places(account, owner)}
+        for place in places:
+            self._gone.setdefault(place, NOT_YET)
+            if place in self._held:
+                self._hidden.discard(place)  # else what is hidden was read
+
+        def show() -> None:
+            for place, counters in places.items():
+                if place in self._hidden:
+                    self._note_exposed(place, counters)
+                elif place in self._gone:  # else it is back
+                    self._show(place, counters)
+
+        if places or jobs:
+            self._save(Changes(account, jobs=jobs), show)
+
+    def keep(self, account: str, owner: Owner) -> None:
+        """Go on with an owner's counters, if it is back before they are forgotten."""
+        for place in self._places(account, owner):
+            self._gone.pop(place, None)
 
     def flush(self) -> None:
-        """Render the counters of groups and accounts that have changed."""
+        """Render what has changed in groups and accounts, and show what waited to be read."""
+        self._release(SHOWN_AT_ONCE)
         dirty, self._dirty = self._dirty, {}
         for place, counters in dirty.items():
             if self._is_shown(place):
                 self._put(place, counters)
 
+    def count_as_read(self) -> None:
+        """Take all that was exposed so far as read by every client."""
+        for of_place in self._held.values():
+            for held in of_place:
+                held.since = -math.inf
+        self._gone = dict.fromkeys(self._gone, -math.inf)
+        self._unread = deque((-math.inf, place) for place in {*self._held, *self._gone})
+        self._release(len(self._unread))
+
+    def _release(self, most: int) -> None:
+        """Show what was held until the 0 was read, and remove what is gone and was read."""
+        read_until = self._scrapes.read_until(self._scrapes.now())
+        due: dict[str, dict[Place, Counters]] = defaultdict(dict)
+        forgotten: dict[str, list[Owner]] = defaultdict(list)
+        for _ in range(min(len(self._unread), LOOKS * most)):
+            since, place = self._unread[0]
+            if since >= read_until or most <= 0:
+                break
+            self._unread.popleft()
+            account, owner, _ = place
+            if self._gone.get(place, NOT_YET) < read_until:
+                self._remove(place)
+                if not self._places(account, owner):
+                    forgotten[account].append(owner)
+                most -= 1
+            elif (after := self._after_read(place, read_until)) is not None:
+                due[account][place] = after
+                most -= 1
+        for account in {*due, *forgotten}:
+            self._change(Changes(account, forgotten=tuple(forgotten[account])), due[account])
+
+    def _after_read(self, place: Place, read_until: float) -> Counters | None:
+        """The counters once what was exposed before `read_until` is read; None: the same."""
+        held = self._held.get(place, [])
+        read = [each for each in held if each.since < read_until]
+        if not read:
+            return None
+        self._held[place] = held[len(read) :]
+        if not self._held[place]:
+            del self._held[place]
+        before = self._counters[place]
+        return Counters.of(before.totals, read[-1].totals) if before.is_behind else None
+
     def hide(self, account: str, owner: Owner, collector: str) -> None:
         """Stop showing these counters until something is counted again."""
         place = (account, owner, collector)
-        if place in self._counters:
+        if place in self._counters and place not in self._gone:
             self._hidden.add(place)
+            for held in self._held.get(place, ()):
+                held.since = NOT_YET
             self._exposition.remove(_table(place), identity_of(*place[:2]))
 
     def set_has_jobs(self, account: str, group: Owner, *, has_jobs: bool) -> None:
@@ -143,15 +253,6 @@ class Totals:
             return
         (self._with_jobs.add if has_jobs else self._with_jobs.discard)((account, group))
         self.show_again(account, group)
-
-    def catch_up(self, account: str) -> None:
-        """Show the whole value of series that were shown as 0 for long enough."""
-        due: list[tuple[Owner, str, Increments]] = []
-        for place, held in self._held.items():
-            if place[0] == account and held:
-                self._held[place] = {key: turns - 1 for key, turns in held.items() if turns > 1}
-                due.append((*place[1:], {}))
-        self.count(Changes(account), due)
 
     def show_all(self) -> None:
         """Show everything again, in an exposition that begins anew; all of it must be saved."""
@@ -169,9 +270,7 @@ class Totals:
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more; what is saved stays."""
         for place in [place for place in self._counters if place[0] == account]:
-            del self._counters[place]
-            self._hidden.discard(place)
-            self._held.pop(place, None)
+            self._remove(place)
         self._with_jobs = {living for living in self._with_jobs if living[0] != account}
 
     async def all_saved(self) -> None:
@@ -184,8 +283,23 @@ class Totals:
     def _is_shown(self, place: Place) -> bool:
         return place in self._counters and place not in self._hidden
 
+    def _places(self, account: str, owner: Owner) -> list[Place]:
+        """The places of an owner, by collector."""
+        places = [(account, owner, collector) for collector in self._collectors]
+        return [place for place in places if place in self._counters]
+
+    def _remove(self, place: Place) -> None:
+        del self._counters[place]
+        self._hidden.discard(place)
+        self._held.pop(place, None)
+        self._gone.pop(place, None)
+        self._dirty.pop(place, None)
+        self._exposition.remove(_table(place), identity_of(*place[:2]))
+
     def _is_evictable(self, place: Place) -> bool:
         account, owner, _ = place
+        if place in self._gone:
+            return True
         is_group = owner is not None and owner[0] == "job_group"
         return is_group and (account, owner) not in self._with_jobs
 
@@ -206,8 +320,26 @@ class Totals:
             self._put(place, counters)
 
     def _put(self, place: Place, counters: Counters) -> None:
-        identity = identity_of(*place[:2])
-        self._exposition.put(_table(place), identity, counters, evictable=self._is_evictable(place))
+        identity, is_evictable = identity_of(*place[:2]), self._is_evictable(place)
+        # The account's limit may leave it out. Of what is gone nothing more can be read then.
+        if self._exposition.put(_table(place), identity, counters, evictable=is_evictable):
+            self._note_exposed(place, counters)
+        elif place in self._gone:
+            self._note_exposed(place, self._counters[place])
+
+    def _note_exposed(self, place: Place, counters: Counters) -> None:
+        """Note since when each client can read these counters."""
+        now = self._scrapes.now()
+        is_unread = False
+        for held in self._held.get(place, ()):
+            # These may be older counters, without the new series: saving takes a while.
+            if held.since == NOT_YET and len(held.totals) <= len(counters.exposed):
+                held.since, is_unread = now, True
+        is_last = counters is self._counters[place] and not counters.is_behind
+        if is_last and self._gone.get(place) == NOT_YET:
+            self._gone[place], is_unread = now, True
+        if is_unread:
+            self._unread.append((now, place))
 
 
 _NONE = Counters()

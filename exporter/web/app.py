@@ -152,11 +152,12 @@ class _Handlers:
         )
         format_, content_type = choose_format(accept)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        gzip = accepts_gzip(encodings)
+        gzip, scrapes = accepts_gzip(encodings), self._service.scrapes
         if gzip:
             headers["Content-Encoding"] = "gzip"
         async with self._body_lock:
             await asyncio.sleep(0)
+            taken_at = scrapes.now()
             state = self._service.exposition.body(format_)
             own = self._service.own_metrics(format_, state.series)
             parts: Iterable[bytes]
@@ -167,7 +168,10 @@ class _Handlers:
                 parts = await loop.run_in_executor(self._thread, state.gzip, own)
             else:
                 parts = state.gzip(own)
-        return InParts(parts if state.size > _LARGE else tuple(parts), headers)
+        client = (request.remote or "", request.headers.get("User-Agent", ""))
+        on_sent = partial(scrapes.note, client, taken_at)
+        parts = parts if state.size > _LARGE else tuple(parts)
+        return InParts(parts, headers, on_sent=on_sent)
 
     async def json(self, operation: Operation, request: web.Request) -> web.StreamResponse:
         """The answer of an operation, or why there is none."""

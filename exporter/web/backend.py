@@ -7,6 +7,7 @@ from typing import Protocol
 from exporter.config import Config
 from exporter.config.shard import Shard
 from exporter.exposition.body import Exposition, Format
+from exporter.exposition.scrapes import Scrapes
 from exporter.polling.load import Load
 from exporter.state.failures import Failures
 from exporter.state.store import Store
@@ -16,6 +17,7 @@ class Backend(Protocol):
     """A service: what it knows, and how it does."""
 
     exposition: Exposition
+    scrapes: Scrapes
     store: Store
     failures: Failures
     shard: Shard

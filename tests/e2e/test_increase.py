@@ -177,7 +177,7 @@ async def test_increase_over_kills_of_the_exporter_is_what_happened(tmp_path: Pa
             await pass_time(clock, DOWN)
             (exporter, _), _ = await asyncio.gather(start(address), pass_time(clock, 0.5))
         await pass_time(clock, 1.0)
-        for _ in range(3):  # what appeared last is shown in full when the jobs were listed twice
+        for _ in range(3):  # what appeared last is shown in full once its 0 was scraped
             await until_polled(api)
 
         expected = truth(world.ledger, since)
@@ -201,6 +201,11 @@ async def test_increase_over_kills_of_the_exporter_is_what_happened(tmp_path: Pa
                 if found != wanted:
                     wrong[name, what] = (found, wanted)
         assert wrong == {}
+        for kind in ("", "preparation_", "release_"):
+            by_code = f"sum(azure_batch_job_{kind}task_failure_codes_total)"
+            by_category = f"sum(azure_batch_job_{kind}tasks_failed_total)"
+            apart = f"max_over_time(abs({by_code} - {by_category})[{WINDOW}:250ms])"
+            assert [value for _, value in await query(api, apart, last)] == [0.0]
         # It was seen to be away each time.
         ((_, falls),) = await query(api, f"resets(up[{WINDOW}])", last)
         assert falls == KILLS

@@ -6,7 +6,7 @@ A body that is written at once would be copied into the send buffer of each clie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from aiohttp import HttpVersion11, web
 
@@ -19,13 +19,19 @@ class InParts(web.StreamResponse):
     """An answer whose body is `parts` joined.
 
     A tuple has a known length. Parts of another iterable are made while they are sent, in chunks.
+    `on_sent`: called once the whole body is sent, so not after HEAD or if the client goes away.
     """
 
     def __init__(
-        self, parts: Iterable[bytes], headers: Mapping[str, str], status: int = 200
+        self,
+        parts: Iterable[bytes],
+        headers: Mapping[str, str],
+        status: int = 200,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(status=status, headers=headers)
         self._parts = parts
+        self._on_sent = on_sent
         if isinstance(parts, tuple):
             self.content_length = sum(map(len, parts))
 
@@ -53,6 +59,9 @@ class InParts(web.StreamResponse):
                     await asyncio.sleep(0)  # write() waits for slow clients only
             async with asyncio.timeout(limits.write_timeout):
                 await self.write_eof()
+            transport = request.transport
+            if request.method != "HEAD" and transport is not None and not transport.is_closing():
+                self._on_sent()
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
