@@ -169,8 +169,8 @@ async def simulated_account(
     faults = simulator.Faults(seed=seed)
     simulator.begin_faults(faults, scenario)
     life = simulator.SCENARIOS[simulator.world_of(scenario)]
-    world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)
     clock = simulator.Clock(start, speed=speed)
+    world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)
     scenario_routes = simulator.scenario_routes(world, faults, scenario)
     routes = (*scenario_routes, *simulator.fault_routes(faults))
     async with simulator.serve(
