@@ -216,7 +216,7 @@ class Service:
             observer, budget = before.observer, before.budget
             budget.set_rate(rate)  # a pause that was asked for goes on
         stack = AsyncExitStack()
-        client = open_client(stack, account, credential, budget, observer)
+        client = open_client(stack, account, credential, budget, observer, self.now)
         poller = AccountPoller(
             *(account, wanted.defaults, self.shard),
             client,
@@ -292,7 +292,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Connect a configuration's accounts; nothing is polled yet.
 
-    ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
+    ConfigError where a secret cannot be read. `now`: Unix time.
     """
     telemetry = Telemetry(revision, shard)
     async with AsyncExitStack() as stack:
