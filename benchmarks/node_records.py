@@ -37,6 +37,7 @@ from benchmarks.harness import (
 )
 from benchmarks.simulator import NODES
 from exporter.batch.models import NodeTaskStatus, Page
+from exporter.batch.spellings import Spellings
 from exporter.collectors import preparation_release
 from exporter.collectors.node_runs import ListedRuns
 
@@ -169,7 +170,7 @@ def folded(records: int) -> object:
     """What the collector keeps of them."""
     listing = preparation_release.Listing(ListedRuns)
     for page in pages_of(records):
-        preparation_release.add_page(listing, page.value)
+        preparation_release.add_page(listing, page.value, Spellings())
     reading = preparation_release.Reading("pool-1", listing)
     return preparation_release.fold(None, reading, 0.0, False).state
 

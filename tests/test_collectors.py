@@ -18,6 +18,7 @@ from exporter.batch.errors import (
     TaskNotConfigured,
 )
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
+from exporter.batch.spellings import Spellings
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.config import Account, Rule
@@ -153,6 +154,97 @@ def test_preparation_and_release(golden: Golden) -> None:
     golden("preparation_release_counters.prom", shown)
 
 
+# The documentation's own sample, of 2017: a result is in none of its runs.
+SAMPLE: dict[str, Any] = {
+    "poolId": "mypool1",
+    "nodeId": "tvm-2167304207_1-20140905t174658z",
+    PREPARATION: {
+        "state": "completed",
+        "startTime": "2015-05-01T10:20:31Z",
+        "endTime": "2015-05-02T20:12:42Z",
+        "taskRootDirectory": "tasks/myjob/job-1/myjobpreptask",
+        "exitCode": 0,
+        "retryCount": 0,
+    },
+    RELEASE: {
+        "state": "completed",
+        "startTime": "2015-05-01T10:20:31Z",
+        "endTime": "2015-05-02T20:12:42Z",
+        "taskRootDirectory": "tasks/myjob/job-1/myjobreleasetask",
+        "retryCount": 0,
+        "exitCode": 0,
+    },
+}
+OF_SAMPLE = 'account="myaccount",job_id="job-1",pool_id="mypool1"'
+
+
+def by_result(**changed: Any) -> tuple[list[str], list[str]]:
+    """What is exposed of the sample's results, and of its failed preparation."""
+    (record,) = nodes({**SAMPLE, PREPARATION: {**SAMPLE[PREPARATION], **changed}})
+    folded = preparation_release.fold(None, nodes_read("mypool1", [record]), 0.0, True)
+    counters = Counters().add(folded.events.increments).add({})
+    shown = text("preparation_release", JOB, folded.state)
+    shown += text("preparation_release counters", JOB, counters)
+    lines = [line for line in shown.splitlines() if line[0] != "#" and not line.endswith(" 0")]
+    return (
+        [line for line in lines if "result=" in line],
+        [line for line in lines if "category=" in line],
+    )
+
+
+def test_without_a_result_the_exit_code_0_is_a_success() -> None:
+    assert by_result() == (
+        [
+            f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_release_completed_tasks{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_preparation_tasks_completed_total{{{OF_SAMPLE},result="success"}} 1',
+            f'azure_batch_job_release_tasks_completed_total{{{OF_SAMPLE},result="success"}} 1',
+        ],
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "category", "code"),
+    [
+        (
+            {"exitCode": 3, "failureInfo": {"category": "UserError", "code": "FailureExitCode"}},
+            *("usererror", "FailureExitCode"),
+        ),
+        ({"exitCode": None, "failureInfo": {"code": "DiskFull"}}, "unknown", "DiskFull"),
+        ({"exitCode": -1073741510}, "unknown", "other"),
+    ],
+)
+def test_without_a_result_failure_info_and_other_exit_codes_are_a_failure(
+    changed: dict[str, Any], category: str, code: str
+) -> None:
+    results, failures = by_result(**changed)
+    labels = f'{OF_SAMPLE},category="{category}",code="{code}"'
+    assert results[0] == (
+        f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="failure"}} 1'
+    )
+    assert failures == [
+        f"azure_batch_job_preparation_failed_tasks{{{labels}}} 1",
+        f'azure_batch_job_preparation_tasks_failed_total{{{OF_SAMPLE},category="{category}"}} 1',
+        f"azure_batch_job_preparation_task_failure_codes_total{{{labels}}} 1",
+    ]
+
+
+def test_without_result_failure_info_and_exit_code_nothing_is_counted() -> None:
+    results, failures = by_result(exitCode=None)
+    assert [line for line in results if "preparation" in line] == []
+    assert failures == []
+
+
+def test_a_result_that_is_new_to_us_is_other() -> None:
+    results, failures = by_result(result="Vanished", exitCode=3)
+    assert [line for line in results if "preparation" in line] == [
+        f'azure_batch_job_preparation_completed_tasks{{{OF_SAMPLE},result="other"}} 1',
+        f'azure_batch_job_preparation_tasks_completed_total{{{OF_SAMPLE},result="other"}} 1',
+    ]
+    assert failures == []
+
+
 def test_an_account_that_is_down_says_why(golden: Golden) -> None:
     error = Forbidden(403)
     error.cause = "role"
@@ -190,6 +282,7 @@ class NodesApi:
         self.pages = pages
         self.error = error
         self.refused_filters: set[str] = set()
+        self.spellings = Spellings()
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
@@ -252,6 +345,34 @@ def test_jobs(golden: Golden) -> None:
     golden("jobs.prom", text("job", JOB, watched(job)))
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("AllTasksComplete", "alltaskscomplete"),
+        ("TaskFailed", "taskfailed"),
+        ("MaxWallClockTimeExpiry", "maxwallclocktimeexpiry"),
+        ("JMComplete", "jmcomplete"),
+        ("TerminateJobSchedule", "terminatejobschedule"),
+        ("TerminateWorkitem", "terminatejobschedule"),
+        ("UserTerminate", "user"),
+        ("whatever a user wrote", "user"),
+        (None, "none"),
+    ],
+)
+def test_why_a_job_ended_is_one_of_a_few_words(given: str | None, shown: str) -> None:
+    over = msgspec.convert(
+        {"id": "a", "state": "completed", "executionInfo": {"terminateReason": given}}, Job
+    )
+    active, gone = Job("a", state="active"), Job("a", state="deleting")
+
+    def ended(before: Job | None, after: Job | None) -> list[str]:
+        return [labels[0] for (_, labels), more in jobs.ended(before, after).items() if more]
+
+    assert ended(active, over) == ended(None, over) == [shown]
+    assert ended(over, over) == ended(over, None) == ended(active, gone) == []
+    assert ended(active, None) == ended(gone, None) == ["deleted"]
+
+
 def test_what_a_job_does_not_say_has_no_series() -> None:
     samples = [
         line for line in text("job", JOB, watched(Job("job-1"))).splitlines() if line[0] != "#"
@@ -261,9 +382,9 @@ def test_what_a_job_does_not_say_has_no_series() -> None:
     ]
 
 
-def test_a_job_state_that_is_new_to_us_is_unknown() -> None:
+def test_a_job_state_that_is_new_to_us_is_other() -> None:
     shown = text("job", JOB, watched(Job("job-1", state="hibernating")))
-    assert 'state="unknown"} 1\n' in shown
+    assert 'state="other"} 1\n' in shown
     assert shown.count("azure_batch_job_state{") == len(jobs.STATES) + 1
 
 
@@ -336,12 +457,17 @@ def test_pool_nodes_of_every_kind_and_state(official: Callable[[str], Any], gold
     golden("pool_nodes.prom", text("pool nodes", ACCOUNT, pools))
 
 
-def test_a_node_state_that_is_new_to_us_is_unknown_and_no_total_is_shown() -> None:
-    pool = PoolNodeCounts("p", {"idle": 1, "hibernating": 2, "unknown": 3, "total": 6}, None)
+def test_a_node_state_that_is_new_to_us_is_other_and_no_total_is_shown() -> None:
+    counts = {"idle": 2, "unknown": 1, "someNewState": 20, "total": 23}
+    pool = PoolNodeCounts("p", counts, {"total": 0})
     shown = text("pool nodes", ACCOUNT, (pool,))
     prefix = 'azure_batch_pool_nodes{account="myaccount",pool_id="p",kind="dedicated"'
     samples = sorted(line for line in shown.splitlines() if line[0] != "#")
-    assert samples == [f'{prefix},state="idle"}} 1', f'{prefix},state="unknown"}} 5']
+    assert samples == [
+        f'{prefix},state="idle"}} 2',
+        f'{prefix},state="other"}} 20',
+        f'{prefix},state="unknown"}} 1',
+    ]
 
 
 async def test_past_the_limit_jobs_are_left_out_and_those_watched_already_stay() -> None:

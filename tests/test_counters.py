@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.batch.models import Job, NodeTaskStatus, TaskCountsResult
+from exporter.batch.models import RESULTS, Job, NodeTaskStatus, TaskCountsResult
+from exporter.batch.spellings import Spellings
 from exporter.collectors import (
     incremental,
     new_store,
@@ -21,7 +22,7 @@ from exporter.collectors import (
     tables,
     task_counts,
 )
-from exporter.collectors.node_runs import RESULTS, STATES, PoolRuns
+from exporter.collectors.node_runs import STATES, PoolRuns
 from exporter.collectors.preparation_release import changes_since
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Key
@@ -393,7 +394,7 @@ def test_a_page_comes_to_what_its_records_come_to_one_by_one(
         reading = nodes_read("p", (), EPOCH + number, since)
         assert reading.listing is not None
         for each in records:
-            preparation_release.add_page(reading.listing, (each,))
+            preparation_release.add_page(reading.listing, (each,), Spellings())
         expected = preparation_release.fold(alone, reading, 0.0, is_new)
         found = preparation_release.fold(together, one_page, 0.0, is_new)
         assert found.state == expected.state

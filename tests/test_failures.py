@@ -16,7 +16,7 @@ import pytest
 
 from exporter import config
 from exporter.batch.client import BatchClient
-from exporter.batch.models import FailureInfo, NameValuePair
+from exporter.batch.models import FailureInfo, NameValuePair, Task
 from exporter.collectors import JOB_COLLECTORS, preparation_release, tasks
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.collectors.tasks import JobTasks
@@ -37,7 +37,7 @@ from tests.test_collectors import nodes, run
 from tests.test_selection import job, rule
 from tests.test_tasks import failed, succeeded
 from tests.truth import seconds
-from tools.sample_job import nodes_read
+from tools.sample_job import nodes_read, tasks_read
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -160,6 +160,18 @@ async def test_a_command_line_is_kept_only_if_the_rule_says_so(
     assert names == (["CommandLine", "Message"] if command_lines else ["Message"])
     saved = [own.dump(folded.state), *(msgspec.json.encode(record) for _, record in folded.records)]
     assert command_lines or not any(b"bash" in each for each in saved)
+
+
+def test_what_the_container_runtime_said_is_told_masked_and_cut() -> None:
+    error = 'OCI runtime create failed: exec: "prepare": executable file not found'
+    given = {"containerId": "", "state": "", "error": f"{error} sig=abc123 {'x' * 5000}"}
+    entry = {"jobPreparationTaskExecutionInfo": {**FAILED, "containerInfo": given}}
+    task = msgspec.convert(failed("t", failureInfo=INFO, containerInfo=given), Task)
+    for (failure,) in (folded(None, entry).events.failures, tasks_read((task,)).failures):
+        said = {detail.name: detail.value or "" for detail in failure.details}
+        assert list(said) == ["ContainerError", "Message"]
+        assert said["ContainerError"].startswith(f"{error} sig=<redacted> xxx")
+        assert len(said["ContainerError"]) == 1001
 
 
 def test_a_text_without_end_is_cut() -> None:

@@ -33,6 +33,7 @@ from exporter.batch.models import (
     PoolNodeCounts,
     TaskCountsResult,
 )
+from exporter.batch.spellings import Spellings
 from exporter.collectors import new_store, tables
 from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import WHOLE
@@ -59,6 +60,7 @@ class Api:
         self.missing: set[str] = set()
         self.clock_offset = 0.0
         self.refused_filters: set[str] = set()
+        self.spellings = Spellings()
         self.asked: list[tuple[str, float]] = []
 
     def _note(self, what: str) -> None:

@@ -200,7 +200,7 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
     }
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TABLE recent; ALTER TABLE account DROP COLUMN listed_at;"
+            "DROP TABLE recent; DROP TABLE spelling; ALTER TABLE account DROP COLUMN listed_at;"
             "DROP TABLE job; CREATE TABLE job (account TEXT, job_id TEXT, job BLOB NOT NULL, is_new"
             " INTEGER NOT NULL, left_at REAL, PRIMARY KEY (account, job_id)) WITHOUT ROWID;"
             "DROP TABLE failure; CREATE TABLE failure (account TEXT, time REAL NOT NULL, key TEXT,"

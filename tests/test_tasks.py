@@ -10,7 +10,8 @@ import pytest
 
 from exporter.batch.errors import ServiceError
 from exporter.batch.models import Job, Task
-from exporter.collectors import known_records, preparation_release, tasks
+from exporter.batch.spellings import Spellings
+from exporter.collectors import jobs, known_records, preparation_release, tasks
 from exporter.collectors.task_records import TaskRecord
 from exporter.collectors.tasks import JobTasks, Reading
 from exporter.state import table_names
@@ -180,6 +181,10 @@ def test_histograms(golden: Golden) -> None:
         preparation_release.fold(None, reading, 0.0, True),
     ):
         counters = counters.add(folded.events.observations)
+    error = {"category": "UserError", "code": "AutoPoolCreationFailedWithQuotaReached"}
+    info = {"terminateReason": "AllTasksComplete", "schedulingError": error}
+    over = msgspec.convert({"id": "a", "state": "completed", "executionInfo": info}, Job)
+    counters = counters.add(jobs.ended(None, over))
     golden("histograms.prom", text(table_names.HISTOGRAMS, ACCOUNT, counters.add({})))
 
 
@@ -193,13 +198,38 @@ def test_a_failure_is_what_the_result_says_and_not_the_exit_code() -> None:
     odd = [
         succeeded("a", exitCode=3),
         failed("b", exitCode=0),
-        task("c", "completed", exitCode=1),
         running("d", result="failure", failureInfo=USER),  # what it was before it ran again
+        succeeded("e", result="Vanished"),
     ]
     watch = Watch().read(listed(odd))
     assert watch.state is not None
     assert watch.state.tasks.failed == {("usererror", "FailureExitCode"): 1}
-    assert watch.counted == {**FAILED_ONCE, **ran(2, 90, 3, 3 * 3600)}
+    assert watch.counted == {**FAILED_ONCE, **ran(3, 120, 4, 4 * 3600)}
+
+
+def test_without_a_result_failure_info_and_exit_code_say_what_failed() -> None:
+    silent = [
+        failed("a", result=None, exitCode=None),
+        failed("b", result=None, failureInfo=None, exitCode=3),
+        succeeded("c", result=None),
+        succeeded("d", result=None, exitCode=None),  # nobody can know
+        running("e", exitCode=1, failureInfo=USER),  # what it was before it ran again
+    ]
+    reading = listed(silent)
+    watch = Watch().read(reading)
+    assert watch.state is not None
+    assert watch.state.tasks.failed == {
+        ("usererror", "FailureExitCode"): 1,
+        ("unknown", "other"): 1,
+    }
+    kept = {name: type(found).__name__ for name, found in watch.state.tasks.latest.items()}
+    assert (kept["c"], kept["d"]) == ("float", "TaskRecord")
+    assert {name: n for name, n in watch.counted.items() if "fail" in name} == {
+        **FAILED_ONCE,
+        "tasks_failed_total unknown": 1,
+        "task_failure_codes_total unknown other": 1,
+    }
+    assert {each.task_id for each in reading.failures} == {"a", "b"}
 
 
 # What is counted
@@ -290,7 +320,7 @@ def test_a_reactivation_that_fell_between_two_readings_is_known_by_its_times() -
 
 
 def test_a_result_that_comes_after_the_state_is_counted_when_it_comes() -> None:
-    late = failed("t", result=None, failureInfo=None)
+    late = failed("t", result=None, failureInfo=None, exitCode=None)
     watch = Watch().read(listed([late]), changed([failed("t")]), changed([failed("t")]))
     assert watch.counted == {**FAILED_ONCE, **ran(1, 60, 1, 3600)}
 
@@ -387,7 +417,7 @@ def test_a_task_created_again_under_its_id_is_another_task(first: dict[str, Any]
 
 def test_corrections_are_what_reading_by_changes_should_have_brought() -> None:
     watch = Watch().read(listed([running("r"), active("a")], started=0.0))
-    seconds = TaskRecord.of(msgspec.convert(running("x", "12:00:00"), Task)).changed
+    seconds = TaskRecord.of(msgspec.convert(running("x", "12:00:00"), Task), Spellings()).changed
     watch.read(listed([running("r"), active("a")], since=0.0, started=seconds))
     watch.read(listed([failed("r"), running("a"), failed("late", "11:59:00")], started=seconds))
     assert watch.corrections == 1  # `late` is within the overlap, and what runs is read each time
@@ -432,6 +462,7 @@ class Api:
         self.clock_offset = 0.0
         self.error: ServiceError | None = None
         self.refused_filters: set[str] = set()
+        self.spellings = Spellings()
         self.asked: list[str | None] = []
 
     async def list_tasks(

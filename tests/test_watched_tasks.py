@@ -15,6 +15,7 @@ from exporter import collectors
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, ServiceError
 from exporter.batch.models import Task
+from exporter.batch.spellings import Spellings
 from exporter.collectors import watched_tasks
 from exporter.collectors.watched_tasks import Found, WatchedTasks, may_ask_by_etag
 from exporter.exposition.body import Exposition, Format
@@ -70,7 +71,7 @@ NEVER_RAN: dict[str, Any] = {
 
 def watched(*tasks: dict[str, Any], at: float = 0.0) -> WatchedTasks:
     found = [msgspec.convert(each, Task, strict=False) for each in tasks]
-    return WatchedTasks({task.id: Found(task, at) for task in found})
+    return WatchedTasks({task.id: Found.of(task, at, Spellings()) for task in found})
 
 
 def test_watched_tasks(golden: Callable[[str, str], None]) -> None:
@@ -126,7 +127,10 @@ async def test_what_did_not_change_is_not_read_again(batch: FakeBatch, client: B
     first = await read(client, None, 0.0)
     second = await read(client, first, 60.0)
     assert second == WatchedTasks(
-        {"Merge": first.found["Merge"], "publish": Found(first.found["publish"].task, 60.0)}
+        {
+            "Merge": first.found["Merge"],
+            "publish": dataclasses.replace(first.found["publish"], whole_at=60.0),
+        }
     )
     conditions = [request.headers.get("If-None-Match") for request in batch.requests]
     # One that never left its first state has not shown that its eTag follows the state.
@@ -142,6 +146,26 @@ async def test_a_304_that_was_not_asked_for_is_an_error(
     batch.on("/jobs/job-1/tasks/Merge", reply("", 304))
     with pytest.raises(ServiceError, match="304"):
         await read(client, None)
+
+
+async def test_a_failed_task_has_the_services_own_code_with_and_without_a_result(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    failure = {"category": "ServerError", "code": "NewKind"}
+    info = {**RAN["executionInfo"], "result": None, "failureInfo": failure}
+    batch.json("/jobs/job-1/tasks/Merge", {**RAN, "executionInfo": info})
+    batch.json("/jobs/job-1/tasks/publish", NEVER_RAN)
+    state = await read(client, None)
+    labels = 'account="myaccount",job_id="job-1",task_id="merge"'
+    line = f'azure_batch_task_failure{{{labels},category="servererror",code="NewKind"}} 1\n'
+    assert line in text("watched_tasks", JOB, state)
+    # One that an earlier version saved has no code: it is read again, not asked for by its eTag.
+    earlier = WatchedTasks(
+        {name: Found(found.task, found.whole_at) for name, found in state.found.items()}
+    )
+    again = await read(client, earlier)
+    assert again == state
+    assert [request.headers.get("If-None-Match") for request in batch.requests] == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ CASES: tuple[Case, ...] = (
         "Nobody can know that nodes are missing; the next full listing corrects it.",
     ),
     _told("dates-first", "The time is shown as it is told."),
-    _told("unknown-states", "Counted under the state `unknown`."),
+    _told("unknown-states", "Counted under the state `other`."),
     _told("id-huge", "Ids of nodes are no labels."),
     _told("ids-with-quotes", _ESCAPED),
     _told("ids-with-newlines", _ESCAPED),

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel
 
 from exporter import collectors, config
+from exporter.batch.spellings import MAX_CODES
 from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
 from exporter.config.validation import fields_by_key
@@ -138,8 +139,11 @@ def metrics_page() -> str:
         " Azure. Whether they are fresh says"
         " `azure_batch_job_last_scrape_success_timestamp_seconds`."
         " Every known state and result is there, with 0 where there is none; what the service did"
-        " not give has no series. A state that is new to this version counts as `unknown`, a"
-        " failure code that is not documented as `other`.",
+        " not give has no series. A state or a result that is new to this version counts as"
+        " `other`. A failure code is the service's own where it is a word: letters and digits, 64"
+        f" at most. {MAX_CODES} undocumented codes of an account become labels like this;"
+        " further ones are `other`. Codes and pool ids are compared without case, and have one"
+        " spelling in an account: that of the documentation, or the one that was seen first.",
         "",
         "## What a job costs",
         "",

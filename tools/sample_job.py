@@ -13,6 +13,7 @@ import msgspec
 
 from exporter.batch import models
 from exporter.batch.models import NodeTaskStatus
+from exporter.batch.spellings import Spellings
 from exporter.collectors import preparation_release, task_counts, tasks
 from exporter.collectors.node_runs import ListedRuns
 from exporter.collectors.watched_tasks import Found, WatchedTasks
@@ -42,7 +43,7 @@ def nodes_read(
 ) -> preparation_release.Reading:
     """The reading of these nodes, on one page."""
     listing = preparation_release.Listing(ListedRuns)
-    preparation_release.add_page(listing, nodes)
+    preparation_release.add_page(listing, nodes, Spellings())
     return preparation_release.Reading(pool_id, listing, started, since)
 
 
@@ -60,7 +61,7 @@ def tasks_read(
     """The reading of the tasks on these pages."""
     reading = tasks.Reading(started=started, since=since)
     for page in pages:
-        reading.add_page(page, command_lines=command_lines)
+        reading.add_page(page, Spellings(), command_lines=command_lines)
     return reading
 
 
@@ -75,7 +76,9 @@ SAMPLE_SNAPSHOTS: Mapping[str, Any] = {
     table_names.counters_of("preparation_release"): Counters().add(_NODES.events.increments),
     "tasks": _TASKS.state,
     table_names.counters_of("tasks"): Counters().add(_TASKS.events.increments),
-    "watched_tasks": WatchedTasks({"task-1": Found(_answer("task", models.Task), 0.0)}),
+    "watched_tasks": WatchedTasks(
+        {"task-1": Found.of(_answer("task", models.Task), 0.0, Spellings())}
+    ),
     table_names.counters_of("watched_tasks"): Counters(),
     table_names.JOB_HEALTH: dict.fromkeys(Defaults().collect, (True, 0.0)),
 }

@@ -18,6 +18,7 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified
 from exporter.batch.session import Session, proxy_for
+from exporter.batch.spellings import Spellings
 from exporter.batch.transport import RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
@@ -37,6 +38,7 @@ def open_client(
     credential: Auth,
     budget: Budget,
     observer: RequestObserver,
+    spellings: Spellings | None = None,
     now: Callable[[], float] = time.time,
 ) -> BatchClient:
     """A client whose connections, and the credential, are closed with the stack.
@@ -52,7 +54,7 @@ def open_client(
     http = Session(account.endpoint, proxy)
     transport = Transport(http, credential, budget, observer, account.request_timeout, now)
     stack.push_async_callback(transport.close)
-    return BatchClient(account.endpoint, account.api_version, transport)
+    return BatchClient(account.endpoint, account.api_version, transport, spellings)
 
 
 class BatchClient:
@@ -60,16 +62,23 @@ class BatchClient:
 
     `endpoint`: scheme, host and port. `deadline`: time of the event loop after which no failed
     request is repeated and no request waits for the end of a pause. `refused_filters`: operations
-    of which the service refused a $filter.
+    of which the service refused a $filter. `spellings`: those of the account's codes and pool ids.
     """
 
-    def __init__(self, endpoint: str, api_version: str, transport: Transport) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        api_version: str,
+        transport: Transport,
+        spellings: Spellings | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._origin = _origin(endpoint)
         self._api_version = api_version
         self._transport = transport
         self.deadline = 0.0
         self.refused_filters: set[str] = set()
+        self.spellings = spellings or Spellings()
 
     def until(self, deadline: float) -> BatchClient:
         """The same client with another deadline."""
@@ -86,11 +95,20 @@ class BatchClient:
         """Job_Get. JobGone where it does not exist."""
         path = f"/jobs/{odata.path_segment(job_id)}"
         url = self._url(path, {"$select": _SELECT_JOB})
-        return await self._transport.get("Job_Get", url, _JOB, self.deadline)
+        return self._spelled(await self._transport.get("Job_Get", url, _JOB, self.deadline))
 
-    def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
+    async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, page by page."""
-        return self._pages("Job_List", "/jobs", _JOBS, filter_, _SELECT_JOB)
+        async for page in self._pages("Job_List", "/jobs", _JOBS, filter_, _SELECT_JOB):
+            yield tuple([self._spelled(job) for job in page])
+
+    def _spelled(self, job: models.Job) -> models.Job:
+        """The job, naming its pool as the account does: users write it in any case."""
+        pool_id = self.spellings.pool(job.pool_id)
+        error = job.execution_info and job.execution_info.scheduling_error
+        if pool_id == job.pool_id and not error:
+            return job
+        return job.spelled(pool_id, self.spellings.code(error.code) if error else "")
 
     async def get_task_counts(self, job_id: str) -> models.TaskCountsResult:
         """Job_GetTaskCounts. `task_counts` is always set, in old versions of the API too."""

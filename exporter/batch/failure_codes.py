@@ -1,18 +1,17 @@
-"""The documented categories and codes of failureInfo: only these become label values.
+"""The documented categories and codes of failures.
 
-Sources: learn.microsoft.com, "Batch status and error codes"; TaskFailureInformationCodes of
-Microsoft's .NET client; recorded answers. The service adds codes without notice: those become
-`other`.
+Sources: learn.microsoft.com, "Batch status and error codes"; the constants of Microsoft's .NET
+client; recorded answers. The service adds codes without notice: `exporter.batch.spellings`.
 """
 
 from __future__ import annotations
 
-from exporter.batch.models import FailureInfo, enum_value
+from exporter.batch.models import OTHER, FailureInfo, enum_value
 
 CATEGORIES = ("usererror", "servererror")
 UNKNOWN = "unknown"
-OTHER = "other"
 
+# Of tasks; of jobs (schedulingError); of pools (resizeErrors, autoScaleRun.error).
 _DOCUMENTED = """
 ApplicationPackageError BlobAccessDenied BlobDownloadMiscError BlobDownloadTimedOut
 BlobNotFound CommandLaunchFailed CommandProgramNotFound ContainerInvalidImage
@@ -22,17 +21,28 @@ FileUploadTimedOut MaxInternalRetryCountReached MountConfigurationError
 ResourceContainerAccessDenied ResourceContainerListMiscError ResourceContainerListTimedOut
 ResourceContainerNotFound ResourceDirectoryCreateFailed ResourceFileCreateFailed
 ResourceFileWriteFailed TaskEnded TaskSchedulingConstraintFailed Unknown
+
+AutoPoolCreationFailedWithQuotaReached InvalidApplicationPackageReferencesInAutoPool
+InvalidAutoPoolSettings InvalidAutoScaleFormulaInAutoPool InvalidCertificatesInAutoPool
+JobBeingTerminated JobPreparationTaskFailed JobTerminationAwaitingNodeProcessing
+
+AccountCoreQuotaReached AccountLowPriorityCoreQuotaReached AccountSpotCoreQuotaReached
+AccountVMSeriesCoreQuotaReached AllocationFailed AllocationTimedout
+AutoScalingFormulaEvaluationError CommunicationEnabledPoolReachedMaxVMCount
+DependentResourceNotFound DiskEncryptionFailure FailedIdentityOperation IncompatibleVMSize
+MissingPublisherPropertyInMarketPlacePlan OperationsOnImageRestrictedByPolicy
+OperationsOnLoadBalancerRestrictedByPolicy OperationsOnNetworkSecurityGroupRestrictedByPolicy
+OperationsOnPrivateEndpointRestrictedByPolicy OperationsOnPrivateLinkRestrictedByPolicy
+OperationsOnPublicIPRestrictedByPolicy OperationsOnVirtualNetworkRestrictedByPolicy
+OperationsRestrictedByPolicy OverconstrainedAllocationRequestError RemoveNodesFailed
+ResizeStopped UnsupportedVMSize
 """
 
-_CODES = {code.lower(): code for code in _DOCUMENTED.split()}
+DOCUMENTED = {code.lower(): code for code in _DOCUMENTED.split()}
+"""The codes as the documentation writes them, by their lower case."""
 
 
 def category(failure: FailureInfo | None) -> str:
     """`usererror`, `servererror`, or `unknown`."""
-    return enum_value(failure.category if failure else None, CATEGORIES) or UNKNOWN
-
-
-def code(failure: FailureInfo | None) -> str:
-    """A documented code as the documentation writes it, or `other`."""
-    given = (failure.code if failure else None) or ""
-    return _CODES.get(given.lower(), OTHER)
+    found = enum_value(failure.category if failure else None, CATEGORIES)
+    return UNKNOWN if found in (None, OTHER) else found

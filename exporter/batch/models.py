@@ -14,7 +14,7 @@ import sys
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
 
@@ -77,6 +77,12 @@ class FailureInfo(Redacted, frozen=True):
     details: tuple[NameValuePair, ...] | None = None
 
 
+class ContainerInfo(Redacted, frozen=True):
+    """containerInfo: the container that a task ran in. `error`: why it could not start or run."""
+
+    error: str | None = None
+
+
 class PoolInfo(Redacted, frozen=True):
     """The pool that a job names. A job with an auto pool has no `pool_id` here."""
 
@@ -84,11 +90,16 @@ class PoolInfo(Redacted, frozen=True):
 
 
 class JobExecutionInfo(Redacted, frozen=True):
-    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too."""
+    """When and where a job runs. `pool_id` is the real pool, that of an auto pool too.
+
+    `scheduling_error`: why the service could not start the job.
+    """
 
     start_time: dt.datetime | None = None
     end_time: dt.datetime | None = None
     pool_id: str | None = None
+    terminate_reason: str | None = None
+    scheduling_error: FailureInfo | None = None
 
 
 class Job(Redacted, frozen=True):
@@ -111,6 +122,12 @@ class Job(Redacted, frozen=True):
         real = self.execution_info.pool_id if self.execution_info else None
         asked = self.pool_info.pool_id if self.pool_info else None
         return real or asked or ""
+
+    def spelled(self, pool_id: str, code: str) -> Job:
+        """The same job, with this id of its pool and this code of its scheduling error."""
+        info = self.execution_info or JobExecutionInfo()
+        error = info.scheduling_error and replace(info.scheduling_error, code=code)
+        return replace(self, execution_info=replace(info, pool_id=pool_id, scheduling_error=error))
 
 
 class Counts(Record, frozen=True):
@@ -143,6 +160,7 @@ class SpecialTaskExecutionInfo(Record, frozen=True):
     end_time: dt.datetime | None = None
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
+    container_info: ContainerInfo | None = None
     result: str | None = None
     retry_count: Count | None = None
     last_retry_time: dt.datetime | None = None
@@ -172,6 +190,7 @@ class TaskExecutionInfo(Redacted, frozen=True):
     end_time: dt.datetime | None = None
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
+    container_info: ContainerInfo | None = None
     result: str | None = None
     retry_count: Count | None = None
     requeue_count: Count | None = None
@@ -274,16 +293,35 @@ def unix_time(moment: dt.datetime | None) -> float | None:
     return moment.timestamp()
 
 
+OTHER = "other"
+"""A state, a result or a code that is new to us. It is never counted as a known one."""
+
+
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
-    """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
+    """`value` in lower case; `other` where it is not one of `known`; None where there is none.
 
     The service writes UserError in some places and usererror in others. The text is interned, so
     that 100,000 records share it.
     """
-    if value is None:
+    if not value:
         return None
     lower = value.lower()
-    return sys.intern(lower) if lower in known else "unknown"
+    return sys.intern(lower) if lower in known else OTHER
+
+
+RESULTS = ("success", "failure")
+
+
+def result_of(run: SpecialTaskExecutionInfo | TaskExecutionInfo) -> str | None:
+    """The result of a completed run: `success`, `failure` or `other`; None: nobody can know.
+
+    A run may have no `result`: then its failureInfo and its exit code decide.
+    """
+    if run.result:
+        return enum_value(run.result, RESULTS)
+    if run.failure_info is not None or run.exit_code:
+        return "failure"
+    return None if run.exit_code is None else "success"
 
 
 _MAX_TIMESPAN = "P10675199DT2H48M5.4775807S"

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.models import RESULTS
 from exporter.collectors import (
     health,
     jobs,
@@ -19,7 +20,6 @@ from exporter.collectors import (
     tasks,
     watched_tasks,
 )
-from exporter.collectors.node_runs import RESULTS
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Key, Metric, Table
 from exporter.state.collector import JobCollector
@@ -46,7 +46,10 @@ _COLLECTORS: tuple[JobCollector[Any, Any], ...] = (
 JOB_COLLECTORS: Mapping[str, JobCollector[Any, Any]] = {each.name: each for each in _COLLECTORS}
 
 _ACCOUNT_COUNTERS = [counter.row for each in _COLLECTORS for counter in each.account.values()]
-_HISTOGRAMS = [histogram.row for each in _COLLECTORS for histogram in each.histograms]
+_HISTOGRAMS = [
+    *jobs.COUNTERS,
+    *(histogram.row for each in _COLLECTORS for histogram in each.histograms),
+]
 
 
 def tables(
@@ -91,4 +94,4 @@ def new_store(
 ) -> Store:
     """A store of all that the collectors read. `journal`: None: nothing is saved."""
     totals = Totals(exposition, journal, ACCOUNT_ZEROS)
-    return Store(exposition, totals, failures or Failures(), JOB_COLLECTORS)
+    return Store(exposition, totals, failures or Failures(), JOB_COLLECTORS, jobs.ended)

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
-from exporter.batch.models import Job, JobExecutionInfo, enum_value
+from exporter.batch.failure_codes import category
+from exporter.batch.models import OTHER, Job, JobExecutionInfo, enum_value
 from exporter.collectors.wire_values import value_at
-from exporter.exposition.metric import Merge, Metric, Samples, info, only, state_set
+from exporter.exposition.metric import Key, Merge, Metric, Samples, info, only, state_set
+from exporter.state.counters import Increments, counter
 from exporter.state.watched_job import SelectedJobs, WatchedJob
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,63 @@ async def read(
             job = known.get(job_id.lower()) or Job(id=job_id)
         found[job.id.lower()] = job
     return tuple(found.values())
+
+
+ENDED = counter(
+    "azure_batch_jobs_ended_total",
+    "Jobs that completed or were deleted, by reason; deleted: never seen completed; user: any text"
+    " that is not the service's own; none: no reason given",
+    "Job_List and Job_Get state, executionInfo.terminateReason",
+    ("reason",),
+)
+SCHEDULING_ERRORS = counter(
+    "azure_batch_job_scheduling_errors_total",
+    "Jobs that completed because they could not be started, by category and code",
+    "Job_List and Job_Get executionInfo.schedulingError",
+    ("category", "code"),
+)
+COUNTERS = (ENDED, SCHEDULING_ERRORS)
+
+DELETED = "deleted"
+_REASONS = {
+    "alltaskscomplete": "alltaskscomplete",
+    "taskfailed": "taskfailed",
+    "maxwallclocktimeexpiry": "maxwallclocktimeexpiry",
+    "jmcomplete": "jmcomplete",
+    "terminatejobschedule": "terminatejobschedule",
+    "terminateworkitem": "terminatejobschedule",  # what is on the wire
+}
+_TRANSIENT = "jobterminationawaitingnodeprocessing"
+
+_ZEROS: Mapping[Key, float] = {
+    (ENDED.name, (reason,)): 0 for reason in (*_REASONS.values(), "user", DELETED, "none")
+}
+
+
+def is_completed(job: Job) -> bool:
+    """Whether the job is over."""
+    return (job.state or "").lower() == "completed"
+
+
+def ended(before: Job | None, after: Job | None) -> Increments:
+    """What is counted of a job's end, where it is seen now.
+
+    `before`: the job as it was known; None: it is new. `after`: None: it does not exist any more.
+    """
+    if (before is not None and is_completed(before)) or (
+        after is not None and not is_completed(after)
+    ):
+        return _ZEROS
+    if after is None:
+        return {**_ZEROS, (ENDED.name, (DELETED,)): 1}
+    info = after.execution_info or JobExecutionInfo()
+    given = (info.terminate_reason or "").lower()
+    reason = _REASONS.get(given, "user") if given else "none"
+    increments = {**_ZEROS, (ENDED.name, (reason,)): 1}
+    error = info.scheduling_error
+    if error is not None and (error.code or "").lower() != _TRANSIENT:
+        increments[SCHEDULING_ERRORS.name, (category(error), error.code or OTHER)] = 1
+    return increments
 
 
 def _job_samples(selected: SelectedJobs) -> Samples:

@@ -14,13 +14,13 @@ from operator import attrgetter
 
 import msgspec
 
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
+from exporter.batch.failure_codes import category
+from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, result_of, unix_time
+from exporter.batch.spellings import Spellings
 from exporter.collectors.known_records import KnownRecords
 from exporter.state.failures import Failure
 
 STATES = ("running", "completed")
-RESULTS = ("success", "failure")
 
 LABELS = ("state", "result", "category", "code")
 """The fields of a run that are label values."""
@@ -42,15 +42,16 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
     retries: int
 
     @classmethod
-    def of(cls, info: SpecialTaskExecutionInfo) -> NodeRun:
+    def of(cls, info: SpecialTaskExecutionInfo, spellings: Spellings) -> NodeRun:
         """The run that the service shows. Its result counts only once it is completed."""
         state = enum_value(info.state, STATES)
-        result = enum_value(info.result, RESULTS) if state == "completed" else None
+        result = result_of(info) if state == "completed" else None
         start, retries = unix_time(info.start_time), info.retry_count or 0
         if result != "failure":
             return cls(start, state, result, None, None, retries)
         failure = info.failure_info
-        return cls(start, state, result, category(failure), code(failure), retries)
+        code = spellings.code(failure.code if failure else None)
+        return cls(start, state, result, category(failure), code, retries)
 
     def is_older_than(self, known: NodeRun) -> bool:
         """Whether this is an earlier version of the node's record than the known one."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from exporter.batch.client import BatchClient
 from exporter.batch.models import PoolNodeCounts, enum_value
 from exporter.exposition.metric import Metric, Samples
@@ -36,7 +38,9 @@ async def read(client: BatchClient) -> PoolNodes:
     """Ask for the node counts of all pools of the account."""
     pools: dict[str, PoolNodeCounts] = {}
     async for page in client.list_pool_node_counts():
-        pools.update((pool.pool_id or "", pool) for pool in page)
+        for pool in page:
+            pool_id = client.spellings.pool(pool.pool_id or "")
+            pools[pool_id] = replace(pool, pool_id=pool_id)
     return tuple(pools[pool_id] for pool_id in sorted(pools))
 
 
@@ -48,7 +52,7 @@ def _samples(pools: PoolNodes) -> Samples:
 
 
 def _by_state(counts: Mapping[str, int | None]) -> Mapping[str, int]:
-    """Counts under the names of ComputeNodeState; a state that is new to us is `unknown`."""
+    """Counts under the names of ComputeNodeState; a state that is new to us is `other`."""
     states: Counter[str] = Counter()
     for name, number in counts.items():
         state = enum_value(name, STATES)

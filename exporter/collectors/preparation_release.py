@@ -20,11 +20,11 @@ from exporter.batch import odata
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
-from exporter.batch.models import NodeTaskStatus, unix_time
+from exporter.batch.models import RESULTS, NodeTaskStatus, unix_time
+from exporter.batch.spellings import Spellings
 from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
 from exporter.collectors.node_runs import (
     LABELS,
-    RESULTS,
     STATES,
     ListedRuns,
     NodeRun,
@@ -217,15 +217,19 @@ Listing = defaultdict[TaskPool, ListedRuns]
 
 
 def add_page(
-    listing: Listing, page: Iterable[NodeTaskStatus], *, command_lines: bool = False
+    listing: Listing,
+    page: Iterable[NodeTaskStatus],
+    spellings: Spellings,
+    *,
+    command_lines: bool = False,
 ) -> None:
     """Add the records of a page."""
     for record in page:
-        pool_id, node_id = record.pool_id or "", record.node_id or ""
+        pool_id, node_id = spellings.pool(record.pool_id or ""), record.node_id or ""
         for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
             if info is None:
                 continue
-            run, end = NodeRun.of(info), unix_time(info.end_time)
+            run, end = NodeRun.of(info, spellings), unix_time(info.end_time)
             listed = listing[task.name, pool_id]
             listed.node_ids.append(node_id)
             listed.runs.append(run)
@@ -236,6 +240,7 @@ def add_page(
                     info.failure_info,
                     ended=end or run.start,
                     command_lines=command_lines,
+                    container=info.container_info,
                     pool_id=pool_id,
                     node_id=node_id,
                     exit_code=info.exit_code,
@@ -269,7 +274,7 @@ async def read(
         listing = Listing(ListedRuns)
         try:
             async for page in client.list_preparation_and_release_task_status(job.id, filter_):
-                add_page(listing, page, command_lines=rule.command_lines)
+                add_page(listing, page, client.spellings, command_lines=rule.command_lines)
         except TaskNotConfigured:
             return Reading(job.pool_id, None, since=since)
         return Reading(job.pool_id, listing, since=since)
@@ -299,13 +304,19 @@ def fold(
 ) -> Folded[PreparationRelease]:
     """The nodes after a reading, and the events since the reading before.
 
-    The job's own pool has zeros from the start. The first listing counts only if the job is new:
-    the runs of an older job may have ended before the exporter watched it.
+    The job's own pool has zeros from the start. A pool keeps its spelling for the life of the job:
+    under another one its runs would be counted again. The first listing counts only if the job is
+    new: the runs of an older job may have ended before the exporter watched it.
     """
     listing, full = reading.listing, reading.since is None
     if listing is None:
         return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
+    known_as = {pool_id.lower(): pool_id for pool_id in before.pools}
+    listing = Listing(
+        ListedRuns,
+        {(task, known_as.get(pool.lower(), pool)): runs for (task, pool), runs in listing.items()},
+    )
     missed = missed_before(before) if state is not None and full else 0.0
     runs = dict(before.runs)
     events: dict[TaskPool, PoolEvents] = {}
@@ -314,7 +325,7 @@ def fold(
         runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
     pools = {*before.pools, *(pool_id for _, pool_id in runs)}
     if reading.pool_id:
-        pools.add(reading.pool_id)
+        pools.add(known_as.get(reading.pool_id.lower(), reading.pool_id))
     increments: dict[Key, float] = {}
     observations: dict[Key, float] = {}
     counted = events if state is not None or is_new else {}

@@ -149,13 +149,15 @@ COMPLETED = counter(
 )
 STARTED = counter(
     "azure_batch_job_tasks_started_total",
-    "Tasks of the job that started; one that is requeued starts again",
+    "Tasks of the job that started. May be above the tasks added: a task that is requeued or"
+    " reactivated starts again, and tasks from before the job was watched start but are not added",
     f"growth of {OPERATION} taskCounts.running + .completed",
     (),
 )
 ADDED = counter(
     "azure_batch_job_tasks_added_total",
-    "Tasks that were added to the job",
+    "Tasks that were added to the job. Tasks that are deleted hide as many that are added between"
+    " the same two polls",
     f"growth of {OPERATION} taskCounts.active + .running + .completed",
     (),
 )

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import Task, TaskExecutionInfo, enum_value, unix_time
+from exporter.batch.failure_codes import category
+from exporter.batch.models import Task, TaskExecutionInfo, enum_value, result_of, unix_time
+from exporter.batch.spellings import Spellings
 from exporter.collectors.known_records import KnownRecords
 
 STATES = ("active", "preparing", "running", "completed")
 ON_A_NODE = ("preparing", "running")
-RESULTS = ("success", "failure")
 
 _NOTHING = TaskExecutionInfo()
 
@@ -43,15 +43,15 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     requeues: int
 
     @classmethod
-    def of(cls, task: Task) -> TaskRecord:
+    def of(cls, task: Task, spellings: Spellings) -> TaskRecord:
         """The task that the service shows. Its result counts only once it is completed."""
         info = task.execution_info or _NOTHING
         created = unix_time(task.creation_time)
         started, ended = unix_time(info.start_time), unix_time(info.end_time)
         changed = unix_time(task.state_transition_time)
         state = enum_value(task.state, STATES)
-        result = enum_value(info.result, RESULTS) if state == "completed" else None
-        failed = result == "failure"
+        result = result_of(info) if state == "completed" else None
+        failed, failure = result == "failure", info.failure_info
         return cls(
             created,
             max(created or 0.0, started or 0.0, ended or 0.0) if changed is None else changed,
@@ -59,8 +59,8 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
             ended,
             state,
             result,
-            category(info.failure_info) if failed else None,
-            code(info.failure_info) if failed else None,
+            category(failure) if failed else None,
+            spellings.code(failure.code if failure else None) if failed else None,
             info.retry_count or 0,
             info.requeue_count or 0,
         )

@@ -15,6 +15,7 @@ import msgspec
 from exporter.batch import models, odata
 from exporter.batch.client import BatchClient
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
+from exporter.batch.spellings import Spellings
 from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
 from exporter.collectors.task_records import TaskEvents, TaskRecord, Tasks
 from exporter.exposition.metric import Key, Metric, only
@@ -59,9 +60,11 @@ class Reading:
     started: float = 0.0
     since: float | None = None
 
-    def add_page(self, page: tuple[models.Task, ...], *, command_lines: bool) -> None:
+    def add_page(
+        self, page: tuple[models.Task, ...], spellings: Spellings, *, command_lines: bool
+    ) -> None:
         """Add the tasks of a page. A record takes a third of the memory of the answer's objects."""
-        records = [TaskRecord.of(task) for task in page]
+        records = [TaskRecord.of(task, spellings) for task in page]
         self.ids += [task.id for task in page]
         self.records += records
         failed = [
@@ -89,7 +92,7 @@ async def read(
         filter_ = None if since is None else changes_since(since)
         reading = Reading(since=since)
         async for page in client.list_tasks(job.id, filter_, FIELDS):
-            reading.add_page(page, command_lines=rule.command_lines)
+            reading.add_page(page, client.spellings, command_lines=rule.command_lines)
         return reading
 
     reading, started = await read_changes(
@@ -108,6 +111,7 @@ def failure_of(task: models.Task, *, command_lines: bool) -> Failure:
         info.failure_info,
         ended=models.unix_time(info.end_time or task.state_transition_time),
         command_lines=command_lines,
+        container=info.container_info,
         pool_id=node.pool_id,
         node_id=node.node_id,
         task_id=task.id,

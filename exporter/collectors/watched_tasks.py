@@ -15,15 +15,18 @@ from msgspec.structs import replace
 
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import TaskGone
-from exporter.batch.failure_codes import category, code
+from exporter.batch.failure_codes import category
 from exporter.batch.models import (
+    OTHER,
     Task,
     TaskExecutionInfo,
     TaskStatistics,
     enum_value,
+    result_of,
     unix_time,
 )
-from exporter.collectors.task_records import RESULTS, STATES
+from exporter.batch.spellings import Spellings
+from exporter.collectors.task_records import STATES
 from exporter.collectors.tasks import failure_of
 from exporter.collectors.wire_values import value_at
 from exporter.config.rule import WATCHED_TASKS
@@ -41,10 +44,22 @@ _NOTHING = TaskExecutionInfo()
 
 @dataclass(frozen=True)
 class Found:
-    """A task as it was read. `whole_at`: Unix time at which its whole body last was."""
+    """A task as it was read. `whole_at`: Unix time at which its whole body last was.
+
+    `code`: the label for its failure's code, "" while it is not failed; None: not known, because an
+    earlier version saved it.
+    """
 
     task: Task
     whole_at: float
+    code: str | None = None
+
+    @classmethod
+    def of(cls, task: Task, now: float, spellings: Spellings) -> Found:
+        """A task that was read now."""
+        failure = (task.execution_info or _NOTHING).failure_info
+        code = spellings.code(failure.code if failure else None) if has_failed(task) else ""
+        return cls(task, now, code)
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ async def read(
             continue
         if task is not None:
             task = task if rule.command_lines else without_command_line(task)
-            found[task_id] = Found(task, now)
+            found[task_id] = Found.of(task, now, client.spellings)
         elif known is not None:
             found[task_id] = known
     return WatchedTasks(found)
@@ -97,7 +112,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
     task = known.task
     changed, modified = unix_time(task.state_transition_time), unix_time(task.last_modified)
     created = unix_time(task.creation_time)
-    if task.e_tag is None or changed is None or modified is None or created is None:
+    if None in (task.e_tag, known.code) or changed is None or modified is None or created is None:
         return False
     if now - known.whole_at >= resync_interval:
         return False
@@ -129,42 +144,40 @@ def fold(
 
 
 def has_failed(task: Task) -> bool:
-    """Whether it is over and failed, which its exit code does not say."""
+    """Whether it is over and failed."""
     info = task.execution_info or _NOTHING
-    return (
-        enum_value(task.state, STATES) == "completed"
-        and enum_value(info.result, RESULTS) == "failure"
-    )
+    return enum_value(task.state, STATES) == "completed" and result_of(info) == "failure"
 
 
-def _value(path: str) -> Callable[[Task], float | None]:
-    return value_at(path, Task, TaskExecutionInfo, TaskStatistics)
+def _value(path: str) -> Callable[[Found], float | None]:
+    value = value_at(path, Task, TaskExecutionInfo, TaskStatistics)
+    return lambda found: value(found.task)
 
 
-def _only(path: str) -> Callable[[Task], Samples]:
+def _only(path: str) -> Callable[[Found], Samples]:
     value = _value(path)
-    return lambda task: only(value(task))
+    return lambda found: only(value(found))
 
 
-def _failure(task: Task) -> Samples:
-    if not has_failed(task):
+def _failure(found: Found) -> Samples:
+    if not has_failed(found.task):
         return []
-    execution = task.execution_info or _NOTHING
-    return info(category(execution.failure_info), code(execution.failure_info))
+    execution = found.task.execution_info or _NOTHING
+    return info(category(execution.failure_info), found.code or OTHER)
 
 
-def _cpu(task: Task) -> Samples:
-    return [(("user",), _user_seconds(task)), (("kernel",), _kernel_seconds(task))]
+def _cpu(found: Found) -> Samples:
+    return [(("user",), _user_seconds(found)), (("kernel",), _kernel_seconds(found))]
 
 
 _user_seconds, _kernel_seconds = _value("stats.userCPUTime"), _value("stats.kernelCPUTime")
 
 
-def _bytes(path: str) -> Callable[[Task], Samples]:
+def _bytes(path: str) -> Callable[[Found], Samples]:
     gib = _value(path)
 
-    def samples(task: Task) -> Samples:
-        value = gib(task)
+    def samples(found: Found) -> Samples:
+        value = gib(found)
         return only(round(value * GIB) if value is not None and math.isfinite(value) else value)
 
     return samples
@@ -174,7 +187,7 @@ def _row(
     name: str,
     help_: str,
     path: str,
-    samples: Callable[[Task], Samples] | None = None,
+    samples: Callable[[Found], Samples] | None = None,
     labels: tuple[str, ...] = (),
     merge: Merge | None = sum,
 ) -> Metric[WatchedTasks]:
@@ -185,7 +198,7 @@ def _row(
         return [
             ((each.task.id, *own), value)
             for each in state.found.values()
-            for own, value in of_task(each.task)
+            for own, value in of_task(each)
         ]
 
     source = f"{OPERATION} {path}"
@@ -198,7 +211,7 @@ METRICS: tuple[Metric[WatchedTasks], ...] = (
         "state",
         "State of the watched task: 1 for the current one, 0 for the others",
         "state",
-        lambda task: state_set(STATES, enum_value(task.state, STATES)),
+        lambda found: state_set(STATES, enum_value(found.task.state, STATES)),
         ("state",),
     ),
     _row(

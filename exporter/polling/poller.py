@@ -17,6 +17,7 @@ from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
+from exporter.collectors.jobs import is_completed
 from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import Shard
 from exporter.diagnosis.accounts import diagnose
@@ -254,11 +255,12 @@ class AccountPoller:
         account, watched = self._name, entry.watched
         api = self._until(watched.rule.interval)
         job = watched.job
-        if entry.outcomes or not _is_completed(job):  # else the listing has just shown it
+        if entry.outcomes or not is_completed(job):  # else the listing has just shown it
             current = await self._get_same(api, watched)
             if current is None:
                 raise _Gone
             job = current
+            self._store.describe_leaving(account, entry, job)
         # It may only have been missing: pages of a listing are no snapshot.
         selected = select(self._account.jobs, [job], self._now())
         if selected and len(self._store.jobs(account)) < self._account.max_jobs:
@@ -287,10 +289,11 @@ class AccountPoller:
         has_changed = any(any(each.events.increments.values()) for each in folded)
         if has_changed:
             entry.changed_at = asyncio.get_running_loop().time()
-        state = (job.state or "").lower()
-        if state != "completed":
+        if not is_completed(job):
             entry.looks = 0
-            return state not in _ON_THE_WAY  # else no rule wants it any more, and it lives on
+            return (
+                job.state or ""
+            ).lower() not in _ON_THE_WAY  # else no rule wants it any more, and it lives on
         entry.looks = 1 if has_changed else entry.looks + 1
         if len(folded) < len(results) or any(each.is_running for each in folded):
             return False
@@ -365,7 +368,7 @@ class AccountPoller:
             if folded is not None:
                 self._observer.corrected(collector, folded.events.corrections)
                 # Tasks that still wait when their job is over wait for ever.
-                is_busy = folded.is_busy and not _is_completed(job)
+                is_busy = folded.is_busy and not is_completed(job)
                 if any(folded.events.increments.values()) or is_busy:
                     self._note_activity(job_id)
         failed = entry.outcomes.get(collector, NOT_POLLED).error is not None
@@ -461,7 +464,3 @@ class AccountPoller:
         if before is not None and not before.account_wide:
             context = self._context(job.id if job else None, collector)
             log.info("poll succeeds again", extra=context)
-
-
-def _is_completed(job: Job) -> bool:
-    return (job.state or "").lower() == "completed"

@@ -216,7 +216,8 @@ class Service:
             observer, budget = before.observer, before.budget
             budget.set_rate(rate)  # a pause that was asked for goes on
         stack = AsyncExitStack()
-        client = open_client(stack, account, credential, budget, observer, self.now)
+        spellings = self.store.accounts[account.name].spellings
+        client = open_client(stack, account, credential, budget, observer, spellings, self.now)
         poller = AccountPoller(
             *(account, wanted.defaults, self.shard),
             client,

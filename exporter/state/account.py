@@ -6,6 +6,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 
 from exporter.batch.errors import AuthenticationFailed, CredentialError, PollError
+from exporter.batch.spellings import Spellings
 from exporter.exposition.metric import Identity
 from exporter.state.recent import RecentCounts
 from exporter.state.watched_job import NOT_POLLED, JobState, Outcome
@@ -33,6 +34,7 @@ class AccountState:
     `listed_at`: when the last complete listing of the jobs began, in Unix seconds of the service.
     `recent`: what was counted lately, by job id.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
+    `spellings`: those of its codes and pool ids.
     """
 
     jobs: dict[str, JobState] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class AccountState:
     recent: RecentCounts = field(default_factory=RecentCounts)
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
     refusal: PollError | None = None
+    spellings: Spellings = field(default_factory=Spellings)
 
     def entry(self, job_id: str) -> JobState | None:
         """What is known of a job, selected or leaving."""

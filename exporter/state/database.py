@@ -14,11 +14,12 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from exporter.batch.models import Job
+from exporter.batch.spellings import MAX_POOLS, Spelling
 from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
@@ -56,6 +57,12 @@ CREATE TABLE recent (
 ) WITHOUT ROWID;
 """
 
+_SPELLING_TABLE = """
+CREATE TABLE spelling (
+    account TEXT, kind TEXT, text TEXT, PRIMARY KEY (account, kind, text)
+);
+"""
+
 _SCHEMA = f"""
 CREATE TABLE account (
     name TEXT PRIMARY KEY, watched_since REAL NOT NULL, listed_at REAL
@@ -76,12 +83,14 @@ CREATE TABLE record (
 ) WITHOUT ROWID;
 {_FAILURE_TABLE}
 {_RECENT_TABLE}
+{_SPELLING_TABLE}
 """
 
 _MIGRATION_4 = f"""
 BEGIN;
 ALTER TABLE account ADD COLUMN listed_at REAL;
 {_RECENT_TABLE}
+{_SPELLING_TABLE}
 PRAGMA user_version = 5;
 COMMIT;
 """
@@ -276,6 +285,7 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
     ):
         of_collector = records.setdefault((job_id, collector), {})
         of_collector[msgspec.json.decode(text, type=tuple[str, ...])] = record
+    spellings = rows("rowid, kind, text", "spelling", tuple[int, Literal["code", "pool"], str])
     states: dict[str, dict[str, Any]] = {}
     for job_id, name, state in rows("job_id, collector, state", "state", tuple[str, str, bytes]):
         if name in collectors:  # another version of the program may have others
@@ -304,6 +314,7 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
             job_id: msgspec.json.decode(counted, type=tuple[Counted, ...])
             for job_id, counted in rows("job_id, counted", "recent", tuple[str, bytes])
         },
+        tuple((kind, text) for _, kind, text in sorted(spellings)),
     )
 
 
@@ -318,7 +329,8 @@ def forget_account(connection: sqlite3.Connection, account: str) -> None:
     """Delete all that the file knows of an account."""
     with connection:
         connection.execute("DELETE FROM account WHERE name = ?", (account,))
-        for table in ("counter", "job", "state", "record", "failure", "recent"):
+        tables = ("counter", "job", "state", "record", "failure", "recent", "spelling")
+        for table in tables:
             connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
 
 
@@ -350,6 +362,8 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
             connection.execute("DELETE FROM recent WHERE account=? AND job_id=?", (account, job_id))
     if changes.failures:
         _write_failures(connection, account, changes.failures)
+    if changes.spellings:
+        _write_spellings(connection, account, changes.spellings)
 
 
 def _write_counters(connection: sqlite3.Connection, account: str, change: CounterChange) -> None:
@@ -417,4 +431,17 @@ def _write_failures(
         "DELETE FROM failure WHERE account = :a AND time < (SELECT time FROM failure"
         " WHERE account = :a ORDER BY time DESC LIMIT 1 OFFSET :n)",
         {"a": account, "n": LATEST - 1},
+    )
+
+
+def _write_spellings(
+    connection: sqlite3.Connection, account: str, spellings: Iterable[Spelling]
+) -> None:
+    rows = ((account, kind, text) for kind, text in spellings)
+    connection.executemany("INSERT OR IGNORE INTO spelling VALUES (?,?,?)", rows)
+    connection.execute(
+        "DELETE FROM spelling WHERE account = :a AND kind = 'pool' AND rowid < (SELECT rowid"
+        " FROM spelling WHERE account = :a AND kind = 'pool'"
+        " ORDER BY rowid DESC LIMIT 1 OFFSET :n)",
+        {"a": account, "n": MAX_POOLS - 1},
     )

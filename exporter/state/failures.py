@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from exporter.batch.failure_codes import category, code
-from exporter.batch.models import FailureInfo, NameValuePair
+from exporter.batch.failure_codes import category
+from exporter.batch.models import OTHER, ContainerInfo, FailureInfo, NameValuePair
 from exporter.batch.redaction import redact
 from exporter.state.timestamps import Time, iso_time
 
@@ -63,12 +63,13 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
         *,
         ended: float | None,
         command_lines: bool = False,
+        container: ContainerInfo | None = None,
         **where: Any,
     ) -> Failure:
         """A failure from what the service says of it; the store adds whose it is.
 
-        `ended`: Unix time. `command_lines`: whether the detail CommandLine is kept. `where`: ids
-        and exit code.
+        `ended`: Unix time. `command_lines`: whether the detail CommandLine is kept. `container`:
+        its error is a detail too. `where`: ids and exit code.
         """
         given = info or FailureInfo()
         details = [
@@ -76,12 +77,14 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
             for detail in given.details or ()
             if command_lines or not is_command_line(detail)
         ]
+        if container is not None and container.error:
+            details.insert(0, NameValuePair("ContainerError", _cut(container.error)))
         return cls(
             "",
             "",
             kind,
             category(info),
-            _cut(given.code) or code(info),
+            _cut(given.code) or OTHER,
             time=iso_time(ended),
             message=_cut(given.message),
             details=tuple(details[:MAX_DETAILS]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.batch.models import Job
+from exporter.batch.spellings import Spelling
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
 from exporter.state.collector import Folded
@@ -42,6 +43,7 @@ class Changes:
     `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
     `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
     ones, for people to read. `recent`: what was counted lately, by job id; none: forget it.
+    `spellings`: new ones.
     """
 
     account: str
@@ -53,6 +55,7 @@ class Changes:
     forgotten: tuple[Owner, ...] = ()
     failures: Sequence[Failure] = ()
     recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)
+    spellings: tuple[Spelling, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -70,3 +73,4 @@ class Saved:
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)
+    spellings: tuple[Spelling, ...] = ()

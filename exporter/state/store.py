@@ -14,6 +14,7 @@ import msgspec
 
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job, unix_time
+from exporter.batch.spellings import Spellings
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Identity
 from exporter.state import table_names
@@ -48,7 +49,8 @@ ACCOUNT_TABLES = (table_names.ACCOUNT_HEALTH, table_names.SELECTED_JOBS, table_n
 class Store:
     """States by account, job and collector, counters, and what is shown of them.
 
-    `collectors`: those of jobs, by name.
+    `collectors`: those of jobs, by name. `ended(before, after)`: what is counted of a job's end;
+    see `exporter.collectors.jobs.ended`.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Store:
         totals: Totals,
         failures: Failures,
         collectors: Mapping[str, JobCollector[Any, Any]],
+        ended: Callable[[Job | None, Job | None], Increments],
     ) -> None:
+        self._ended = ended
         self._exposition = exposition
         self._totals = totals
         self._failures = failures
@@ -85,6 +89,7 @@ class Store:
             watched_since=known.watched_since,
             listed_at=known.listed_at,
             recent=RecentCounts(known.recent),
+            spellings=Spellings(known.spellings),
         )
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
@@ -211,15 +216,15 @@ class Store:
     def _take_ended(self, account: str, ended: Iterable[WatchedJob]) -> None:
         """Read jobs that began and ended between two listings: see `leaving`."""
         state = self._accounts[account]
-        saved: dict[str, SavedJob] = {}
         for watched in ended:
             job, created = watched.job, unix_time(watched.job.creation_time)
             known = self._entry(account, job) is not None or (job.id, created) in state.left
             if not known and created is not None and created >= (state.watched_since or 0.0):
                 self._forget_predecessor(account, state.leaving.get(job.id))
                 state.leaving[job.id] = JobState(watched, is_new=True)
-                saved[job.id] = SavedJob(job, True, watched.group)
-        self._totals.count(Changes(account, jobs=saved))
+                self._count_end(account, watched, None, job, is_new=True)
+            elif (entry := state.leaving.get(job.id)) is not None:
+                self.describe_leaving(account, entry, job)
 
     def _confirm_recent(
         self, state: AccountState, listed: Iterable[WatchedJob], asked_at: float
@@ -236,10 +241,37 @@ class Store:
 
         return state.recent.listed(asked_at, created, is_read)
 
+    def describe_leaving(self, account: str, entry: JobState, job: Job) -> None:
+        """A job that left is seen again."""
+        before = entry.watched
+        if before.is_same_job(job) and before.job != job:
+            entry.watched = msgspec.structs.replace(before, job=job)
+            self._count_end(account, entry.watched, before.job, job, is_new=entry.is_new)
+
+    def _count_end(
+        self,
+        account: str,
+        watched: WatchedJob,
+        before: Job | None,
+        after: Job | None,
+        *,
+        is_new: bool,
+    ) -> None:
+        """Count the end of a job where it is seen now, and save the job as it is."""
+        increments = self._ended(before, after)
+        if not any(increments.values()) and before not in (None, after):
+            return
+        owner = watched.owner if watched.group is not None else None
+        saved = {} if after is None else {after.id: SavedJob(after, is_new, watched.group)}
+        counted = [(owner, table_names.HISTOGRAMS, increments)]
+        self._totals.count(Changes(account, jobs=saved), counted)
+
     def _forget_predecessor(self, account: str, entry: JobState | None) -> None:
         """Forget the job that had an id before. The counters of the id go on."""
         if entry is not None:
-            self._totals.count(Changes(account, jobs={entry.watched.job.id: None}))
+            watched = entry.watched
+            self._count_end(account, watched, watched.job, None, is_new=False)
+            self._totals.count(Changes(account, jobs={watched.job.id: None}))
 
     def _enter(self, account: str, watched: WatchedJob, *, is_first: bool = False) -> None:
         """A job enters the selection. If it is new, all that it did is counted."""
@@ -253,6 +285,11 @@ class Store:
             is_known = state.left.pop((job.id, created), 0) is None
             is_new = created is not None and created >= (state.watched_since or 0.0)
             entry = JobState(watched, is_new and not is_first and not is_known)
+            self._count_end(
+                account, watched, None if entry.is_new else job, job, is_new=entry.is_new
+            )
+        else:
+            self._count_end(account, watched, entry.watched.job, job, is_new=entry.is_new)
         self._set_watched(account, entry, watched)
         state.jobs[job.id] = entry
         if watched.group is not None:
@@ -280,6 +317,8 @@ class Store:
     def _rewatch(self, account: str, entry: JobState, watched: WatchedJob) -> None:
         """Replace the description of a selected job, and maybe its rule."""
         before, entry.watched = entry.watched, watched
+        if before.job != watched.job:
+            self._count_end(account, watched, before.job, watched.job, is_new=entry.is_new)
         if before.rule.collectors != watched.rule.collectors:
             self._hide_unwanted(entry)
             for table in self._job_tables:
@@ -337,7 +376,9 @@ class Store:
             return
         job = entry.watched.job
         changes: dict[str, SavedJob | None] = {job_id: None}
-        if not is_gone:
+        if is_gone:
+            self._count_end(account, entry.watched, job, None, is_new=False)
+        else:
             name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
             changes[job_id] = SavedJob(name, False, left_at=now)
             state.left[job_id, unix_time(job.creation_time)] = None
@@ -409,11 +450,15 @@ class Store:
             self._show_health(account, job.id)
             self._note_refusal(account, None)
             self.history.add(account, job.id, folded.points, now)
-        changes = Changes(account)
+        # With what has such labels, also if another poll has learned them and goes on.
+        changes = Changes(account, spellings=state.spellings.take_new())
         if self._totals.is_saved:
             saved = SavedJob(watched.job, entry.is_new, watched.group)
-            changes = Changes(
-                account, jobs={job.id: saved}, folded={(job.id, collector): folded}, recent=recent
+            changes = replace(
+                changes,
+                jobs={job.id: saved},
+                folded={(job.id, collector): folded},
+                recent=recent,
             )
         # What failed before the job was watched is not logged.
         is_logged = entry.is_new or made_from is not None
@@ -552,7 +597,9 @@ class Store:
         return replace(selected, jobs=jobs) if selected is not None else None
 
     def _account_polled(self, account: str, error: PollError | None, table: str) -> None:
-        self._accounts[account].note_refusal(error)
+        state = self._accounts[account]
+        state.note_refusal(error)
+        self._totals.count(Changes(account, spellings=state.spellings.take_new()))
         self._show_account(account, table, table_names.ACCOUNT_HEALTH)
 
     def _note_refusal(self, account: str, error: PollError | None) -> None:

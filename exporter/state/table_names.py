@@ -10,7 +10,7 @@ POOL_NODES = "pool nodes"
 
 ACCOUNT_COUNTERS = "account counters"
 HISTOGRAMS = "histograms"
-"""Of an account's groups, and of the account for its jobs without one."""
+"""Histograms and ends of jobs: of an account's groups, and of the account for its other jobs."""
 
 
 def counters_of(collector: str) -> str:

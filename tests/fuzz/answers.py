@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch import models
+from exporter.batch.spellings import Spellings
 from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
 from exporter.config import Account, Rule
 from exporter.config.rule import WATCHED_TASKS
@@ -175,6 +176,7 @@ class _Api:
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
+        self.spellings = Spellings()
 
     async def get_task_counts(self, _: str) -> Any:
         return self._answer

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from exporter.batch.models import OTHER
 from exporter.collectors import jobs
 from exporter.state.failures import LATEST
 from exporter.web.api import models
@@ -21,7 +22,7 @@ from exporter.web.backend import Backend
 MOST_JOBS = 1000
 """On one page."""
 
-STATES = (*jobs.STATES, "unknown")
+STATES = (*jobs.STATES, OTHER, "unknown")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _matches(job: JobState, values: Mapping[str, Any]) -> bool:
         (search in known.id.casefold() or search in (known.display_name or "").casefold())
         and values["job_group"] in (None, job.watched.group)
         and values["pool_id"] in (None, known.pool_id)
-        and (values["state"] is None or values["state"] == _state_of(known))
+        and (values["state"] is None or values["state"] == (_state_of(known) or "unknown"))
         and (values["health"] is None or values["health"] == health_of(job))
     )
 
