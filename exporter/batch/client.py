@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from copy import copy
 from typing import TypeVar
@@ -38,6 +39,7 @@ def open_client(
     budget: Budget,
     observer: RequestObserver,
     spellings: Spellings | None = None,
+    now: Callable[[], float] = time.time,
 ) -> BatchClient:
     """A client whose connections, and the credential, are closed with the stack.
 
@@ -50,7 +52,7 @@ def open_client(
     except ValueError as error:
         raise ConfigError((str(error),)) from error
     http = Session(account.endpoint, proxy)
-    transport = Transport(http, credential, budget, observer, account.request_timeout)
+    transport = Transport(http, credential, budget, observer, account.request_timeout, now)
     stack.push_async_callback(transport.close)
     return BatchClient(account.endpoint, account.api_version, transport, spellings)
 

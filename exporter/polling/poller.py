@@ -273,8 +273,12 @@ class AccountPoller:
         for name in dict.fromkeys((*watched.rule.collectors, *entry.outcomes)):
             kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
             if state is None or not kind.is_settled(state):
+                # A $filter asks an index, which may be late; there may be no later look.
+                lists_all = kind.lists and is_completed(job)
                 try:
-                    reading = await kind.read(api, watched, state, self._now())
+                    reading = await kind.read(
+                        api, watched, None if lists_all else state, self._now()
+                    )
                 except PollError as error:
                     failure = error
                     continue

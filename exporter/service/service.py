@@ -219,7 +219,7 @@ class Service:
             budget.set_rate(rate)  # a pause that was asked for goes on
         stack = AsyncExitStack()
         spellings = self.store.accounts[account.name].spellings
-        client = open_client(stack, account, credential, budget, observer, spellings)
+        client = open_client(stack, account, credential, budget, observer, spellings, self.now)
         poller = AccountPoller(
             *(account, wanted.defaults, self.shard),
             client,
@@ -295,7 +295,7 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Connect a configuration's accounts; nothing is polled yet.
 
-    ConfigError where a secret cannot be read. `now`: Unix time, for what is exposed of it.
+    ConfigError where a secret cannot be read. `now`: Unix time.
     """
     telemetry = Telemetry(revision, shard)
     async with AsyncExitStack() as stack:
