@@ -82,8 +82,8 @@ def filled(count: int, group: str | None) -> tuple[Store, list[Job]]:
         Job(
             f"job-{number}",
             state="active",
-            creation_time=CREATED,
-            execution_info=JobExecutionInfo(start_time=CREATED, pool_id="pool"),
+            creation_time=CREATED.isoformat(),
+            execution_info=JobExecutionInfo(start_time=CREATED.isoformat(), pool_id="pool"),
         )
         for number in range(count)
     ]
@@ -111,7 +111,7 @@ NODE = NodeTaskStatus(
     "pool",
     "node",
     SpecialTaskExecutionInfo(
-        state="completed", result="success", start_time=CREATED, end_time=CREATED
+        state="completed", result="success", start_time=CREATED.isoformat(), end_time=CREATED.isoformat()
     ),
 )
 

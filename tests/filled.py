@@ -60,21 +60,21 @@ def fill(store: Store, count: int, now: float) -> None:
             f"job-{number:05d}",
             display_name=f"Frame {number}" if number % 10 == 0 else None,
             state="active" if number % 4 else "completed",
-            creation_time=CREATED + dt.timedelta(seconds=number),
+            creation_time=(CREATED + dt.timedelta(seconds=number)).isoformat(),
             priority=0,
-            execution_info=JobExecutionInfo(start_time=CREATED, pool_id=f"pool-{number % 5}"),
+            execution_info=JobExecutionInfo(start_time=CREATED.isoformat(), pool_id=f"pool-{number % 5}"),
         )
         for number in range(count)
     ]
     watched = tuple(WatchedJob(job, rule) for job in jobs)
     store.select(ACCOUNT, SelectedJobs(watched), now, now)
-    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=CREATED)
+    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=CREATED.isoformat())
     why = FailureInfo("usererror", "FailureExitCode", "The task exited with 1")
     bad = SpecialTaskExecutionInfo(
         state="completed",
         result="failure",
-        start_time=CREATED,
-        end_time=CREATED,
+        start_time=CREATED.isoformat(),
+        end_time=CREATED.isoformat(),
         exit_code=1,
         failure_info=why,
     )

@@ -463,7 +463,7 @@ def job(job_id: str, created: float = -100.0, pool: str = "p") -> Job:
         {
             "id": job_id,
             "state": "active",
-            "creationTime": dt.datetime.fromtimestamp(created, dt.UTC),
+            "creationTime": dt.datetime.fromtimestamp(created, dt.UTC).isoformat(),
             "executionInfo": {"poolId": pool},
         },
         Job,

@@ -72,7 +72,7 @@ class Api:
             Job(
                 job_id,
                 state=self.states.get(job_id, "active"),
-                creation_time=self.created.get(job_id, CREATED),
+                creation_time=self.created.get(job_id, CREATED).isoformat(),
             )
             for job_id in self.jobs
             if job_id not in self.hidden | self.missing
@@ -82,7 +82,7 @@ class Api:
         if job_id not in self.jobs:
             raise JobGone(404)
         state = "active" if job_id in self.missing else None
-        return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED))
+        return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED).isoformat())
 
     def until(self, _: float) -> Api:
         return self

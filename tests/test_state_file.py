@@ -69,7 +69,7 @@ async def reopened(path: Path) -> Saved:
     return saved
 
 
-JOB = Job("a", state="active", creation_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+JOB = Job("a", state="active", creation_time="2026-01-01T00:00:00Z")
 
 
 def read_tasks(state: tasks.JobTasks | None, *ids: str) -> Folded[tasks.JobTasks]:

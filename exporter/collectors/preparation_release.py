@@ -306,7 +306,7 @@ def fold(
     if listing is None:
         return Folded(PreparationRelease(configured=False), Events(), points={"failed_nodes": 0})
     before = state or PreparationRelease(configured=True)
-    missed = missed_before(before) if state is not None and full else 0.0
+    missed = missed_before(before, reading.started) if state is not None and full else 0.0
     runs = dict(before.runs)
     events: dict[TaskPool, PoolEvents] = {}
     for key in {**runs, **listing} if full else listing:

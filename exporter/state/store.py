@@ -148,10 +148,14 @@ class Store:
         listing began, in Unix seconds of the service; jobs created after it are new.
         """
         state = self._accounts[account]
+        asked_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
-            state.watched_since = now if asked_at is None else asked_at
+            state.watched_since = asked_at
             # Saved at once: what comes after a restart is new, even if nothing is counted by then.
             self._totals.count(Changes(account, watched_since=state.watched_since))
+        else:
+            # A clock was wrong when it was saved: until that time no job would be new.
+            state.watched_since = min(state.watched_since, asked_at)
         was_shown = self.outcome(account, JOBS).shown is not None
         state.outcomes[JOBS] = Outcome(selected, None, now)
         self._take_selection(account, selected, is_first=is_first)
