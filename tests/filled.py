@@ -34,6 +34,7 @@ from tools.sample_job import nodes_read
 
 ACCOUNT = "filled"
 CREATED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+STARTED = CREATED.isoformat()
 
 
 def config_of() -> Config:
@@ -62,19 +63,19 @@ def fill(store: Store, count: int, now: float) -> None:
             state="active" if number % 4 else "completed",
             creation_time=(CREATED + dt.timedelta(seconds=number)).isoformat(),
             priority=0,
-            execution_info=JobExecutionInfo(start_time=CREATED.isoformat(), pool_id=f"pool-{number % 5}"),
+            execution_info=JobExecutionInfo(start_time=STARTED, pool_id=f"pool-{number % 5}"),
         )
         for number in range(count)
     ]
     watched = tuple(WatchedJob(job, rule) for job in jobs)
     store.select(ACCOUNT, SelectedJobs(watched), now, now)
-    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=CREATED.isoformat())
+    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=STARTED)
     why = FailureInfo("usererror", "FailureExitCode", "The task exited with 1")
     bad = SpecialTaskExecutionInfo(
         state="completed",
         result="failure",
-        start_time=CREATED.isoformat(),
-        end_time=CREATED.isoformat(),
+        start_time=STARTED,
+        end_time=STARTED,
         exit_code=1,
         failure_info=why,
     )

@@ -14,6 +14,7 @@ import yaml
 from exporter import config
 from exporter.config import loader, secret
 from exporter.config.problems import ConfigError
+from exporter.config.yaml_document import parse_yaml
 from exporter.service.service import load_config
 from tests.conftest import KEY
 
@@ -102,7 +103,7 @@ def test_the_schema_refuses_an_unknown_key() -> None:
     from jsonschema import Draft202012Validator
 
     schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
-    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    example = parse_yaml(EXAMPLE, "config.example.yaml").data
     validator = Draft202012Validator(schema)
     assert not list(validator.iter_errors(example)), "run `make fix`, which writes the schema"
     example["accounts"][0]["intervall"] = "30s"

@@ -506,7 +506,7 @@ def test_a_job_created_while_we_watch_is_counted_whole_and_an_older_one_is_not()
 
 def test_a_job_deleted_and_created_again_under_its_id_counts_from_nothing() -> None:
     account = Account()
-    one, two = job("a", created=-1.0), job("a", created=50.0)
+    one, two = job("a", created=1.0), job("a", created=50.0)
     account.select(one)
     account.poll(one, failed=7)
     account.select(two, at=60.0)

@@ -220,8 +220,16 @@ SUCCESS = {"result": "success", "endTime": time(9)}
             [info("completed", startTime=time(1)), info("completed", startTime=time(1), **SUCCESS)],
             1,
         ),
-        # Another run, of which no start is known.
-        ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 2),
+        # The start cannot be read in one answer.
+        ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 1),
+        (
+            [
+                info("running", **STARTED),
+                info("completed", startTime="", **SUCCESS),
+                info("completed", **STARTED, **SUCCESS),
+            ],
+            1,
+        ),
     ],
 )
 @pytest.mark.parametrize("is_one_listing", [False, True])

@@ -16,8 +16,8 @@ from exporter.batch import models, odata
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified
+from exporter.batch.page_decoder import Decoded, page_decoder
 from exporter.batch.session import Session, proxy_for
-from exporter.batch.pages import Decoded, page_decoder
 from exporter.batch.transport import MAX_SKEW, Decode, RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError

@@ -244,10 +244,10 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
 def _kind(
     status: int, code: str, values: tuple[tuple[str, str], ...], headers: Mapping[str, str]
 ) -> type[ServiceError]:
-    if status == 400 and code == "InvalidQueryParameterValue":
-        # The service's answer to a version that it does not have. What it documents is another.
-        if any(value.lower() == "api-version" for _, value in values):
-            return errors.UnsupportedVersion
+    # Its documents name another code for a version that the service does not have.
+    is_about_version = any(value.lower() == "api-version" for _, value in values)
+    if code == "InvalidQueryParameterValue" and is_about_version:
+        return errors.UnsupportedVersion
     if status == 503 and "retry-after" in headers:
         return errors.TooManyRequests
     return _BY_CODE.get((status, code)) or _BY_STATUS.get(status, ServiceError)

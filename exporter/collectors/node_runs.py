@@ -54,9 +54,15 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     def is_older_than(self, known: NodeRun) -> bool:
         """Whether this is an earlier version of the node's record than the known one."""
-        if self.start == known.start:
+        if self.start is None and known.start is not None:
+            return self._progress <= known._progress
+        if self._is_same_run(known):
             return self._progress < known._progress
         return self.start is not None and known.start is not None and self.start < known.start
+
+    def _is_same_run(self, other: NodeRun) -> bool:
+        """Whether nothing shows that they are two: a start that cannot be read proves nothing."""
+        return self.start == other.start or self.start is None or other.start is None
 
     @property
     def _progress(self) -> tuple[bool, bool, int]:
@@ -64,7 +70,7 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     def completes(self, before: NodeRun | None) -> bool:
         """Whether this run has a result, and the version before did not have it."""
-        had_result = before is not None and before.start == self.start and before.result is not None
+        had_result = before is not None and before.result is not None and self._is_same_run(before)
         return self.result is not None and not had_result
 
     def retries_since(self, before: NodeRun | None) -> int:
@@ -76,7 +82,7 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         if before is None:
             return self.retries
         is_retried = before.state != "completed" and self.retries > before.retries
-        if is_retried or self.start == before.start:
+        if is_retried or self._is_same_run(before):
             return max(0, self.retries - before.retries)
         return self.retries
 

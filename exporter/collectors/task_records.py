@@ -109,8 +109,14 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return (
             before is not None
             and before.state == self.state == "completed"
-            and (before.started, before.ended) == (self.started, self.ended)
+            and before.started == self.started
+            and _may_be_same(before.ended, self.ended)
         )
+
+
+def _may_be_same(one: float | None, other: float | None) -> bool:
+    """Whether two times may be the same: one that cannot be read proves nothing."""
+    return one == other or one is None or other is None
 
 
 def _growth(before: int, now: int) -> int:
@@ -207,7 +213,7 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
         for number, last in self.changes(ids, records, found):
             task = records[number]
             before = last if isinstance(last, TaskRecord) else None
-            if before is not None and before.created != task.created:
+            if before is not None and not _may_be_same(before.created, task.created):
                 before = None  # another task that had the same id
             events.add(ids[number], task, before)
             if task.result == "success":

@@ -184,8 +184,8 @@ async def test_a_parameter_that_the_operation_does_not_have_is_refused(
         ("?maxresults=5", "MissingRequiredQueryParameter"),
         ("?api-version=latest", "InvalidQueryParameterValue"),
         ("?api-version=2024-07-01.20", "InvalidQueryParameterValue"),
-        ("?api-version=2009-01-01.1.0", "UnsupportedRequestVersion"),
-        ("?api-version=2099-01-01", "UnsupportedRequestVersion"),
+        ("?api-version=2009-01-01.1.0", "InvalidQueryParameterValue"),
+        ("?api-version=2099-01-01", "InvalidQueryParameterValue"),
     ],
 )
 async def test_a_request_names_a_version_that_exists(
