@@ -264,6 +264,10 @@ def select(record: type[Record]) -> str:
     return ",".join(field.encode_name for field in msgspec.structs.fields(record))
 
 
+_parse_time = dt.datetime.fromisoformat
+_END_OF_TIME = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
+
+
 def unix_time(text: Time | None) -> float | None:
     """Seconds since 1970 of a time from the wire, cut to microseconds; without a zone it is UTC.
 
@@ -273,14 +277,11 @@ def unix_time(text: Time | None) -> float | None:
     if text is None:
         return None
     try:
-        moment = dt.datetime.fromisoformat(text)
+        moment = _parse_time(text)
     except ValueError:
         return None
-    if not 1970 <= moment.year < 2200:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return moment.timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    return seconds if 0.0 <= seconds < _END_OF_TIME else None
 
 
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
