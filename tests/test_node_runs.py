@@ -220,6 +220,14 @@ SUCCESS = {"result": "success", "endTime": time(9)}
             [info("completed", startTime=time(1)), info("completed", startTime=time(1), **SUCCESS)],
             1,
         ),
+        # As saved by a version that rounded it, and as it is on the wire.
+        (
+            [
+                info("running", startTime="2026-01-01T00:00:01.000001Z"),
+                info("completed", startTime="2026-01-01T00:00:01.0000009Z", **SUCCESS),
+            ],
+            1,
+        ),
         # The start cannot be read in one answer.
         ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 1),
         (

@@ -284,6 +284,15 @@ def unix_time(text: Time | None) -> float | None:
     return seconds if 0.0 <= seconds < _END_OF_TIME else None
 
 
+def may_be_same(one: float | None, other: float | None) -> bool:
+    """Whether two Unix times may be one and the same.
+
+    One that could not be read proves nothing, and older state files have them rounded to
+    microseconds.
+    """
+    return one is None or other is None or abs(one - other) < 1e-5
+
+
 def enum_value(value: str | None, known: tuple[str, ...]) -> str | None:
     """`value` in lower case; "unknown" where it is not one of `known`; None where there is none.
 

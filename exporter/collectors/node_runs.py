@@ -15,7 +15,7 @@ from operator import attrgetter
 import msgspec
 
 from exporter.batch.failure_codes import category, code
-from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, unix_time
+from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, may_be_same, unix_time
 from exporter.collectors.known_records import KnownRecords
 from exporter.state.failures import Failure
 
@@ -56,13 +56,9 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """Whether this is an earlier version of the node's record than the known one."""
         if self.start is None and known.start is not None:
             return self._progress <= known._progress
-        if self._is_same_run(known):
+        if may_be_same(self.start, known.start):
             return self._progress < known._progress
         return self.start is not None and known.start is not None and self.start < known.start
-
-    def _is_same_run(self, other: NodeRun) -> bool:
-        """Whether nothing shows that they are two: a start that cannot be read proves nothing."""
-        return self.start == other.start or self.start is None or other.start is None
 
     @property
     def _progress(self) -> tuple[bool, bool, int]:
@@ -70,7 +66,11 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     def completes(self, before: NodeRun | None) -> bool:
         """Whether this run has a result, and the version before did not have it."""
-        had_result = before is not None and before.result is not None and self._is_same_run(before)
+        had_result = (
+            before is not None
+            and before.result is not None
+            and may_be_same(before.start, self.start)
+        )
         return self.result is not None and not had_result
 
     def retries_since(self, before: NodeRun | None) -> int:
@@ -82,7 +82,7 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         if before is None:
             return self.retries
         is_retried = before.state != "completed" and self.retries > before.retries
-        if is_retried or self._is_same_run(before):
+        if is_retried or may_be_same(self.start, before.start):
             return max(0, self.retries - before.retries)
         return self.retries
 

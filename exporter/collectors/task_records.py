@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from exporter.batch.failure_codes import category, code
-from exporter.batch.models import Task, TaskExecutionInfo, enum_value, unix_time
+from exporter.batch.models import Task, TaskExecutionInfo, enum_value, may_be_same, unix_time
 from exporter.collectors.known_records import KnownRecords
 
 STATES = ("active", "preparing", "running", "completed")
@@ -93,7 +93,9 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
         A task that was retried or requeued did not only wait before it started.
         """
         is_first = self.started is not None and not self.retries and not self.requeues
-        return is_first and (before is None or before.started != self.started)
+        if before is None or before.started is None:
+            return is_first
+        return is_first and not may_be_same(before.started, self.started)
 
     def retries_since(self, before: TaskRecord | None) -> int:
         """By how much retryCount grew; it counts from 0 again if the task was reactivated."""
@@ -109,14 +111,9 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return (
             before is not None
             and before.state == self.state == "completed"
-            and before.started == self.started
-            and _may_be_same(before.ended, self.ended)
+            and may_be_same(before.started, self.started)
+            and may_be_same(before.ended, self.ended)
         )
-
-
-def _may_be_same(one: float | None, other: float | None) -> bool:
-    """Whether two times may be the same: one that cannot be read proves nothing."""
-    return one == other or one is None or other is None
 
 
 def _growth(before: int, now: int) -> int:
@@ -213,7 +210,7 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
         for number, last in self.changes(ids, records, found):
             task = records[number]
             before = last if isinstance(last, TaskRecord) else None
-            if before is not None and not _may_be_same(before.created, task.created):
+            if before is not None and not may_be_same(before.created, task.created):
                 before = None  # another task that had the same id
             events.add(ids[number], task, before)
             if task.result == "success":
