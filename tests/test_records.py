@@ -188,6 +188,19 @@ async def test_pages_go_on_behind_one_with_a_record_that_cannot_be_read(
     ]
 
 
+async def test_a_text_that_was_cut_within_a_character_costs_only_that_character(
+    batch: FakeBatch, client: BatchClient, observed: Observed
+) -> None:
+    texts = [r"a\ud83d", r"\ude00b", r"\ud83d\ude00 \\ud83d", r"\uD83D\uD83D\uDE00"]
+    jobs = ",".join(
+        f'{{"id": "{number}", "displayName": "{text}"}}' for number, text in enumerate(texts)
+    )
+    batch.on("/jobs", reply(f'{{"value": [{jobs}]}}'))
+    names = [job.display_name for job in await collect(client.list_jobs())]
+    assert names == ["a\ufffd", "\ufffdb", "\U0001f600 \\ud83d", "\ufffd\U0001f600"]
+    assert observed.problems == []
+
+
 @pytest.mark.parametrize("body", ["[]", '{"value": {}}', '{"value": [{"id": "a"}', "7"])
 async def test_what_is_no_page_is_no_answer(
     batch: FakeBatch, client: BatchClient, body: str

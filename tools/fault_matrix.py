@@ -232,7 +232,7 @@ CASES: tuple[Case, ...] = (
     _told("dates-nonsense", _NO_TIME),
     _told("missing-members", "A page without `value` is an empty page."),
     _told("texts-as-numbers", _LEFT_OUT),
-    _told("ids-with-surrogates", _LEFT_OUT),
+    _told("ids-with-surrogates", "Half of a character is replaced by U+FFFD."),
     _told("unknown-states", "Counted under the state `unknown`."),
     _told("id-huge", "Ids of nodes are no labels."),
     _told("ids-with-quotes", _ESCAPED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -25,6 +26,13 @@ class RawPage(msgspec.Struct, frozen=True):
 
 _RAW = Decoder(RawPage)
 
+_ESCAPE = re.compile(
+    rb"""\\(?: u[dD][89abAB][0-9a-fA-F]{2} \\u[dD][c-fC-F][0-9a-fA-F]{2}
+    | (?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}) | . )""",
+    re.VERBOSE | re.DOTALL,
+)
+"""An escape in JSON. Half of a surrogate pair is what is left of a text that was cut within one."""
+
 
 def page_decoder(record: type[T]) -> Callable[[bytes | bytearray], Decoded[T]]:
     """A function that decodes a page of such records. It raises ValueError for what is no page."""
@@ -36,7 +44,7 @@ def page_decoder(record: type[T]) -> Callable[[bytes | bytearray], Decoded[T]]:
         try:
             return whole.decode(body), []
         except ValueError:
-            raw = _RAW.decode(body)
+            raw = _RAW.decode(_ESCAPE.sub(_whole_character, body))
         records: list[T] = []
         problems: list[str] = []
         for number, each in enumerate(raw.value or ()):
@@ -47,6 +55,10 @@ def page_decoder(record: type[T]) -> Callable[[bytes | bytearray], Decoded[T]]:
         return Page(tuple(records), raw.next_link), problems
 
     return decode
+
+
+def _whole_character(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape["half"] else escape[0]
 
 
 def _at(number: int, text: str) -> str:

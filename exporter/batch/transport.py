@@ -162,11 +162,12 @@ class Transport:
             async with asyncio.timeout(self._request_timeout):
                 answer = await self._http.get(url, headers)
             code = answer.status
+            offset = self._offset(answer.headers)
             if answer.status == 200:
                 decoded = await _decode(answer.body, decode)
-                self._read_clock(answer.headers)
+                self._note_offset(offset)
                 return decoded
-            raise await self._failure(answer)
+            raise await self._failure(answer, offset or 0.0)
         except TimeoutError as error:
             code = "timeout"
             text = f"{operation}: no whole answer within {self._request_timeout:g} s"
@@ -183,8 +184,8 @@ class Transport:
             if code is not None:  # None: the poll was cancelled
                 self.observer.request_done(operation, str(code), loop.time() - started)
 
-    def _read_clock(self, headers: Mapping[str, str]) -> None:
-        offset = self._offset(headers)
+    def _note_offset(self, offset: float | None) -> None:
+        """Take the clock of an answer that was read."""
         if offset is None:
             return
         before, self._latest_offset = self._latest_offset, offset
@@ -202,8 +203,11 @@ class Transport:
         offset = theirs + 0.5 - self._now()
         return offset if abs(offset) > 1.0 else 0.0
 
-    async def _failure(self, answer: Answer) -> PollError:
-        """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
+    async def _failure(self, answer: Answer, offset: float) -> PollError:
+        """The error for an answer that is not 200. Pauses the budget if the answer asks for it.
+
+        `offset`: seconds by which the answer's clock is ahead of ours.
+        """
         status = answer.status
         code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
@@ -217,7 +221,6 @@ class Transport:
         kind = _kind(status, code, values, answer.headers)
         if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        offset = self._offset(answer.headers) or 0.0
         if kind is errors.AuthenticationFailed and abs(offset) > MAX_SKEW:
             ahead = "behind" if offset > 0 else "ahead of"
             skew = f"{abs(offset):.0f} s {ahead} the service's: set it right"
