@@ -209,16 +209,16 @@ def as_jobs(series: int) -> object:
         Job(
             f"nf-rnaseq-{number}",
             state="active",
-            creation_time=START,
+            creation_time=START.isoformat(),
             priority=0,
             uses_task_dependencies=False,
-            execution_info=JobExecutionInfo(start_time=START, pool_id="pool-1"),
+            execution_info=JobExecutionInfo(start_time=START.isoformat(), pool_id="pool-1"),
         )
         for number in range(-(-series // SERIES_OF_A_JOB))
     ]
     watched = tuple(WatchedJob(job, rule) for job in jobs)
     store.select("account", SelectedJobs(watched), 1.0, 1.0)
-    running = Info(state="running", start_time=START)
+    running = Info(state="running", start_time=START.isoformat())
     for number, job in (pair for _ in range(2) for pair in enumerate(jobs)):  # two polls of each
         counts = Counts(10, 2, number, number, 0)
         result = TaskCountsResult(task_counts=counts, task_slot_counts=counts)

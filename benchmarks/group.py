@@ -8,7 +8,6 @@ with a group, and without.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import time
 
 from benchmarks.harness import head, median, row, verdict
@@ -32,7 +31,7 @@ FLOOR = 5.0
 
 INTERVAL = 30
 ACCOUNT = "account"
-CREATED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+CREATED = "2026-01-01T00:00:00Z"
 
 
 def main() -> None:
@@ -111,7 +110,10 @@ NODE = NodeTaskStatus(
     "pool",
     "node",
     SpecialTaskExecutionInfo(
-        state="completed", result="success", start_time=CREATED, end_time=CREATED
+        state="completed",
+        result="success",
+        start_time=CREATED,
+        end_time=CREATED,
     ),
 )
 

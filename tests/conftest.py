@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Observed:
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
         self.retries: list[str] = []
+        self.problems: list[tuple[str, str]] = []
 
     def request_done(self, operation: str, code: str, seconds: float) -> None:
         assert seconds >= 0
@@ -56,6 +57,9 @@ class Observed:
 
     def retried(self, operation: str) -> None:
         self.retries.append(operation)
+
+    def page_read(self, operation: str, problems: Sequence[str]) -> None:
+        self.problems += [(operation, problem) for problem in problems]
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from tools.sample_job import nodes_read
 
 ACCOUNT = "filled"
 CREATED = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+STARTED = CREATED.isoformat()
 
 
 def config_of() -> Config:
@@ -60,21 +61,21 @@ def fill(store: Store, count: int, now: float) -> None:
             f"job-{number:05d}",
             display_name=f"Frame {number}" if number % 10 == 0 else None,
             state="active" if number % 4 else "completed",
-            creation_time=CREATED + dt.timedelta(seconds=number),
+            creation_time=(CREATED + dt.timedelta(seconds=number)).isoformat(),
             priority=0,
-            execution_info=JobExecutionInfo(start_time=CREATED, pool_id=f"pool-{number % 5}"),
+            execution_info=JobExecutionInfo(start_time=STARTED, pool_id=f"pool-{number % 5}"),
         )
         for number in range(count)
     ]
     watched = tuple(WatchedJob(job, rule) for job in jobs)
     store.select(ACCOUNT, SelectedJobs(watched), now, now)
-    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=CREATED)
+    good = SpecialTaskExecutionInfo(state="completed", result="success", start_time=STARTED)
     why = FailureInfo("usererror", "FailureExitCode", "The task exited with 1")
     bad = SpecialTaskExecutionInfo(
         state="completed",
         result="failure",
-        start_time=CREATED,
-        end_time=CREATED,
+        start_time=STARTED,
+        end_time=STARTED,
         exit_code=1,
         failure_info=why,
     )

@@ -126,6 +126,13 @@ async def test_check_accepts_and_refuses(
     status, output, errors = await finish("check", write_config(one_job.endpoint))
     assert (status, errors) == (0, "")
     assert output == f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s)\n"
+    flag = write_config(one_job.endpoint, api_version="2024-07-01.20.0")
+    status, output, errors = await finish("check", flag)
+    assert (status, output) == (0, f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s)\n")
+    assert errors == (
+        f"{tmp_path}/config.yaml:1: accounts[0].api_version: 2024-07-01.20.0 is announced for"
+        " retirement: write 2025-06-01\n"
+    )
     status, output, errors = await finish("check", write_config(one_job.endpoint, pool_node=1))
     assert (status, output) == (2, "")
     assert errors == (

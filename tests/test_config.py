@@ -14,6 +14,7 @@ import yaml
 from exporter import config
 from exporter.config import loader, secret
 from exporter.config.problems import ConfigError
+from exporter.config.yaml_document import parse_yaml
 from exporter.service.service import load_config
 from tests.conftest import KEY
 
@@ -98,11 +99,35 @@ def test_editors_find_the_schema_from_the_example() -> None:
     assert (ROOT / place).samefile(ROOT / "docs" / "config.schema.json")
 
 
+VERSIONED = """\
+accounts:
+  - name: a
+    endpoint: https://a.westeurope.batch.azure.com
+    api_version: {}
+    jobs: [{{id: j, metadata: {{day: 2026-01-02}}}}]
+    auth: {{method: azure_cli}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "is_old"), [("2025-06-01", False), ("2026-10-01", False), ("2024-07-01.20.0", True)]
+)
+def test_an_old_version_is_accepted_with_a_warning_and_a_date_is_text(
+    version: str, is_old: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = loader.parse(VERSIONED.format(version), "c.yaml", tmp_path)
+    (account,) = loaded.accounts
+    assert (account.api_version, account.jobs[0].metadata) == (version, {"day": "2026-01-02"})
+    text = "c.yaml:4: accounts[0].api_version: 2024-07-01.20.0 is announced for retirement:"
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == ([f"{text} write 2025-06-01"] if is_old else [])
+
+
 def test_the_schema_refuses_an_unknown_key() -> None:
     from jsonschema import Draft202012Validator
 
     schema = json.loads((ROOT / "docs" / "config.schema.json").read_text())
-    example = yaml.safe_load((ROOT / "config.example.yaml").read_text())
+    example = parse_yaml(EXAMPLE, "config.example.yaml").data
     validator = Draft202012Validator(schema)
     assert not list(validator.iter_errors(example)), "run `make fix`, which writes the schema"
     example["accounts"][0]["intervall"] = "30s"

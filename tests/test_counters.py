@@ -469,7 +469,7 @@ def job(job_id: str, created: float = -100.0, pool: str = "p") -> Job:
         {
             "id": job_id,
             "state": "active",
-            "creationTime": dt.datetime.fromtimestamp(created, dt.UTC),
+            "creationTime": dt.datetime.fromtimestamp(created, dt.UTC).isoformat(),
             "executionInfo": {"poolId": pool},
         },
         Job,
@@ -514,7 +514,7 @@ def test_a_job_created_while_we_watch_is_counted_whole_and_an_older_one_is_not()
 
 def test_a_job_deleted_and_created_again_under_its_id_counts_from_nothing() -> None:
     account = Account()
-    one, two = job("a", created=-1.0), job("a", created=50.0)
+    one, two = job("a", created=1.0), job("a", created=50.0)
     account.select(one)
     account.poll(one, failed=7)
     account.select(two, at=60.0)

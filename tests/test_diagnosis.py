@@ -95,7 +95,7 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.TooManyRequests(429), KEYED, "throttled", "requests_per_second"),
         (errors.ServiceError(404), KEYED, "endpoint", "{account}.{region}"),
         (errors.ServiceError(301), KEYED, "endpoint", "{account}.{region}"),
-        (errors.ServiceError(400, "UnsupportedRequestVersion"), KEYED, "api_version", "leave"),
+        (errors.UnsupportedVersion(400), KEYED, "api_version", "newest known is 2026-10-01"),
         (errors.ServiceError(500, "InternalError"), KEYED, "service", "passes"),
         (errors.InvalidResponse("x"), KEYED, "invalid", "what answers"),
         (errors.PollError("x"), KEYED, "internal", "report it"),

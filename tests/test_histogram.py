@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from pathlib import Path
 from typing import Any
@@ -163,7 +162,7 @@ def test_a_run_on_a_node_is_observed_once_in_its_pool_and_what_was_there_before_
 
 def watched(job_id: str, group: str | None) -> WatchedJob:
     return WatchedJob(
-        Job(job_id, creation_time=dt.datetime(2026, 1, 1, tzinfo=dt.UTC)),
+        Job(job_id, creation_time="2026-01-01T00:00:00Z"),
         Rule(id_regex=".*"),
         group,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -40,6 +40,8 @@ class Silent:
     """Takes what the client tells."""
 
     def request_done(self, operation: str, code: str, seconds: float) -> None: ...
+
+    def page_read(self, operation: str, problems: Sequence[str]) -> None: ...
 
 
 @asynccontextmanager

@@ -21,8 +21,8 @@ from exporter.batch.models import (
 from tests.test_poller import EPOCH, Api, World, play
 
 
-def at(second: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(EPOCH + second, dt.UTC)
+def at(second: float) -> str:
+    return dt.datetime.fromtimestamp(EPOCH + second, dt.UTC).isoformat()
 
 
 def counts(running: int = 0, succeeded: int = 0, failed: int = 0, active: int = 0) -> Counts:

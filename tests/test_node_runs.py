@@ -220,8 +220,24 @@ SUCCESS = {"result": "success", "endTime": time(9)}
             [info("completed", startTime=time(1)), info("completed", startTime=time(1), **SUCCESS)],
             1,
         ),
-        # Another run, of which no start is known.
-        ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 2),
+        # As saved by a version that rounded it, and as it is on the wire.
+        (
+            [
+                info("running", startTime="2026-01-01T00:00:01.000001Z"),
+                info("completed", startTime="2026-01-01T00:00:01.0000009Z", **SUCCESS),
+            ],
+            1,
+        ),
+        # The start cannot be read in one answer.
+        ([info("completed", **STARTED, **SUCCESS), info("completed", **SUCCESS)], 1),
+        (
+            [
+                info("running", **STARTED),
+                info("completed", startTime="", **SUCCESS),
+                info("completed", **STARTED, **SUCCESS),
+            ],
+            1,
+        ),
     ],
 )
 @pytest.mark.parametrize("is_one_listing", [False, True])

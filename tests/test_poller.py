@@ -75,7 +75,7 @@ class Api:
             Job(
                 job_id,
                 state=self.states.get(job_id, "active"),
-                creation_time=self.created.get(job_id, CREATED),
+                creation_time=self.created.get(job_id, CREATED).isoformat(),
             )
             for job_id in self.jobs
             if job_id not in self.hidden | self.missing
@@ -86,7 +86,7 @@ class Api:
             raise JobGone(404)
         known = self.states.get(job_id, "active")
         state = "completed" if job_id in self.hidden else known
-        return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED))
+        return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED).isoformat())
 
     def until(self, _: float) -> Api:
         return self

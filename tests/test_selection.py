@@ -19,7 +19,7 @@ def rule(**settings: Any) -> Rule:
 
 
 def job(job_id: str, state: str = "active", ended_ago: float | None = None, **metadata: str) -> Job:
-    ended = None if ended_ago is None else NOW - dt.timedelta(seconds=ended_ago)
+    ended = None if ended_ago is None else (NOW - dt.timedelta(seconds=ended_ago)).isoformat()
     pairs = tuple(NameValuePair(name, value) for name, value in metadata.items())
     return Job(job_id, state=state, execution_info=JobExecutionInfo(end_time=ended), metadata=pairs)
 

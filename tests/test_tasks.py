@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.batch.errors import ServiceError
+from exporter.batch.errors import ServiceError, UnsupportedVersion
 from exporter.batch.models import Job, Task
 from exporter.batch.spellings import Spellings
 from exporter.collectors import known_records, preparation_release, tasks
@@ -508,9 +508,12 @@ async def test_a_service_that_refuses_the_filter_is_asked_for_all_from_then_on()
     assert api.refused_filters == {tasks.OPERATION}
 
 
-async def test_other_errors_are_no_refusal() -> None:
+@pytest.mark.parametrize(
+    "error", [ServiceError(500, "InternalError"), UnsupportedVersion(400, "x")]
+)
+async def test_other_errors_are_no_refusal(error: ServiceError) -> None:
     api = Api()
-    api.error = ServiceError(500, "InternalError")
+    api.error = error
     state = JobTasks(read_at=FIVE_PAST_SIX, listed_at=FIVE_PAST_SIX)
     with pytest.raises(ServiceError):
         await tasks.read(api, WATCHED, state, FIVE_PAST_SIX)

@@ -213,5 +213,5 @@ class Truth:
 
 
 def seconds(tick: int) -> float:
-    """Unix time of a tick (100 ns), rounded half up to the microsecond that clients read."""
-    return (tick + 5) // 10 / 1e6
+    """Unix time of a tick (100 ns), cut to the microsecond."""
+    return tick // 10 / 1e6

@@ -17,9 +17,10 @@ from exporter.batch import models, odata
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified
+from exporter.batch.page_decoder import Decoded, page_decoder
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
-from exporter.batch.transport import RequestObserver, Transport
+from exporter.batch.transport import MAX_SKEW, Decode, RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
 
@@ -88,7 +89,16 @@ class BatchClient:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds by which the service's clock is ahead of ours."""
+        """Seconds to add to our time to get the service's.
+
+        The service's clock is not believed where it is far ahead of ours: if it is wrong, changes
+        would be asked for from a time that is still to come, and none would be found.
+        """
+        return self.clock_skew if self.clock_skew <= MAX_SKEW else 0.0
+
+    @property
+    def clock_skew(self) -> float:
+        """Seconds by which the service says that its clock is ahead of ours."""
         return self._transport.clock_offset
 
     async def get_job(self, job_id: str) -> models.Job:
@@ -173,7 +183,7 @@ class BatchClient:
         self,
         operation: str,
         path: str,
-        decoder: Decoder[models.Page[T]],
+        decode: Decode[Decoded[T]],
         filter_: str | None = None,
         select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
@@ -181,7 +191,8 @@ class BatchClient:
         seen: set[str] = set()
         empty = 0
         while True:
-            page = await self._transport.get(operation, link, decoder, self.deadline)
+            page, problems = await self._transport.get(operation, link, decode, self.deadline)
+            self._transport.observer.page_read(operation, problems)
             yield page.value
             empty = 0 if page.value else empty + 1
             if not page.next_link:
@@ -209,10 +220,10 @@ _SELECT_NODE_TASK_STATUS = models.select(models.NodeTaskStatus)
 _SELECT_TASK = models.select(models.Task)
 
 # Not strict: int64 is in quotes on the wire.
-_JOB = Decoder(models.Job, strict=False)
-_JOBS = Decoder(models.Page[models.Job], strict=False)
-_TASK_COUNTS = Decoder(models.TaskCountsResult, strict=False)
-_NODE_TASK_STATUSES = Decoder(models.Page[models.NodeTaskStatus], strict=False)
-_TASK = Decoder(models.Task, strict=False)
-_TASKS = Decoder(models.Page[models.Task], strict=False)
-_NODE_COUNTS = Decoder(models.Page[models.PoolNodeCounts], strict=False)
+_JOB = Decoder(models.Job, strict=False).decode
+_JOBS = page_decoder(models.Job)
+_TASK_COUNTS = Decoder(models.TaskCountsResult, strict=False).decode
+_NODE_TASK_STATUSES = page_decoder(models.NodeTaskStatus)
+_TASK = Decoder(models.Task, strict=False).decode
+_TASKS = page_decoder(models.Task)
+_NODE_COUNTS = page_decoder(models.PoolNodeCounts)

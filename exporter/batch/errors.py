@@ -109,6 +109,13 @@ class AuthenticationFailed(ServiceError):
     account_wide = True
 
 
+class UnsupportedVersion(ServiceError):
+    """The service does not have the version of the API that was asked for."""
+
+    reason = "api_version"
+    account_wide = True
+
+
 class Forbidden(ServiceError):
     """The credentials are accepted, but not for this operation."""
 

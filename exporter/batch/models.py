@@ -21,8 +21,11 @@ from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
 T = TypeVar("T")
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
-"""A count, an int32 of the API. An answer with another number is invalid."""
+"""A count, an int32 of the API. A record with another number is invalid."""
 
+Time = Annotated[str, "time"]
+"""A time as it is on the wire; `unix_time` reads it. Text, because msgspec would refuse a whole
+record for a time that is none, and would round the service's seven digits up."""
 
 MAX_TEXT = 10_000
 """Characters of a text that are kept when it is masked."""
@@ -49,7 +52,7 @@ class Redacted(Record, frozen=True):
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list answer."""
 
-    value: tuple[T, ...]
+    value: tuple[T, ...] = ()
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 
@@ -95,8 +98,8 @@ class JobExecutionInfo(Redacted, frozen=True):
     `scheduling_error`: why the service could not start the job.
     """
 
-    start_time: dt.datetime | None = None
-    end_time: dt.datetime | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
     pool_id: str | None = None
     terminate_reason: str | None = None
     scheduling_error: FailureInfo | None = None
@@ -108,8 +111,8 @@ class Job(Redacted, frozen=True):
     id: str
     display_name: str | None = None
     state: str | None = None
-    state_transition_time: dt.datetime | None = None
-    creation_time: dt.datetime | None = None
+    state_transition_time: Time | None = None
+    creation_time: Time | None = None
     priority: int | None = None
     uses_task_dependencies: bool | None = None
     pool_info: PoolInfo | None = None
@@ -156,14 +159,13 @@ class SpecialTaskExecutionInfo(Record, frozen=True):
     """
 
     state: str | None = None
-    start_time: dt.datetime | None = None
-    end_time: dt.datetime | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
     container_info: ContainerInfo | None = None
     result: str | None = None
     retry_count: Count | None = None
-    last_retry_time: dt.datetime | None = None
 
 
 class NodeTaskStatus(Redacted, frozen=True):
@@ -186,8 +188,8 @@ class NodeTaskStatus(Redacted, frozen=True):
 class TaskExecutionInfo(Redacted, frozen=True):
     """How often and with what result a task ran."""
 
-    start_time: dt.datetime | None = None
-    end_time: dt.datetime | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
     exit_code: int | None = None
     failure_info: FailureInfo | None = None
     container_info: ContainerInfo | None = None
@@ -210,7 +212,7 @@ class NodeInfo(Redacted, frozen=True):
 class TaskStatistics(Redacted, frozen=True):
     """Resources that a task used ($expand=stats). Durations are ISO 8601: `duration_seconds`."""
 
-    last_update_time: dt.datetime | None = None
+    last_update_time: Time | None = None
     user_cpu_time: str | None = msgspec.field(default=None, name="userCPUTime")
     kernel_cpu_time: str | None = msgspec.field(default=None, name="kernelCPUTime")
     wall_clock_time: str | None = None
@@ -226,9 +228,9 @@ class Task(Redacted, frozen=True):
 
     id: str
     state: str | None = None
-    state_transition_time: dt.datetime | None = None
-    creation_time: dt.datetime | None = None
-    last_modified: dt.datetime | None = None
+    state_transition_time: Time | None = None
+    creation_time: Time | None = None
+    last_modified: Time | None = None
     e_tag: str | None = None
     required_slots: Count | None = None
     execution_info: TaskExecutionInfo | None = None
@@ -281,16 +283,33 @@ def select(record: type[Record]) -> str:
     return ",".join(field.encode_name for field in msgspec.structs.fields(record))
 
 
-def unix_time(moment: dt.datetime | None) -> float | None:
-    """Seconds since 1970 of a time from the wire; a time without zone is UTC.
+_parse_time = dt.datetime.fromisoformat
+_END_OF_TIME = dt.datetime(2200, 1, 1, tzinfo=dt.UTC).timestamp()
 
-    None where the year is impossible: .NET's smallest and largest times mean that none was set.
+
+def unix_time(text: Time | None) -> float | None:
+    """Seconds since 1970 of a time from the wire, cut to microseconds; without a zone it is UTC.
+
+    None where the text is no time, or the year is impossible: .NET's smallest and largest times
+    mean that none was set.
     """
-    if moment is None or not 1970 <= moment.year < 2200:
+    if text is None:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=dt.UTC)
-    return moment.timestamp()
+    try:
+        moment = _parse_time(text)
+    except ValueError:
+        return None
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
+    return seconds if 0.0 <= seconds < _END_OF_TIME else None
+
+
+def may_be_same(one: float | None, other: float | None) -> bool:
+    """Whether two Unix times may be one and the same.
+
+    One that could not be read proves nothing, and older state files have them rounded to
+    microseconds.
+    """
+    return one is None or other is None or abs(one - other) < 1e-5
 
 
 OTHER = "other"

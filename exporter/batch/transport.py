@@ -6,12 +6,13 @@ Every failure leaves here as one of `exporter.batch.errors`; nothing above knows
 from __future__ import annotations
 
 import asyncio
+import codecs
 import random
 import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeVar
 
@@ -27,6 +28,9 @@ from exporter.batch.session import Answer, Session
 
 T = TypeVar("T")
 
+Decode = Callable[[bytes | bytearray], T]
+"""Decodes the body of an answer, or raises ValueError."""
+
 _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 
 FIRST_DELAY = 1.0
@@ -35,6 +39,9 @@ MAX_DELAY = 30.0
 
 MAX_SKEW = 300.0
 """Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
+
+MAX_JUMP = 10.0
+"""Seconds. The difference of the clocks may change by more, but one answer is no proof of it."""
 
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
@@ -46,6 +53,7 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
     429: errors.TooManyRequests,
 }
 _BY_CODE: Mapping[tuple[int, str], type[ServiceError]] = {
+    (400, "UnsupportedRequestVersion"): errors.UnsupportedVersion,
     (403, "AuthenticationFailed"): errors.AuthenticationFailed,
     (404, "JobNotFound"): errors.JobGone,
     (404, "ResourceNotFound"): errors.JobGone,
@@ -68,13 +76,17 @@ class RequestObserver(Protocol):
     def retried(self, operation: str) -> None:
         """A failed attempt is repeated."""
 
+    def page_read(self, operation: str, problems: Sequence[str]) -> None:
+        """A page of a list was read. `problems`: of each record that had to be left out."""
+
 
 class Transport:
     """Sends GET requests to one account.
 
     `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
     belong to this account only. `jitter`: returns a random number from 0 to 1.
-    `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date.
+    `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date of
+    answers that could be read. A proxy's Date says nothing, and a wrong one may come once.
     """
 
     def __init__(
@@ -90,11 +102,12 @@ class Transport:
         self._http = http
         self._auth = auth
         self._budget = budget
-        self._observer = observer
+        self.observer = observer
         self._request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
         self.clock_offset = 0.0
+        self._latest_offset: float | None = None
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -102,7 +115,7 @@ class Transport:
         await self._auth.close()
 
     async def get(
-        self, operation: str, url: str, decoder: Decoder[T], until: float, e_tag: str = ""
+        self, operation: str, url: str, decode: Decode[T], until: float, e_tag: str = ""
     ) -> T:
         """The decoded body of an answer.
 
@@ -122,7 +135,7 @@ class Transport:
             await self._budget.acquire(until)
             credentials = await self._auth.headers(url, e_tag)
             try:
-                answer = await self._attempt(operation, url, decoder, {**headers, **credentials})
+                answer = await self._attempt(operation, url, decode, {**headers, **credentials})
             except errors.AuthenticationFailed:
                 if not may_renew or not self._auth.forget(credentials):
                     raise
@@ -137,10 +150,10 @@ class Transport:
             else:
                 self._budget.succeeded()
                 return answer
-            self._observer.retried(operation)
+            self.observer.retried(operation)
 
     async def _attempt(
-        self, operation: str, url: str, decoder: Decoder[T], headers: Mapping[str, str]
+        self, operation: str, url: str, decode: Decode[T], headers: Mapping[str, str]
     ) -> T:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -149,10 +162,12 @@ class Transport:
             async with asyncio.timeout(self._request_timeout):
                 answer = await self._http.get(url, headers)
             code = answer.status
-            self._read_clock(answer.headers)
+            offset = self._offset(answer.headers)
             if answer.status == 200:
-                return await _decode(answer.body, decoder)
-            raise await self._failure(answer)
+                decoded = await _decode(answer.body, decode)
+                self._note_offset(offset)
+                return decoded
+            raise await self._failure(answer, offset or 0.0)
         except TimeoutError as error:
             code = "timeout"
             text = f"{operation}: no whole answer within {self._request_timeout:g} s"
@@ -167,19 +182,32 @@ class Transport:
             raise errors.InvalidResponse(f"{operation}: {error}") from error
         finally:
             if code is not None:  # None: the poll was cancelled
-                self._observer.request_done(operation, str(code), loop.time() - started)
+                self.observer.request_done(operation, str(code), loop.time() - started)
 
-    def _read_clock(self, headers: Mapping[str, str]) -> None:
+    def _note_offset(self, offset: float | None) -> None:
+        """Take the clock of an answer that was read."""
+        if offset is None:
+            return
+        before, self._latest_offset = self._latest_offset, offset
+        # The first one is believed, and one that agrees with the known one or the one before it.
+        if before is None or min(abs(offset - before), abs(offset - self.clock_offset)) <= MAX_JUMP:
+            self.clock_offset = offset
+
+    def _offset(self, headers: Mapping[str, str]) -> float | None:
+        """Seconds by which the clock of an answer is ahead of ours; None where it tells no time."""
         theirs = _unix_time(headers.get("date", ""))
         if theirs is None:
-            return
+            return None
         # The header is cut to whole seconds: half a second is missing on average, and a difference
         # below one second means nothing.
         offset = theirs + 0.5 - self._now()
-        self.clock_offset = offset if abs(offset) > 1.0 else 0.0
+        return offset if abs(offset) > 1.0 else 0.0
 
-    async def _failure(self, answer: Answer) -> PollError:
-        """The error for an answer that is not 200. Pauses the budget if the answer asks for it."""
+    async def _failure(self, answer: Answer, offset: float) -> PollError:
+        """The error for an answer that is not 200. Pauses the budget if the answer asks for it.
+
+        `offset`: seconds by which the answer's clock is ahead of ours.
+        """
         status = answer.status
         code, message = "", redact(answer.reason)
         values: tuple[tuple[str, str], ...] = ()
@@ -190,20 +218,21 @@ class Transport:
         else:
             code, message = parsed.code, parsed.text
             values = tuple((item.name or "", item.value or "") for item in parsed.values or ())
-        kind = _kind(status, code, answer.headers)
+        kind = _kind(status, code, values, answer.headers)
         if kind is errors.TooManyRequests:
             self._budget.pause(_retry_after(answer.headers))
-        if kind is errors.AuthenticationFailed and abs(self.clock_offset) > MAX_SKEW:
-            ahead = "behind" if self.clock_offset > 0 else "ahead of"
-            skew = f"{abs(self.clock_offset):.0f} s {ahead} the service's: set it right"
+        if kind is errors.AuthenticationFailed and abs(offset) > MAX_SKEW:
+            ahead = "behind" if offset > 0 else "ahead of"
+            skew = f"{abs(offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values)
 
 
-async def _decode(body: bytes | bytearray, decoder: Decoder[T]) -> T:
-    if len(body) < LARGE_BODY:
-        return decoder.decode(body)
-    return await asyncio.to_thread(decoder.decode, body)
+async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:
+    text = body.removeprefix(codecs.BOM_UTF8)
+    if len(text) < LARGE_BODY:
+        return decode(text)
+    return await asyncio.to_thread(decode, text)
 
 
 def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
@@ -215,7 +244,13 @@ def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
     return "connection"
 
 
-def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceError]:
+def _kind(
+    status: int, code: str, values: tuple[tuple[str, str], ...], headers: Mapping[str, str]
+) -> type[ServiceError]:
+    # Its documents name another code for a version that the service does not have.
+    is_about_version = any(value.lower() == "api-version" for _, value in values)
+    if code == "InvalidQueryParameterValue" and is_about_version:
+        return errors.UnsupportedVersion
     if status == 503 and "retry-after" in headers:
         return errors.TooManyRequests
     return _BY_CODE.get((status, code)) or _BY_STATUS.get(status, ServiceError)
@@ -223,7 +258,7 @@ def _kind(status: int, code: str, headers: Mapping[str, str]) -> type[ServiceErr
 
 def _unix_time(date: str) -> float | None:
     try:
-        return models.unix_time(parsedate_to_datetime(date))
+        return models.unix_time(parsedate_to_datetime(date).isoformat())
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -237,4 +272,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return until - now if until is not None and now is not None and until > now else None
 
 
-_ERROR = Decoder(models.BatchError, strict=False)
+_ERROR = Decoder(models.BatchError, strict=False).decode

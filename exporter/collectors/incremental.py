@@ -45,19 +45,20 @@ async def read_changes(
     """What `listing(since)` returns, and when the reading began.
 
     `since` is None, for a full listing, if nothing was read yet (`times` is None), if the last full
-    listing is too long ago, or if the service refuses the filter. Both times are Unix seconds of
-    the service.
+    listing is too long ago, if the service refuses the filter, or if an earlier reading seems to be
+    still to come, because a clock was wrong. Both times are Unix seconds of the service.
     """
     started = now + client.clock_offset
     if (
         times is not None
-        and started - times.listed_at < resync_interval
+        and 0.0 <= started - times.listed_at < resync_interval
+        and times.read_at <= started
         and operation not in client.refused_filters
     ):
         try:
-            return await listing(missed_before(times)), started
+            return await listing(missed_before(times, started)), started
         except ServiceError as error:
-            if error.status != 400:
+            if error.status != 400 or error.account_wide:
                 raise
             if operation not in client.refused_filters:  # another poll may have noted it
                 client.refused_filters.add(operation)
@@ -67,6 +68,9 @@ async def read_changes(
     return await listing(None), started
 
 
-def missed_before(times: ReadTimes) -> float:
-    """A change before this time that is still unknown was missed by reading changes."""
-    return times.read_at - OVERLAP
+def missed_before(times: ReadTimes, started: float) -> float:
+    """A change before this time that a full listing shows first was missed by reading changes.
+
+    `started`: when that listing began.
+    """
+    return min(times.read_at, started) - OVERLAP

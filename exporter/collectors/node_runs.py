@@ -15,7 +15,13 @@ from operator import attrgetter
 import msgspec
 
 from exporter.batch.failure_codes import category
-from exporter.batch.models import SpecialTaskExecutionInfo, enum_value, result_of, unix_time
+from exporter.batch.models import (
+    SpecialTaskExecutionInfo,
+    enum_value,
+    may_be_same,
+    result_of,
+    unix_time,
+)
 from exporter.batch.spellings import Spellings
 from exporter.collectors.known_records import KnownRecords
 from exporter.state.failures import Failure
@@ -55,7 +61,9 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     def is_older_than(self, known: NodeRun) -> bool:
         """Whether this is an earlier version of the node's record than the known one."""
-        if self.start == known.start:
+        if self.start is None and known.start is not None:
+            return self._progress <= known._progress
+        if may_be_same(self.start, known.start):
             return self._progress < known._progress
         return self.start is not None and known.start is not None and self.start < known.start
 
@@ -65,7 +73,11 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     def completes(self, before: NodeRun | None) -> bool:
         """Whether this run has a result, and the version before did not have it."""
-        had_result = before is not None and before.start == self.start and before.result is not None
+        had_result = (
+            before is not None
+            and before.result is not None
+            and may_be_same(before.start, self.start)
+        )
         return self.result is not None and not had_result
 
     def retries_since(self, before: NodeRun | None) -> int:
@@ -77,7 +89,7 @@ class NodeRun(msgspec.Struct, frozen=True, gc=False, array_like=True):
         if before is None:
             return self.retries
         is_retried = before.state != "completed" and self.retries > before.retries
-        if is_retried or self.start == before.start:
+        if is_retried or may_be_same(self.start, before.start):
             return max(0, self.retries - before.retries)
         return self.retries
 

@@ -317,7 +317,7 @@ def fold(
         ListedRuns,
         {(task, known_as.get(pool.lower(), pool)): runs for (task, pool), runs in listing.items()},
     )
-    missed = missed_before(before) if state is not None and full else 0.0
+    missed = missed_before(before, reading.started) if state is not None and full else 0.0
     runs = dict(before.runs)
     events: dict[TaskPool, PoolEvents] = {}
     for key in {**runs, **listing} if full else listing:

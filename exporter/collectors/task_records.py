@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 import msgspec
 
 from exporter.batch.failure_codes import category
-from exporter.batch.models import Task, TaskExecutionInfo, enum_value, result_of, unix_time
+from exporter.batch.models import (
+    Task,
+    TaskExecutionInfo,
+    enum_value,
+    may_be_same,
+    result_of,
+    unix_time,
+)
 from exporter.batch.spellings import Spellings
 from exporter.collectors.known_records import KnownRecords
 
@@ -93,7 +100,9 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
         A task that was retried or requeued did not only wait before it started.
         """
         is_first = self.started is not None and not self.retries and not self.requeues
-        return is_first and (before is None or before.started != self.started)
+        if before is None or before.started is None:
+            return is_first
+        return is_first and not may_be_same(before.started, self.started)
 
     def retries_since(self, before: TaskRecord | None) -> int:
         """By how much retryCount grew; it counts from 0 again if the task was reactivated."""
@@ -109,7 +118,8 @@ class TaskRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return (
             before is not None
             and before.state == self.state == "completed"
-            and (before.started, before.ended) == (self.started, self.ended)
+            and may_be_same(before.started, self.started)
+            and may_be_same(before.ended, self.ended)
         )
 
 
@@ -207,7 +217,7 @@ class Tasks(KnownRecords[TaskRecord, TaskRecord | float], frozen=True, gc=False)
         for number, last in self.changes(ids, records, found):
             task = records[number]
             before = last if isinstance(last, TaskRecord) else None
-            if before is not None and before.created != task.created:
+            if before is not None and not may_be_same(before.created, task.created):
                 before = None  # another task that had the same id
             events.add(ids[number], task, before)
             if task.result == "success":

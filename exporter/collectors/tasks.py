@@ -109,7 +109,7 @@ def failure_of(task: models.Task, *, command_lines: bool) -> Failure:
     return Failure.of(
         "task",
         info.failure_info,
-        ended=models.unix_time(info.end_time or task.state_transition_time),
+        ended=models.unix_time(info.end_time) or models.unix_time(task.state_transition_time),
         command_lines=command_lines,
         container=info.container_info,
         pool_id=node.pool_id,
@@ -138,7 +138,7 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
         reading.ids,
         reading.records,
         full=full,
-        missed_before=missed_before(before) if state is not None and full else 0.0,
+        missed_before=missed_before(before, reading.started) if state is not None and full else 0.0,
     )
     counted = events if state is not None or is_new else TaskEvents()
     return Folded(

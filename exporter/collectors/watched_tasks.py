@@ -114,7 +114,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
     created = unix_time(task.creation_time)
     if None in (task.e_tag, known.code) or changed is None or modified is None or created is None:
         return False
-    if now - known.whole_at >= resync_interval:
+    if not 0 <= now - known.whole_at < resync_interval:  # a clock may be set back
         return False
     if not created < changed <= modified:
         return False
@@ -122,7 +122,7 @@ def may_ask_by_etag(known: Found, now: float, resync_interval: float) -> bool:
     if state == "completed":
         info, stats = task.execution_info or _NOTHING, task.stats or TaskStatistics()
         ended, summed = unix_time(info.end_time), unix_time(stats.last_update_time)
-        never_ran = info.start_time is None
+        never_ran = unix_time(info.start_time) is None
         return never_ran or (ended is not None and summed is not None and summed >= ended)
     return state == "active"
 

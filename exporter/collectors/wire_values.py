@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from exporter.batch.models import Record, duration_seconds, unix_time
+from exporter.batch.models import Record, Time, duration_seconds, unix_time
 
 
 def value_at(path: str, *models: type[Record]) -> Callable[[Any], float | None]:
@@ -17,16 +16,17 @@ def value_at(path: str, *models: type[Record]) -> Callable[[Any], float | None]:
     `models`: the record's model and those of the members on the path. KeyError for an unknown name.
     The value is None if a member is missing, or is a duration that cannot be read.
     """
-    names = {
-        field.encode_name: field.name for model in models for field in msgspec.structs.fields(model)
+    fields = {
+        field.encode_name: field for model in models for field in msgspec.structs.fields(model)
     }
-    members = [names[part] for part in path.split(".")]
+    on_path = [fields[part] for part in path.split(".")]
+    members, is_time = [field.name for field in on_path], on_path[-1].type == Time | None
 
     def value(record: Any) -> float | None:
         found = record
         for member in members:
             found = getattr(found, member, None)
-        if isinstance(found, dt.datetime):
+        if is_time:
             return unix_time(found)
         if isinstance(found, bool):
             return int(found)

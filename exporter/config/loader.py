@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from exporter.config import Config, secret, yaml_document
+from exporter.config.models import API_VERSION
 from exporter.config.problems import ConfigError, did_you_mean
 from exporter.config.validation import read_text, validate
 
@@ -33,6 +34,10 @@ def parse(text: str, name: str, folder: Path, families: Collection[str] = ()) ->
     if not isinstance(document.data, dict):
         raise ConfigError((f"{name}:1: the file must be a mapping with the key accounts",))
     config = validate(Config, document, folder)
+    for number, account in enumerate(config.accounts):
+        if account.api_version[:10] < API_VERSION:
+            text = f"{account.api_version} is announced for retirement: write {API_VERSION}"
+            log.warning("%s", document.problem(("accounts", number, "api_version"), text))
     problems = []
     for number, pattern in enumerate(config.exclude_metrics if families else ()):
         is_of_process = pattern.startswith(("process_", "python_"))

@@ -17,6 +17,13 @@ from exporter.config.fields import FilePath, Interval, ListOf, Model, duration_f
 from exporter.config.rule import Defaults, Rule
 from exporter.config.sign_in import Auth
 
+API_VERSION = "2025-06-01"
+"""The version of the Batch REST API that is asked for. All before it are announced for
+retirement."""
+
+NEWEST_API_VERSION = "2026-10-01"
+"""The newest version that is known. What the exporter reads is the same in both."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only be this machine."""
@@ -53,11 +60,11 @@ class Account(Model):
     """The account's URL, https://{account}.{region}.batch.azure.com. It must be https, except on a
     loopback address."""
     api_version: str = Field(
-        default="2024-07-01.20.0",
+        default=API_VERSION,
         pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
-        examples=["2024-07-01.20.0"],
+        examples=[API_VERSION],
     )
-    """Version of the Batch REST API."""
+    """Version of the Batch REST API. Those before the default are announced for retirement."""
     auth: Auth = Auth()
     """How the exporter signs in."""
     request_timeout: Interval = duration_field("10s")

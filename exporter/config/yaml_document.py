@@ -46,16 +46,25 @@ _SCALAR_ERRORS = (ValueError, LookupError, AttributeError, TypeError)
 """What yaml raises for a value that does not fit its tag, as in `!!int x`."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes a date without quotes, as `api_version: 2025-06-01`, for text: no key has a date."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
+        first: [each for each in known if each[0] != "tag:yaml.org,2002:timestamp"]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def parse_yaml(text: str, name: str) -> Document:
     """Parse one document. ConfigError if it is not YAML or a key stands twice in a mapping."""
     lines: dict[Path, int] = {}
     duplicates: list[tuple[Path, int]] = []
     data = None
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
+        root = yaml.compose(text, _Loader)
         if root is not None:
             _index(root, (), lines, duplicates)
-            data = yaml.SafeLoader("").construct_document(root)
+            data = _Loader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError((f"{name}:{line}: not valid YAML: {error.problem}",)) from error

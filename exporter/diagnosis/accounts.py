@@ -24,8 +24,10 @@ from exporter.batch.errors import (
     ServiceError,
     Throttled,
     TooManyRequests,
+    UnsupportedVersion,
 )
 from exporter.config import Account
+from exporter.config.models import API_VERSION, NEWEST_API_VERSION
 
 READER_ROLE = "Azure Batch Account Reader"
 """The built-in role with the fewest rights that allows all that the exporter reads."""
@@ -199,12 +201,12 @@ def _forbidden(code: str, method: str) -> CauseAndCure:
 
 
 def _service(error: ServiceError) -> CauseAndCure:
-    is_about_version = (
-        error.code == "UnsupportedRequestVersion"
-        or ("QueryParameterName", "api-version") in error.values
-    )
-    if error.status == 400 and is_about_version:
-        return "api_version", "leave api_version out, or set one that the service has"
+    if isinstance(error, UnsupportedVersion):
+        return (
+            "api_version",
+            f"leave api_version out, which asks for {API_VERSION}; where the service refuses that"
+            f" one, set a newer one: the newest known is {NEWEST_API_VERSION}",
+        )
     if 300 <= error.status < 400 or (error.status in (404, 405) and not error.code):
         return "endpoint", f"no Batch service answers there: {_ENDPOINT_CURE}"
     return "service", "nothing, where it passes; else see the account's health in Azure"

@@ -170,6 +170,8 @@ class AccountPoller:
             started = self._now()
             api = self._until(interval)
             listed_at = self._store.accounts[account].listed_at
+            if listed_at is not None:  # it may lie ahead, if a clock was wrong
+                listed_at = min(listed_at, started + self._api.clock_offset)
             selected, ended = await discover(
                 api, self._account, self._shard, known, started, listed_at
             )

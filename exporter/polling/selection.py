@@ -41,8 +41,8 @@ def _wants_state(rule: Rule, job: Job, now: float) -> bool:
         return True
     if rule.completed_for is None or state != "completed":
         return False
-    end_time = job.execution_info.end_time if job.execution_info else None
-    ended = unix_time(end_time or job.state_transition_time)
+    ended = unix_time(job.execution_info.end_time) if job.execution_info else None
+    ended = unix_time(job.state_transition_time) if ended is None else ended
     return ended is not None and now - ended < rule.completed_for
 
 

@@ -5,10 +5,12 @@ The `process_*` and `python_*` families are those of prometheus_client.
 
 from __future__ import annotations
 
+import logging
 import math
 import platform
+import re
 from bisect import bisect_left
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -29,6 +31,8 @@ from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Format
 from exporter.exposition.metric import Labels
 from exporter.exposition.text import Family, header
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,13 @@ ROWS: tuple[Row, ...] = (
         "retries_total",
         "counter",
         "Requests that were repeated because an attempt failed.",
+        ("account", "operation"),
+    ),
+    Row(
+        "records_invalid_total",
+        "counter",
+        "Records of lists that were left out because they could not be read; the others of their"
+        " page count.",
         ("account", "operation"),
     ),
     Row(
@@ -275,6 +286,7 @@ class AccountTelemetry:
     def __init__(self, telemetry: Telemetry, account: str) -> None:
         self._telemetry = telemetry
         self._account = account
+        self._warned: set[tuple[str, str]] = set()
         self.throttled(0)
         self.polls_skipped(0)
         self.polls_saved(0, "idle")
@@ -292,6 +304,16 @@ class AccountTelemetry:
     def retried(self, operation: str) -> None:
         """An attempt is repeated."""
         self._telemetry.add("retries_total", 1, self._account, operation)
+
+    def page_read(self, operation: str, problems: Sequence[str]) -> None:
+        """A page of a list was read. `problems`: of each record that had to be left out."""
+        self._telemetry.add("records_invalid_total", len(problems), self._account, operation)
+        for problem in problems:
+            kind = operation, re.sub(r"\d+", "", problem)  # whichever record it is
+            if kind not in self._warned:
+                self._warned.add(kind)
+                text = "%s: a record cannot be read and is left out: %s"
+                log.warning(text, operation, problem, extra={"account": self._account})
 
     def throttled(self, seconds: float) -> None:
         """The service asked for a pause."""

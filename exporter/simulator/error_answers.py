@@ -45,11 +45,11 @@ def missing_parameter(name: str) -> BatchError:
 
 
 def unsupported_version(version: str) -> BatchError:
-    """400: a version well written that the service does not have."""
+    """400: a version that the service does not have. Its documents name another code."""
     return BatchError(
         400,
-        "UnsupportedRequestVersion",
-        "The API version specified in the request is not supported.",
+        "InvalidQueryParameterValue",
+        "Value for one of the query parameters specified in the request URI is invalid.",
         (("QueryParameterName", "api-version"), ("QueryParameterValue", version)),
     )
 

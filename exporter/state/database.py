@@ -339,11 +339,7 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
     account = changes.account
     if changes.watched_since is not None:
         row = (account, changes.watched_since, changes.listed_at)
-        connection.execute(
-            "INSERT INTO account VALUES (?, ?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET listed_at = excluded.listed_at",
-            row,
-        )
+        connection.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?)", row)
     for owner in changes.forgotten:
         connection.execute(
             "DELETE FROM counter WHERE account = ? AND owner = ?", (account, json.dumps(owner))

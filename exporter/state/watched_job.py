@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exporter.batch.errors import PollError
-from exporter.batch.models import Job
+from exporter.batch.models import Job, may_be_same, unix_time
 from exporter.config import Rule
 
 
@@ -31,7 +31,7 @@ class WatchedJob(msgspec.Struct, frozen=True, gc=False):
 
     def is_same_job(self, other: Job) -> bool:
         """Whether an answer is about this job, and not about another one with the same id."""
-        return self.job.creation_time == other.creation_time
+        return may_be_same(unix_time(self.job.creation_time), unix_time(other.creation_time))
 
 
 @dataclass(frozen=True)

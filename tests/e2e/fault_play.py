@@ -235,7 +235,9 @@ class Account:
                 seen.infos.append(line["msg"])
             elif line.get("account") == self.name and line["level"] != "INFO":
                 seen.warnings.append(line["msg"])
-        seen.warnings = [text for text in seen.warnings if text != "task failed"]
+        seen.warnings = [
+            text for text in seen.warnings if text != "task failed" and "is left out" not in text
+        ]
         return seen
 
     async def _recover(self, seen: Seen) -> None:

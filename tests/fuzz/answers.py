@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import collectors
 from exporter.batch import models
+from exporter.batch.page_decoder import page_decoder
 from exporter.batch.spellings import Spellings
 from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
 from exporter.config import Account, Rule
@@ -43,16 +44,18 @@ _RULES = tuple(
     Rule(**{"id_regex": "(?s).*", "tasks": ("t",), **more})
     for more in ({}, {"group": "${pool_id}"})
 )
-_DECODERS = {
-    name: msgspec.json.Decoder(kind, strict=False)
+_PAGES = {
+    name: page_decoder(kind)
     for name, kind in {
-        "jobs": models.Page[models.Job],
-        "pool_nodes": models.Page[models.PoolNodeCounts],
-        "task_counts": models.TaskCountsResult,
-        "preparation_release": models.Page[models.NodeTaskStatus],
-        "tasks": models.Page[models.Task],
-        WATCHED_TASKS: models.Task,
+        "jobs": models.Job,
+        "pool_nodes": models.PoolNodeCounts,
+        "preparation_release": models.NodeTaskStatus,
+        "tasks": models.Task,
     }.items()
+}
+_OBJECTS = {
+    name: msgspec.json.Decoder(kind, strict=False).decode
+    for name, kind in {"task_counts": models.TaskCountsResult, WATCHED_TASKS: models.Task}.items()
 }
 _ERROR = msgspec.json.Decoder(models.BatchError, strict=False)
 
@@ -63,11 +66,13 @@ def target(data: bytes) -> None:
     for answer in answers:
         with contextlib.suppress(ValueError, RecursionError):  # as transport.py has it
             assert isinstance(_ERROR.decode(answer).text, str)
-    for name, decoder in _DECODERS.items():
+    for name in (*_PAGES, *_OBJECTS):
         decoded: list[Any] = []
         for answer in answers:
             with contextlib.suppress(ValueError, RecursionError):
-                decoded.append(decoder.decode(answer))
+                decoded.append(
+                    _PAGES[name](answer)[0] if name in _PAGES else _OBJECTS[name](answer)
+                )
         if decoded:
             for rule in _RULES:
                 _live(name, decoded, rule)

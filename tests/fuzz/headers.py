@@ -25,7 +25,7 @@ def target(data: bytes) -> None:
         request_timeout=1.0,
         now=lambda: 1_750_000_000.0,
     )
-    reader._read_clock(headers)
+    reader._note_offset(reader._offset(headers))
     moment = 1_750_000_000.0 + reader.clock_offset
     for changes_since in (preparation_release.changes_since, tasks.changes_since):
         assert "ime ge DateTime'" in changes_since(moment)

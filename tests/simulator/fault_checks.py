@@ -410,7 +410,7 @@ ON_COUNTS: dict[str, Check] = {
     "unauthorized": nothing(401),
     "unknown-encoding": unknown_encoding,
     "unknown-members": more_members,
-    "unsupported-version": refused(400, "UnsupportedRequestVersion"),
+    "unsupported-version": refused(400, "InvalidQueryParameterValue"),
     "utf16": body(lambda true: true.decode().encode("utf-16")),
 }
 """Of Job_GetTaskCounts."""

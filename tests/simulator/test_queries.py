@@ -184,8 +184,8 @@ async def test_a_parameter_that_the_operation_does_not_have_is_refused(
         ("?maxresults=5", "MissingRequiredQueryParameter"),
         ("?api-version=latest", "InvalidQueryParameterValue"),
         ("?api-version=2024-07-01.20", "InvalidQueryParameterValue"),
-        ("?api-version=2009-01-01.1.0", "UnsupportedRequestVersion"),
-        ("?api-version=2099-01-01", "UnsupportedRequestVersion"),
+        ("?api-version=2009-01-01.1.0", "InvalidQueryParameterValue"),
+        ("?api-version=2099-01-01", "InvalidQueryParameterValue"),
     ],
 )
 async def test_a_request_names_a_version_that_exists(
@@ -193,6 +193,22 @@ async def test_a_request_names_a_version_that_exists(
 ) -> None:
     reply = await client.get(f"/jobs{query}")
     assert (reply.status, reply.code) == (400, code)
+
+
+@pytest.mark.parametrize("version", ["2014-04-01.1.0", "2025-06-01", "2026-08-01", "2026-10-01"])
+async def test_old_and_new_versions_are_served(client: BatchClient, version: str) -> None:
+    assert (await client.ask("/jobs", version=version)).status == 200
+
+
+async def test_a_version_that_is_not_served_is_named_in_the_values_alone(
+    client: BatchClient,
+) -> None:
+    reply = await client.get("/jobs?api-version=2026-10-02")
+    assert "2026-10-02" not in reply.json["message"]["value"]
+    assert [(item["key"], item["value"]) for item in reply.json["values"]] == [
+        ("QueryParameterName", "api-version"),
+        ("QueryParameterValue", "2026-10-02"),
+    ]
 
 
 async def test_only_what_is_selected_is_sent(client: BatchClient) -> None:

@@ -110,7 +110,7 @@ class AccountCheck:
                     text = f"the check stopped after {MAX_REQUESTS} requests"
                     cure = "take the numbers above as the least there will be"
                     self._add("warning", "", "incomplete", text, cure)
-        if abs(offset := self._client.clock_offset) > MAX_SKEW:
+        if abs(offset := self._client.clock_skew) > MAX_SKEW:
             side = "behind" if offset > 0 else "ahead of"
             text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
             self._add("error", "", "clock", text, "set this machine's clock right, with NTP")
@@ -191,7 +191,7 @@ class AccountCheck:
             diagnose(self._account, error)
             if operation.is_ok is not False:
                 self._refused(operation, error)
-            if error.account_wide or error.cause in ("endpoint", "api_version"):
+            if error.account_wide or error.cause == "endpoint":
                 raise Stopped from error
         if operation.is_ok is None:
             operation.is_ok = True
