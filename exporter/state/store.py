@@ -309,8 +309,9 @@ class Store:
         """Put jobs that left under the rules of a new configuration, as after a restart."""
         for entry in self._accounts[account].leaving.values():
             known = entry.watched
-            for name in self._collectors:
-                self._totals.hide(account, known.owner, name)
+            if known.group is None:
+                for name in self._collectors:
+                    self._totals.hide(account, known.owner, name)
             saved = SavedJob(known.job, entry.is_new, known.group, states=entry.outcomes)
             self._set_watched(account, entry, watch(saved))
 
