@@ -177,7 +177,7 @@ async def test_a_file_of_a_later_version_is_put_aside(
     connection.close()
     await StateFile(path, JOB_COLLECTORS, health).close()
     assert health.told == [True]
-    assert "it is of version 99, this program's is 4" in caplog.text
+    assert "it is of version 99, this program's is 5" in caplog.text
     assert list(tmp_path.glob("s.db.aside-*"))
 
 
@@ -202,7 +202,7 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
     }
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TABLE job; CREATE TABLE job (account TEXT, job_id TEXT, job BLOB NOT NULL, is_new"
+            "DROP TABLE job_group; DROP TABLE written; DROP TABLE job; CREATE TABLE job (account TEXT, job_id TEXT, job BLOB NOT NULL, is_new"
             " INTEGER NOT NULL, left_at REAL, PRIMARY KEY (account, job_id)) WITHOUT ROWID;"
             "DROP TABLE failure; CREATE TABLE failure (account TEXT, time REAL NOT NULL, key TEXT,"
             " failure BLOB NOT NULL, PRIMARY KEY (account, time, key)) WITHOUT ROWID;"

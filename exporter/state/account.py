@@ -28,6 +28,7 @@ class AccountState:
     `outcomes`: what the polls of the account's own collectors came to.
     `members`: number of selected jobs by group.
     `left`: id and creation time of jobs that left, the latest last.
+    `groups`: when a job of each group was seen last, in Unix time; None: unknown.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
     """
 
@@ -37,7 +38,14 @@ class AccountState:
     members: Counter[Owner] = field(default_factory=Counter)
     watched_since: float | None = None
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
+    groups: dict[str, float | None] = field(default_factory=dict)
     refusal: PollError | None = None
+
+    @property
+    def living_groups(self) -> set[str]:
+        """The groups that have jobs, selected or leaving."""
+        leaving = {entry.watched.group for entry in self.leaving.values()}
+        return {owner[1] for owner in self.members if owner} | (leaving - {None})  # type: ignore[operator]
 
     @property
     def is_up(self) -> bool | None:

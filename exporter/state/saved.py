@@ -39,7 +39,7 @@ class Changes:
 
     `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
     `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
-    ones, for people to read.
+    ones, for people to read. `groups`: when a job of them was seen last, in Unix time.
     """
 
     account: str
@@ -49,6 +49,7 @@ class Changes:
     counters: tuple[CounterChange, ...] = ()
     forgotten: tuple[Owner, ...] = ()
     failures: Sequence[Failure] = ()
+    groups: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -58,9 +59,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Saved:
-    """All that is known of an account from an earlier process."""
+    """All that is known of an account. `groups`: when a job of them was seen last."""
 
     watched_since: float | None = None
     counters: Mapping[tuple[Owner, str], Counters] = field(default_factory=dict)
     jobs: Mapping[str, SavedJob] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    groups: Mapping[str, float] = field(default_factory=dict)

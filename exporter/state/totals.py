@@ -116,8 +116,17 @@ class Totals:
             place = (account, owner, collector)
             if self._counters.pop(place, None) is not None:
                 self._hidden.discard(place)
+                self._held.pop(place, None)
                 self._exposition.remove(_table(place), identity_of(*place[:2]))
         self.count(Changes(account, jobs=jobs, forgotten=(owner,)))
+
+    def save(self, changes: Changes) -> None:
+        """Save changes that count nothing; even if there are none, the file notes the time."""
+        self._save(changes, lambda: None)
+
+    def saved(self, account: str) -> dict[tuple[Owner, str], Counters]:
+        """All counters of an account, as they are saved."""
+        return {place[1:]: known for place, known in self._counters.items() if place[0] == account}
 
     def flush(self) -> None:
         """Render the counters of groups and accounts that have changed."""
