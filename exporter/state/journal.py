@@ -145,7 +145,9 @@ class StateFile:
         """
         if self._thread is None:
             loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._run, args=(loop,), name="state file")
+            self._thread = threading.Thread(
+                target=self._run, args=(loop,), name="state file", daemon=True
+            )
             self._thread.start()
             if self._connection is None:
                 self._try_later()
