@@ -1,4 +1,4 @@
-"""A state file that cannot be written, or that somebody else changes: no old value is ever shown."""
+"""A state file that cannot be written, or that others change: no old value is ever shown."""
 
 from __future__ import annotations
 
