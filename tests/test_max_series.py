@@ -122,3 +122,24 @@ def test_after_a_restart_living_jobs_come_first_too() -> None:
     account.exposition.reconfigure(tables(), limits={"acc": 200})
     account.store.show_all()
     assert account.names_of("a") == names
+
+
+def test_a_living_job_that_was_left_out_does_not_wait_behind_groups_that_are_gone() -> None:
+    grouped = Rule(id_regex="old-.*", group="g-${pool_id}")
+    account = Limited(200)
+    old = [watch(job(f"old-{number}", pool=f"p{number}"), grouped) for number in range(200)]
+    for one in old:  # more groups than are tried again at once
+        account.store.select("acc", SelectedJobs((one,)), 0.0, 0.0)
+        account.poll(one.job, failed=1)
+    left_out = watch(job("a"), account.rule)
+    account.store.select("acc", SelectedJobs((left_out, *old[:40])), 0.0, 0.0)
+    for each in (*old[:40], left_out):
+        account.poll(each.job, failed=1)
+    whole = Limited(10_000)
+    whole.select(left_out.job)
+    whole.poll(left_out.job, failed=1)
+    assert account.names_of("a") != whole.names_of("a")
+    account.select(left_out.job)
+    for _ in range(ROUNDS):
+        account.store.flush()
+    assert account.names_of("a") == whole.names_of("a")

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from exporter.collectors import JOB_COLLECTORS
+from exporter.config.shard import WHOLE
 from exporter.simulator import SCENARIOS, Clock, World, serve
+from exporter.state import database
+from exporter.state.journal import StateFile
 from tests.killable import Exporter
 from tests.truth import Series
 
@@ -77,3 +81,32 @@ async def test_counters_go_on_where_they_stopped(
         assert sum(value for key, value in shown.items() if key[0] == of_account) > 100
         failed = "azure_batch_account_preparation_tasks_failed_total"
         assert sum(value for key, value in shown.items() if key[0] == failed) > 0
+
+
+async def test_a_file_that_is_written_anew_has_all_that_the_old_one_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with exporters(tmp_path, monkeypatch, ", group: all", 1) as (clock, _, exporter):
+        for _ in range(12):
+            clock.advance(30.0)
+            await exporter.round()
+        assert exporter.service is not None
+        snapshot = exporter.service.store.snapshot(clock.now().timestamp())
+        (account,) = snapshot
+        folder = tmp_path / "anew"
+        folder.mkdir()
+        rest = (JOB_COLLECTORS, WHOLE, 1, 0.0)
+        database.write_anew(folder / "state.db", snapshot, *rest).close()
+        await exporter.kill()
+        known = []
+        for path in (tmp_path / "state.db", folder / "state.db"):
+            file = StateFile(path, JOB_COLLECTORS, lambda _: None)
+            known.append(file.load(account))
+            await file.close()
+    old, new = known
+    living = {name: job for name, job in old.jobs.items() if job.left_at is None}
+    assert living and any("tasks" in job.states for job in living.values())
+    assert {name: job for name, job in new.jobs.items() if job.left_at is None} == living
+    assert new.counters == old.counters
+    assert (new.watched_since, new.groups) == (old.watched_since, old.groups)
+    assert {each.key: each for each in new.failures} == {each.key: each for each in old.failures}

@@ -22,6 +22,7 @@ from exporter.config.shard import WHOLE, Shard
 from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
+from exporter.simulator.ledger import TaskCompleted
 from tests.fake_batch import FakeBatch
 from tests.scraping import read
 from tests.truth import Series
@@ -267,3 +268,64 @@ async def test_a_shard_that_starts_again_goes_on_where_it_was(
     clock.advance(20.0)
     second, _ = await completed(made, clock, Shard(1, 2), rounds=0)
     assert second > first > 0
+
+
+async def test_with_3_shards_then_2_and_3_again_nothing_is_counted_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(SCENARIOS["steady"], seed=6, jobs=12, nodes=4, start=START, ledger=True)
+    clock = Clock(START, speed=0.0)
+    async with serve(world, clock) as simulation:
+        monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
+        made = config(simulation, tmp_path, state_file="state-${shard}.db")
+        for count in (3, 2, 3):
+            began = world.tick
+            counted = await counted_by(made, clock, count)
+            happened = len(world.ledger.of(TaskCompleted, since_tick=began))
+            assert happened / 3 < counted <= happened, count
+
+
+async def counted_by(made: Config, clock: Clock, count: int) -> float:
+    """How many completed tasks so many shards count while they run for some minutes."""
+    async with AsyncExitStack() as stack:
+        services = [
+            await stack.enter_async_context(
+                open_service(made, shard=Shard(index, count), now=lambda: clock.now().timestamp())
+            )
+            for index in range(count)
+        ]
+        before = sum(map(total, services))
+        for seconds in (*[20.0] * 12, 0.0, 0.0, 0.0):
+            clock.advance(seconds)
+            for service in services:
+                await service.run_once()
+                await service.settle()
+        return sum(map(total, services)) - before
+
+
+def total(service: Service) -> float:
+    return sum(value for (name, _), value in shown(service).items() if name == COMPLETED)
+
+
+async def test_a_process_that_has_all_jobs_counts_what_happened_while_it_was_away(
+    account: tuple[Simulation, Clock], tmp_path: Path
+) -> None:
+    simulation, clock = account
+    made = config(simulation, tmp_path, state_file="state-${shard}.db")
+    first, _ = await completed(made, clock, WHOLE)
+    clock.advance(600.0)
+    second, _ = await completed(made, clock, WHOLE, rounds=0)
+    assert second > first > 0
+
+
+async def test_a_shard_that_was_away_for_long_counts_from_its_return_on(
+    account: tuple[Simulation, Clock], tmp_path: Path
+) -> None:
+    simulation, clock = account
+    made = config(simulation, tmp_path, state_file="state-${shard}.db")
+    first, _ = await completed(made, clock, Shard(1, 2))
+    clock.advance(600.0)
+    second, _ = await completed(made, clock, Shard(1, 2), rounds=0)
+    assert second == first > 0
+    third, _ = await completed(made, clock, Shard(1, 2))
+    assert third > second

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from exporter.batch.models import Job, NameValuePair, Task
 from exporter.collectors import JOB_COLLECTORS, new_store, tables, tasks
 from exporter.config.problems import ConfigError
+from exporter.config.shard import Shard
 from exporter.exposition.body import Exposition
 from exporter.polling.selection import watch_saved
 from exporter.state.collector import Folded
@@ -200,6 +201,7 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.executescript(
             "DROP TABLE recent; DROP TABLE spelling; ALTER TABLE account DROP COLUMN listed_at;"
+            "DROP TABLE job_group; DROP TABLE written;"
             "DROP TABLE job; CREATE TABLE job (account TEXT, job_id TEXT, job BLOB NOT NULL, is_new"
             " INTEGER NOT NULL, left_at REAL, PRIMARY KEY (account, job_id)) WITHOUT ROWID;"
             "DROP TABLE failure; CREATE TABLE failure (account TEXT, time REAL NOT NULL, key TEXT,"
@@ -224,6 +226,29 @@ async def test_a_file_of_version_3_is_migrated(tmp_path: Path) -> None:
             "2026-01-01T10:00:05.250Z",
         )
         assert failure.details == (NameValuePair("Message", "exit 3"),)
+
+
+async def test_a_file_of_version_4_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    file = StateFile(path, JOB_COLLECTORS, Health())
+    first = read_tasks(None, "n1")
+    await write(file, counting(4), saving(SavedJob(JOB, True, "nf"), first))
+    await file.close()
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            "DROP TABLE job_group; DROP TABLE written; CREATE TABLE shard (number, count);"
+            "INSERT INTO shard VALUES (1, 3); PRAGMA user_version = 4;"
+        )
+    connection.close()
+    shard = next(shard for shard in (Shard(n, 3) for n in range(3)) if shard.owns("acc", "a"))
+    for each in (Shard(1, 3), shard):
+        file = StateFile(path, JOB_COLLECTORS, Health(), each)
+        saved = file.load("acc")
+        await file.close()
+        assert saved.counters[GROUP, "task_counts"].totals == {KEY: 4}
+        # As it is written by this shard, all of its jobs are taken over.
+        assert saved.jobs == {"a": SavedJob(JOB, True, "nf", states={"tasks": first.state})}
+        assert (saved.watched_since is None) == (each != Shard(1, 3))
 
 
 @pytest.fixture(scope="module")

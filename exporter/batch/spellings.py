@@ -69,6 +69,12 @@ class Spellings:
             del self._pools[next(iter(self._pools))]
         return given
 
+    @property
+    def all(self) -> tuple[Spelling, ...]:
+        """All that was learned, in order, to be saved."""
+        codes: list[Spelling] = [("code", text) for text in self._codes.values()]
+        return (*codes, *(("pool", text) for text in self._pools.values()))
+
     def take_new(self) -> tuple[Spelling, ...]:
         """What was learned since the last call, to be saved."""
         new, self._new = tuple(self._new), []

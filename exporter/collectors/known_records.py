@@ -87,6 +87,10 @@ class KnownRecords(msgspec.Struct, Generic[R, K], frozen=True, gc=False):
             del latest[key]
         return latest, missing
 
+    def all(self) -> Iterator[tuple[tuple[str, ...], K | None]]:
+        """All records to save, by key."""
+        return self.changed_since(KnownRecords(), self.latest)
+
     def changed_since(
         self, before: KnownRecords[R, K], ids: Iterable[str]
     ) -> Iterator[tuple[tuple[str, ...], K | None]]:

@@ -389,6 +389,11 @@ COLLECTOR = JobCollector(
     (*PREPARATION.gauges, *RELEASE.gauges),
     dump=dump,
     load=load,
+    records=lambda state: (
+        ((*task_pool, *key), run)
+        for task_pool, pool in state.runs.items()
+        for key, run in pool.all()
+    ),
     counters=(*PREPARATION.counters, *RELEASE.counters),
     account={task.failed.name: AccountRow(task.account_failed, (1,)) for task in TASKS},
     histograms=(PREPARATION.durations, RELEASE.durations),

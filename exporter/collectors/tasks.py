@@ -271,6 +271,7 @@ COLLECTOR = JobCollector(
     METRICS,
     dump=dump,
     load=load,
+    records=lambda state: state.tasks.all(),
     counters=(FAILED, CODES, RETRIES, REQUEUES),
     account={FAILED.name: AccountRow(ACCOUNT_FAILED, (0,))},
     histograms=(RUN, WAIT),

@@ -47,6 +47,9 @@ class Defaults(Model):
     resync_interval: Duration = duration_field("15m")
     """Time between two full listings of a job's nodes or tasks; between them only what changed is
     read. `0s`: every listing is full."""
+    keep_groups_for: Interval = duration_field("30d")
+    """A group is forgotten, with its counters, when no job of it was seen for this long; at once
+    when no rule can make it any more."""
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""
@@ -137,6 +140,17 @@ class Rule(Defaults):
     def pattern(self) -> re.Pattern[str] | None:
         """`id_regex`, compiled."""
         return re.compile(self.id_regex) if self.id_regex is not None else None
+
+    @cached_property
+    def _group_names(self) -> re.Pattern[str] | None:
+        if self.group is None:
+            return None
+        texts = PLACEHOLDER.split(self.group)[::2]  # every second part is a placeholder's name
+        return re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
+
+    def can_make(self, group: str) -> bool:
+        """Whether a group of this name may be the rule's. A placeholder may stand for any text."""
+        return self._group_names is not None and self._group_names.fullmatch(group) is not None
 
     @property
     def collectors(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
 from types import ModuleType
 from typing import Any
 
@@ -169,7 +168,8 @@ class Exposition:
         self._on_drop = on_drop
         self._series: Counter[str] = Counter()
         self._evictable: dict[str, dict[Slot, None]] = defaultdict(dict)
-        self._dropped: dict[str, dict[Slot, None]] = defaultdict(dict)
+        self._dropped: dict[str, dict[Slot, bool]] = defaultdict(dict)
+        """By account: what the limit leaves out, and whether it is evictable."""
         self._has_room: set[str] = set()
         self._bodies: dict[Format, Body] = {}
 
@@ -200,21 +200,24 @@ class Exposition:
         )
         if not any(texts):
             texts = ()
-        if evictable:
-            self._evictable[account][slot] = None
-        else:
-            self._evictable[account].pop(slot, None)
         known, place = self._objects.get(key, self._nothing), self._places[table]
         before = known[place]
+        if not evictable:
+            self._evictable[account].pop(slot, None)
+        elif slot not in self._evictable[account]:
+            self._evictable[account][slot] = None
+            if before and self._dropped[account]:
+                self._has_room.add(account)
         if texts == before:
             return True
         more = sum([text.count(b"\n") for text in texts]) - _count(before)
         if more > 0 and not self._fits(account, more, evictable=evictable, has_lines=bool(before)):
-            self._drop(account, slot, _count(before) + more)
+            self._drop(account, slot, _count(before) + more, evictable=evictable)
             if before:
                 self._clear(account, key, place)
             return False
-        self._dropped[account].pop(slot, None)
+        if self._dropped[account].pop(slot, None) is not None:
+            self._has_room.add(account)  # perhaps there is room for more
         self._objects[key] = (*known[:place], texts, *known[place + 1 :])
         self._changed(account, key, more)
         return True
@@ -251,26 +254,35 @@ class Exposition:
             key, place = identity_text(identity), self._places[table]
             shown = _count(self._objects.get(key, self._nothing)[place])
             if shown:
-                self._drop(account, (table, identity), shown)
+                self._drop(account, (table, identity), shown, evictable=True)
                 self._clear(account, key, place)
         return self._series[account] + more <= limit
 
-    def _drop(self, account: str, slot: Slot, count: int) -> None:
+    def _drop(self, account: str, slot: Slot, count: int, *, evictable: bool) -> None:
         if slot in self._dropped[account]:
+            self._dropped[account].pop(slot)
+            self._dropped[account][slot] = evictable  # after others, which have their turn
             return
         if not self._dropped[account]:
             log.warning(
                 "max_series is reached: what is new is left out", extra={"account": account}
             )
-        self._dropped[account][slot] = None
+        self._dropped[account][slot] = evictable
         if self._on_drop is not None:
             self._on_drop(account, count)
 
     def waiting(self) -> list[Slot]:
-        """Some of the objects that the limit left out, of accounts that have room again."""
+        """Some of the objects that the limit left out, of accounts that have room again.
+
+        What is evictable comes last.
+        """
         accounts, self._has_room = self._has_room, set()
         return [
-            slot for account in accounts for slot in islice(self._dropped[account], WAITING_AT_ONCE)
+            slot
+            for account in accounts
+            for slot in sorted(self._dropped[account], key=self._dropped[account].__getitem__)[
+                :WAITING_AT_ONCE
+            ]
         ]
 
     def remove(self, table: str, identity: Identity) -> None:

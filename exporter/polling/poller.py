@@ -155,10 +155,18 @@ class AccountPoller:
             selected = select(rules, found, self._now())[: self._account.max_jobs]
             self._store.select_anew(account, replace(known, jobs=selected, metadata_names=names))
         self._store.watch_leaving(account, partial(watch_saved, rules))
+        self._forget_groups()
         if not any(rule.command_lines for rule in rules):
             self._store.leave_out_command_lines(account)
         if not self._reads_pool_nodes:
             self._store.forget_pool_nodes(account)
+
+    def _forget_groups(self) -> None:
+        def kept_for(name: str) -> float:
+            made_by = (rule for rule in self._account.jobs if rule.can_make(name))
+            return max((rule.keep_groups_for for rule in made_by), default=0.0)
+
+        self._store.forget_groups(self._name, kept_for, self._now())
 
     async def _poll_jobs(self, key: Key) -> None:
         account, interval = self._name, self._account.discovery_interval
@@ -183,6 +191,7 @@ class AccountPoller:
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
             self._store.select(account, selected, self._now(), asked_at, ended)
+            self._forget_groups()
             self._follow_selection(watched)
 
     def _follow_selection(self, before: Iterable[WatchedJob]) -> None:

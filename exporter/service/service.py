@@ -39,6 +39,9 @@ FLUSH_INTERVAL = 1.0
 SHARD_PLACEHOLDER = "${shard}"
 """In the path of the state file: the shard's number, so that all shards share a configuration."""
 
+MAX_GAP = 3
+"""Discovery intervals after which a shard that was away forgets its jobs."""
+
 STUCK_AFTER = 300.0
 """Seconds without a poll, while one is due, after which an account counts as stuck."""
 
@@ -102,6 +105,8 @@ class Service:
         self.scrapes = Scrapes(asyncio.get_running_loop().time)
         self.store = collectors.new_store(self.exposition, state_file, self.failures, self.scrapes)
         self._state_file = state_file
+        if state_file is not None:
+            state_file.snapshot = self.store.snapshot
         self.now = now
         self.shard = shard
         self._config: Config | None = None
@@ -303,7 +308,12 @@ async def open_service(
         if config.state_file is not None:
             path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
             on_works = partial(telemetry.set, "state_file_works")
-            state_file = StateFile(path, collectors.JOB_COLLECTORS, on_works, shard)
+            state_file = StateFile(
+                *(path, collectors.JOB_COLLECTORS, on_works, shard),
+                on_internal_error=partial(telemetry.add, "internal_errors_total", 1),
+                now=now,
+                max_gap=MAX_GAP * max(account.discovery_interval for account in config.accounts),
+            )
             stack.push_async_callback(state_file.close)
         service = Service(telemetry, state_file, now, shard)
         stack.push_async_callback(service.close)

@@ -149,8 +149,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "state_file_works",
         "gauge",
-        "Whether what was counted is saved: 1 while it is, 0 from the first error on, NaN without a"
-        " state_file.",
+        "Whether what was counted is saved: 1 while it is; 0 from an error on until the file is"
+        " written anew; NaN without a state_file.",
     ),
     Row(
         "internal_errors_total",

@@ -33,6 +33,7 @@ class AccountState:
     `left`: id and creation time of jobs that left for good, the latest last.
     `listed_at`: when the last complete listing of the jobs began, in Unix seconds of the service.
     `recent`: what was counted lately, by job id.
+    `groups`: when a job of each group was seen last, in Unix time; None: unknown.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
     `spellings`: those of its codes and pool ids.
     """
@@ -45,12 +46,19 @@ class AccountState:
     listed_at: float | None = None
     recent: RecentCounts = field(default_factory=RecentCounts)
     left: OrderedDict[tuple[str, float | None], None] = field(default_factory=OrderedDict)
+    groups: dict[str, float | None] = field(default_factory=dict)
     refusal: PollError | None = None
     spellings: Spellings = field(default_factory=Spellings)
 
     def entry(self, job_id: str) -> JobState | None:
         """What is known of a job, selected or leaving."""
         return self.jobs.get(job_id) or self.leaving.get(job_id)
+
+    @property
+    def living_groups(self) -> set[str]:
+        """The groups that have jobs, selected or leaving."""
+        leaving = {entry.watched.group for entry in self.leaving.values()}
+        return {owner[1] for owner in self.members if owner} | (leaving - {None})  # type: ignore[operator]
 
     @property
     def is_up(self) -> bool | None:

@@ -74,7 +74,7 @@ class JobCollector(Generic[R, S]):
     `metrics`: the gauges that a state gives; `counters`: rows of what is counted.
     `account`: counters of the account that grow with those of the jobs, by name of the job's row.
     `dump(state)`, `load(saved, records)`: the state without its records as bytes, and the state
-    from both; a record is what `Folded.records` had.
+    from both; a record is what `Folded.records` had. `records(state)`: all of them.
     `histograms`: what is observed, for the group or, where there is none, the account.
     `is_settled(state)`: whether nothing of it can change any more in the life of the job, so that
     the service is not asked again.
@@ -88,6 +88,7 @@ class JobCollector(Generic[R, S]):
     metrics: tuple[Metric[S], ...]
     dump: Callable[[S], bytes]
     load: Callable[[bytes, Mapping[tuple[str, ...], bytes]], S]
+    records: Callable[[S], Iterable[tuple[tuple[str, ...], Any]]] = lambda _: ()
     counters: tuple[CounterRow, ...] = ()
     account: Mapping[str, AccountRow] = field(default_factory=dict)
     histograms: tuple[Histogram, ...] = ()

@@ -2,6 +2,9 @@
 
 This module has its tables: how they are made, migrated, read and written. All of it is read when it
 is opened, so that any damage shows then.
+
+The table `written` has one row. Its `generation` grows with each transaction, and so does the copy
+in the lock file: a file with a lower one is older than what was shown.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,10 +24,10 @@ import msgspec
 
 from exporter.batch.models import Job
 from exporter.batch.spellings import MAX_POOLS, Spelling
-from exporter.config.shard import WHOLE, Shard
+from exporter.config.shard import Shard
 from exporter.exposition.metric import Key
 from exporter.state.account import Owner
-from exporter.state.collector import Folded, JobCollector
+from exporter.state.collector import Events, Folded, JobCollector
 from exporter.state.counters import Counters
 from exporter.state.failures import LATEST, Failure
 from exporter.state.recent import Counted
@@ -35,6 +39,9 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 VERSION = 5
+
+REMEMBERED = 30 * 86400.0
+"""Seconds for which a job that left is remembered, so that it is not new when it comes back."""
 
 _JOB_TABLE = """
 CREATE TABLE job (
@@ -51,16 +58,21 @@ CREATE TABLE failure (
 ) WITHOUT ROWID;
 """
 
-_RECENT_TABLE = """
+_NEW_IN_5 = """
 CREATE TABLE recent (
     account TEXT, job_id TEXT, counted BLOB NOT NULL, PRIMARY KEY (account, job_id)
 ) WITHOUT ROWID;
-"""
-
-_SPELLING_TABLE = """
 CREATE TABLE spelling (
     account TEXT, kind TEXT, text TEXT, PRIMARY KEY (account, kind, text)
 );
+CREATE TABLE job_group (
+    account TEXT, name TEXT, seen_at REAL NOT NULL,
+    PRIMARY KEY (account, name)
+) WITHOUT ROWID;
+CREATE TABLE written (
+    generation INTEGER NOT NULL, time REAL, shard INTEGER NOT NULL, shards INTEGER NOT NULL
+);
+INSERT INTO written VALUES (0, NULL, 0, 1);
 """
 
 _SCHEMA = f"""
@@ -82,17 +94,8 @@ CREATE TABLE record (
     PRIMARY KEY (account, job_id, collector, key)
 ) WITHOUT ROWID;
 {_FAILURE_TABLE}
-{_RECENT_TABLE}
-{_SPELLING_TABLE}
-"""
-
-_MIGRATION_4 = f"""
-BEGIN;
-ALTER TABLE account ADD COLUMN listed_at REAL;
-{_RECENT_TABLE}
-{_SPELLING_TABLE}
-PRAGMA user_version = 5;
-COMMIT;
+{_NEW_IN_5}
+PRAGMA user_version = {VERSION};
 """
 
 _MIGRATION_3 = f"""
@@ -106,6 +109,18 @@ ALTER TABLE job RENAME TO old;
 {_JOB_TABLE}
 INSERT INTO job SELECT account, job_id, job, is_new, NULL, left_at FROM old;
 DROP TABLE old;
+COMMIT;
+"""  # noqa: S608 - of our own texts
+
+_MIGRATION_4 = f"""
+BEGIN;
+ALTER TABLE account ADD COLUMN listed_at REAL;
+{_NEW_IN_5}
+CREATE TABLE IF NOT EXISTS shard (number INTEGER NOT NULL, count INTEGER NOT NULL);
+DELETE FROM written WHERE EXISTS (SELECT 1 FROM shard);
+INSERT INTO written SELECT 0, NULL, number, count FROM shard;
+DROP TABLE shard;
+PRAGMA user_version = {VERSION};
 COMMIT;
 """  # noqa: S608 - of our own texts
 
@@ -132,21 +147,25 @@ _OF_THE_MACHINE = frozenset(
 
 
 def open_database(
-    path: Path, collectors: Collectors, shard: Shard
+    path: Path, collectors: Collectors, shard: Shard, shown: int, now: float, max_gap: float
 ) -> tuple[sqlite3.Connection, dict[str, Saved]]:
     """The database, made where there is none, and what it knows of each account.
 
-    If another shard wrote the file, the jobs that this shard does not own are deleted. OSError or
-    sqlite3.Error where the machine does not permit it; Damaged for all that is wrong with the file.
+    `shown`: the generation that was shown last. `now`: Unix time. `max_gap`: after so many seconds
+    without a process a shard forgets its jobs. If another shard wrote the file, the jobs that this
+    shard does not own are deleted. OSError or sqlite3.Error where the machine does not permit it;
+    Damaged for all that is wrong with the file.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    for file in _files(path):
-        if file.exists():
-            file.chmod(0o600)  # SQLite gives the mode of the database to the files beside it
+    _touch(path)
     connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
     try:
-        _prepare(connection)
-        _reshard(connection, shard)
+        has_generation = _prepare(connection, now)
+        found = generation(connection)
+        if has_generation and found < shown:
+            raise Damaged(f"it is older than what was shown: {found} of {shown} transactions")
+        with connection:  # which fails at once where nothing can be written
+            _reshard(connection, shard, now, max_gap)
+            note_written(connection, max(found, shown) + 1, now)
         accounts = {name for (name,) in connection.execute(_ACCOUNTS)}
         return connection, {name: load(connection, name, collectors) for name in accounts}
     except BaseException as error:
@@ -158,9 +177,112 @@ def open_database(
         raise Damaged(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def write_anew(
+    path: Path,
+    accounts: Mapping[str, Saved],
+    collectors: Collectors,
+    shard: Shard,
+    number: int,
+    now: float,
+) -> sqlite3.Connection:
+    """Write all that is known to a new file, and put it in place of `path`.
+
+    `number`, `now`: of this transaction. The caller has put an old file aside. OSError or
+    sqlite3.Error where the machine does not permit it.
+    """
+    new = path.with_name(f"{path.name}.new")
+    try:
+        remove(new)
+        _touch(new)
+        with closing(sqlite3.connect(new)) as connection:
+            connection.executescript(_SCHEMA)
+            with connection:
+                for account, saved in accounts.items():
+                    write(connection, _all_of(account, saved, collectors), collectors)
+                connection.execute(
+                    "UPDATE written SET shard = ?, shards = ?", (shard.index, shard.count)
+                )
+                note_written(connection, number, now)
+        remove(path)  # its WAL would be taken for that of the new file
+        os.replace(new, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        remove(new)
+        raise
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    _set_up(connection)
+    return connection
+
+
+def _all_of(account: str, saved: Saved, collectors: Collectors) -> Changes:
+    return Changes(
+        account,
+        watched_since=saved.watched_since,
+        listed_at=saved.listed_at,
+        jobs=saved.jobs,
+        folded={
+            (job_id, name): Folded(state, Events(), records=collectors[name].records(state))
+            for job_id, job in saved.jobs.items()
+            for name, state in job.states.items()
+        },
+        counters=tuple(
+            (owner, collector, counters, frozenset(counters.totals))
+            for (owner, collector), counters in saved.counters.items()
+        ),
+        failures=saved.failures,
+        recent=saved.recent,
+        spellings=saved.spellings,
+        groups=saved.groups,
+    )
+
+
+def generation(connection: sqlite3.Connection) -> int:
+    """The number of the last transaction."""
+    (found,) = connection.execute("SELECT generation FROM written").fetchone()
+    return int(found)
+
+
+def note_written(connection: sqlite3.Connection, number: int, now: float) -> None:
+    """Note a transaction's number and time; to be called inside it."""
+    connection.execute("UPDATE written SET generation = ?, time = ?", (number, now))
+
+
+Extent = list[tuple[int, int, int]]
+"""Device, inode and size of the database and its WAL."""
+
+
+def extent(path: Path) -> Extent:
+    """What the files are now. FileNotFoundError where one was removed."""
+    found = [file.stat() for file in _files(path)[:2]]
+    return [(each.st_dev, each.st_ino, each.st_size) for each in found]
+
+
+def check_extent(path: Path, before: Extent) -> None:
+    """Damaged, or FileNotFoundError, if somebody else replaced, cut or removed the files.
+
+    SQLite itself never makes them smaller while they are open.
+    """
+    for known, found in zip(before, extent(path), strict=True):
+        if found[:2] != known[:2]:
+            raise Damaged("another file was put in its place")
+        if found[2] < known[2]:
+            raise Damaged("it was cut")
+
+
+def _touch(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    for file in _files(path):
+        if file.exists():
+            file.chmod(0o600)  # SQLite gives the mode of the database to the files beside it
+
+
 _ACCOUNTS = """
 SELECT name FROM account UNION SELECT account FROM counter UNION SELECT account FROM job
-UNION SELECT account FROM failure
+UNION SELECT account FROM failure UNION SELECT account FROM job_group
 """
 
 
@@ -177,27 +299,39 @@ def put_aside(path: Path) -> Path:
     return aside
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Make or migrate the tables."""
+def remove(path: Path) -> None:
+    """Delete a file, and those beside it."""
+    for file in _files(path):
+        file.unlink(missing_ok=True)
+
+
+def _prepare(connection: sqlite3.Connection, now: float) -> bool:
+    """Make or migrate the tables; whether they were of this version."""
     # sqlite3 begins a transaction with the first change; `with connection` ends it.
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables == 0:
-        connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {VERSION};COMMIT;")
-    elif version in (3, 4):
+        connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
+    elif version not in (3, 4, VERSION):
+        raise Damaged(f"it is of version {version}, this program's is {VERSION}")
+    elif version < VERSION:
         if version == 3:
             _migrate_3(connection)
         connection.executescript(_MIGRATION_4)
-    elif version != VERSION:
-        raise Damaged(f"it is of version {version}, this program's is {VERSION}")
     (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if check != "ok":
         raise Damaged(check)
-    # A killed process loses nothing with this; a machine that loses power, the last second.
+    _set_up(connection)
+    with connection:
+        connection.execute("DELETE FROM job WHERE left_at < ?", (now - REMEMBERED,))
+    return bool(version == VERSION)
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    # With FULL a machine that loses power loses nothing that was shown, either. One fsync for each
+    # transaction, in a thread, is no great price.
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    with connection:  # which fails at once where nothing can be written
-        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _migrate_3(connection: sqlite3.Connection) -> None:
@@ -219,40 +353,41 @@ def _migrate_3(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA user_version = 4")
 
 
-def _reshard(connection: sqlite3.Connection, shard: Shard) -> None:
-    """Forget the jobs that are not this shard's, and note whose the file is.
+def _reshard(connection: sqlite3.Connection, shard: Shard, now: float, max_gap: float) -> None:
+    """Forget the jobs that other shards may have counted, and note whose the file is.
 
-    Jobs of other shards were counted there. No job that exists now may be taken for new, so
-    `watched_since` is deleted. Totals of groups and accounts stay, because what this shard counted
-    happened.
+    These are the jobs that other shards own. If this shard was away for long, they are all jobs:
+    the number of shards may have been another one meanwhile, which only the others know. No job
+    that exists now may be taken for new, so `watched_since` is deleted. Totals of groups and
+    accounts stay, because what this shard counted happened.
     """
-    with connection:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS shard (number INTEGER NOT NULL, count INTEGER NOT NULL)"
+    row = connection.execute("SELECT time, shard, shards FROM written").fetchone()
+    written, before = row[0], Shard(*row[1:])
+    was_away = shard.count > 1 and written is not None and now - written > max_gap
+    if before == shard and not was_away:
+        return
+    jobs = connection.execute("SELECT account, job_id FROM job").fetchall()
+    moved = [job for job in jobs if was_away or not shard.owns(*job)]
+    for table in ("job", "state", "record"):
+        query = f"DELETE FROM {table} WHERE account = ? AND job_id = ?"  # noqa: S608
+        connection.executemany(query, moved)
+    connection.executemany(
+        "DELETE FROM counter WHERE account = ? AND owner = ?",
+        ((account, json.dumps(["job_id", job_id])) for account, job_id in moved),
+    )
+    connection.execute("DELETE FROM account")
+    connection.execute("DELETE FROM recent")
+    connection.execute("UPDATE written SET shard = ?, shards = ?", (shard.index, shard.count))
+    if was_away:
+        log.warning(
+            "shard %s was away for %.0f s: what its jobs did meanwhile is not counted, as other"
+            " shards may have counted it",
+            *(shard, now - written),
         )
-        found = connection.execute("SELECT number, count FROM shard").fetchone()
-        before = Shard(*found) if found else WHOLE
-        if before == shard:
-            return
-        jobs = connection.execute("SELECT account, job_id FROM job").fetchall()
-        moved = [(account, job_id) for account, job_id in jobs if not shard.owns(account, job_id)]
-        for table in ("job", "state", "record"):
-            query = f"DELETE FROM {table} WHERE account = ? AND job_id = ?"  # noqa: S608
-            connection.executemany(query, moved)
-        connection.executemany(
-            "DELETE FROM counter WHERE account = ? AND owner = ?",
-            ((account, json.dumps(["job_id", job_id])) for account, job_id in moved),
-        )
-        connection.execute("DELETE FROM account")
-        connection.execute("DELETE FROM shard")
-        connection.execute("INSERT INTO shard VALUES (?, ?)", (shard.index, shard.count))
-    if jobs:
+    elif jobs:
         log.info(
             "the state file is from shard %s, this is %s: %d of its %d jobs are left to others",
-            before,
-            shard,
-            len(moved),
-            len(jobs),
+            *(before, shard, len(moved), len(jobs)),
         )
 
 
@@ -315,6 +450,7 @@ def load(connection: sqlite3.Connection, account: str, collectors: Collectors) -
             for job_id, counted in rows("job_id, counted", "recent", tuple[str, bytes])
         },
         tuple((kind, text) for _, kind, text in sorted(spellings)),
+        dict(rows("name, seen_at", "job_group", tuple[str, float])),
     )
 
 
@@ -329,8 +465,9 @@ def forget_account(connection: sqlite3.Connection, account: str) -> None:
     """Delete all that the file knows of an account."""
     with connection:
         connection.execute("DELETE FROM account WHERE name = ?", (account,))
-        tables = ("counter", "job", "state", "record", "failure", "recent", "spelling")
-        for table in tables:
+        for table in (
+            *("counter", "job", "state", "record", "failure", "recent", "spelling", "job_group"),
+        ):
             connection.execute(f"DELETE FROM {table} WHERE account = ?", (account,))  # noqa: S608
 
 
@@ -344,18 +481,18 @@ def write(connection: sqlite3.Connection, changes: Changes, collectors: Collecto
         connection.execute(
             "DELETE FROM counter WHERE account = ? AND owner = ?", (account, json.dumps(owner))
         )
+        if owner is not None and owner[0] == "job_group":
+            query = "DELETE FROM job_group WHERE account = ? AND name = ?"
+            connection.execute(query, (account, owner[1]))
+    groups = ((account, name, seen_at) for name, seen_at in changes.groups.items())
+    connection.executemany("INSERT OR REPLACE INTO job_group VALUES (?,?,?)", groups)
     for change in changes.counters:
         _write_counters(connection, account, change)
     for job_id, job in changes.jobs.items():
         _write_job(connection, account, job_id, job)
     for (job_id, collector), folded in changes.folded.items():
         _write_state(connection, (account, job_id, collector), folded, collectors[collector])
-    for job_id, counted in changes.recent.items():
-        if counted:
-            written = (account, job_id, msgspec.json.encode(counted))
-            connection.execute("INSERT OR REPLACE INTO recent VALUES (?,?,?)", written)
-        else:
-            connection.execute("DELETE FROM recent WHERE account=? AND job_id=?", (account, job_id))
+    _write_recent(connection, account, changes.recent)
     if changes.failures:
         _write_failures(connection, account, changes.failures)
     if changes.spellings:
@@ -413,6 +550,17 @@ def _write_state(
         else:
             written = (*row, msgspec.json.encode(record))
             connection.execute("INSERT OR REPLACE INTO record VALUES (?,?,?,?,?)", written)
+
+
+def _write_recent(
+    connection: sqlite3.Connection, account: str, recent: Mapping[str, Sequence[Counted]]
+) -> None:
+    for job_id, counted in recent.items():
+        if counted:
+            written = (account, job_id, msgspec.json.encode(counted))
+            connection.execute("INSERT OR REPLACE INTO recent VALUES (?,?,?)", written)
+        else:
+            connection.execute("DELETE FROM recent WHERE account=? AND job_id=?", (account, job_id))
 
 
 def _write_failures(

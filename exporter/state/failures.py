@@ -153,6 +153,10 @@ class Failures:
                 changed.append(known[key])
         return changed
 
+    def of(self, account: str) -> tuple[Failure, ...]:
+        """The known failures of an account, in no order."""
+        return tuple(self._known.get(account, {}).values())
+
     def forget_account(self, account: str) -> None:
         """Show nothing of an account any more."""
         self._known.pop(account, None)

@@ -40,6 +40,11 @@ class RecentCounts:
     def __init__(self, known: Mapping[str, Sequence[Counted]] | None = None) -> None:
         self._by_id = {job_id: tuple(counted) for job_id, counted in (known or {}).items()}
 
+    @property
+    def all(self) -> Mapping[str, Sequence[Counted]]:
+        """All of it, to be saved."""
+        return dict(self._by_id)
+
     def take(
         self, job: Job, collector: str, events: Events, read_at: float
     ) -> tuple[Events, dict[str, Sequence[Counted]]]:

@@ -43,7 +43,7 @@ class Changes:
     `jobs`: by id; None: forget the job. `folded`: by job id and collector, the states to write.
     `counters`: those that changed. `forgotten`: owners whose counters are gone. `failures`: new
     ones, for people to read. `recent`: what was counted lately, by job id; none: forget it.
-    `spellings`: new ones.
+    `spellings`: new ones. `groups`: when a job of them was seen last, in Unix time.
     """
 
     account: str
@@ -56,6 +56,7 @@ class Changes:
     failures: Sequence[Failure] = ()
     recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)
     spellings: tuple[Spelling, ...] = ()
+    groups: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -65,7 +66,7 @@ class Changes:
 
 @dataclass(frozen=True)
 class Saved:
-    """All that is known of an account from an earlier process."""
+    """All that is known of an account. `groups`: when a job of them was seen last."""
 
     watched_since: float | None = None
     listed_at: float | None = None
@@ -74,3 +75,4 @@ class Saved:
     failures: tuple[Failure, ...] = ()
     recent: Mapping[str, Sequence[Counted]] = field(default_factory=dict)
     spellings: tuple[Spelling, ...] = ()
+    groups: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ once, that of a group or an account with the next `flush`. No other object keeps
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -93,6 +94,8 @@ class Store:
         )
         self._totals.add_account(account, known)
         self._failures.restore(account, known.failures)
+        owners = [owner for owner, _ in known.counters if owner and owner[0] == "job_group"]
+        state.groups = {**{name: None for _, name in owners}, **known.groups}
         for job_id, saved in sorted(known.jobs.items(), key=lambda job: job[1].left_at or 0.0):
             assert watch is not None, "jobs are watched under rules"
             if saved.left_at is not None:
@@ -103,6 +106,41 @@ class Store:
                     for name, known_state in saved.states.items()
                 }
                 state.leaving[job_id] = JobState(watch(saved), saved.is_new, outcomes)
+
+    def snapshot(self, now: float) -> Mapping[str, Saved]:
+        """All that is known of each account, as `add_account` takes it. `now`: Unix time."""
+        return {
+            account: self._saved(account, state, now) for account, state in self._accounts.items()
+        }
+
+    def _saved(self, account: str, state: AccountState, now: float) -> Saved:
+        jobs = {}
+        for job_id, created in state.left:
+            moment = None if created is None else dt.datetime.fromtimestamp(created, dt.UTC)
+            at = moment.isoformat() if moment else None
+            jobs[job_id] = SavedJob(Job(job_id, creation_time=at), False, left_at=now)
+        for job_id, entry in (*state.leaving.items(), *state.jobs.items()):
+            states = {
+                name: outcome.state
+                for name, outcome in entry.outcomes.items()
+                if outcome.state is not None
+            }
+            watched = entry.watched
+            jobs[job_id] = SavedJob(watched.job, entry.is_new, watched.group, states=states)
+        groups = {
+            name: now if seen_at is None else seen_at for name, seen_at in state.groups.items()
+        }
+        counters, failures = self._totals.saved(account), self._failures.of(account)
+        return Saved(
+            state.watched_since,
+            state.listed_at,
+            counters,
+            jobs,
+            failures,
+            recent=state.recent.all,
+            spellings=state.spellings.all,
+            groups=groups,
+        )
 
     def remove_account(self, account: str) -> None:
         """Forget an account, and show nothing of it any more."""
@@ -297,6 +335,7 @@ class Store:
         state.jobs[job.id] = entry
         if watched.group is not None:
             state.members[watched.owner] += 1
+            state.groups.setdefault(watched.group, None)
             self._totals.set_has_jobs(account, watched.owner, has_jobs=True)
             self._totals.forget(account, ("job_id", job.id), {})  # from before it had a group
         else:
@@ -400,6 +439,33 @@ class Store:
             self._totals.forget(account, watched.owner, jobs)
         else:
             self._totals.count(Changes(account, jobs=jobs))
+
+    def forget_groups(self, account: str, kept_for: Callable[[str], float], now: float) -> None:
+        """Forget groups of which no job was seen for as long as `kept_for(name)` seconds.
+
+        0: no rule makes the group any more. What its leaving jobs still do counts for the account
+        alone.
+        """
+        state = self._accounts[account]
+        for entry in state.leaving.values():
+            watched = entry.watched
+            if watched.group is not None and not kept_for(watched.group):
+                without = msgspec.structs.replace(watched, group=None)
+                self._set_watched(account, entry, without)
+        living = state.living_groups
+        unknown = [name for name, seen_at in state.groups.items() if seen_at is None]
+        seen = dict.fromkeys((*living, *unknown), now)
+        state.groups |= seen
+        for name, seen_at in list(state.groups.items()):
+            if name not in living and now - (seen_at or 0.0) >= kept_for(name):
+                seen.pop(name, None)
+                self.forget_group(account, name)
+        self._totals.save(Changes(account, groups=seen))
+
+    def forget_group(self, account: str, name: str) -> None:
+        """Forget a group that has no jobs, also in the state file."""
+        del self._accounts[account].groups[name]
+        self._totals.forget(account, ("job_group", name), {})
 
     def forget_pool_nodes(self, account: str) -> None:
         """Node counts are not read any more."""

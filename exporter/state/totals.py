@@ -187,6 +187,14 @@ class Totals:
         for place in self._places(account, owner):
             self._gone.pop(place, None)
 
+    def save(self, changes: Changes) -> None:
+        """Save changes that count nothing; even if there are none, the file notes the time."""
+        self._save(changes, lambda: None)
+
+    def saved(self, account: str) -> dict[tuple[Owner, str], Counters]:
+        """All counters of an account, as they are saved."""
+        return {place[1:]: known for place, known in self._counters.items() if place[0] == account}
+
     def flush(self) -> None:
         """Render what has changed in groups and accounts, and show what waited to be read."""
         self._release(SHOWN_AT_ONCE)

@@ -78,6 +78,7 @@ def build_app(
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)
     app.router.add_route("*", "/-/reload", handlers.reload)
+    app.router.add_route("*", "/-/forget-group", handlers.forget_group)
     return app
 
 
@@ -210,12 +211,9 @@ class _Handlers:
 
     async def reload(self, request: web.Request) -> web.Response:
         """Take over the configuration anew."""
-        if request.method != "POST":
-            allow = {"Allow": "POST"}
-            return web.Response(status=405, headers=allow, text="Use POST to reload.\n")
-        if self._reload is None:
-            text = "Reloading is not enabled: start with --web.enable-lifecycle, or send SIGHUP.\n"
-            return web.Response(status=403, text=text)
+        cure = "Reloading is not enabled: start with --web.enable-lifecycle, or send SIGHUP.\n"
+        if self._reload is None or request.method != "POST":
+            return self._refused(request, "reload", cure)
         try:
             # Whoever asked may go away: what was begun comes to its end.
             await asyncio.shield(self._reload())
@@ -223,3 +221,28 @@ class _Handlers:
             text = "\n".join(("The old configuration is still in force:", *error.problems, ""))
             return web.Response(status=500, text=text)
         return web.Response(text="Reloaded.\n")
+
+    async def forget_group(self, request: web.Request) -> web.Response:
+        """Forget the counters of a group that has no jobs, also in the state file."""
+        cure = "Forgetting is not enabled: start with --web.enable-lifecycle.\n"
+        if self._reload is None or request.method != "POST":
+            return self._refused(request, "forget a group", cure)
+        account, group = (request.query.get(name, "") for name in ("account", "job_group"))
+        store = self._service.store
+        known = store.accounts.get(account)
+        if known is None or group not in known.groups:
+            text = f"No group {group!r} in account {account!r}: name both, as in the labels.\n"
+            return web.Response(status=404, text=text)
+        if group in known.living_groups:
+            text = "The group has jobs: they would make it again.\n"
+            return web.Response(status=409, text=text)
+        store.forget_group(account, group)
+        await asyncio.shield(store.all_saved())
+        return web.Response(text="Forgotten.\n")
+
+    def _refused(self, request: web.Request, what: str, cure: str) -> web.Response:
+        if request.method != "POST":
+            return web.Response(
+                status=405, headers={"Allow": "POST"}, text=f"Use POST to {what}.\n"
+            )
+        return web.Response(status=403, text=cure)
