@@ -167,6 +167,16 @@ async def test_the_pause_between_two_tries_grows_up_to_its_limit(tmp_path: Path)
     await process.file.close()
 
 
+async def test_a_file_that_was_removed_is_written_when_the_process_ends(tmp_path: Path) -> None:
+    process = Process(tmp_path / "run.db")
+    assert await process.poll(failed=7) == 7
+    (tmp_path / "run.db").unlink()
+    await process.file.close()
+    after = Process(tmp_path / "run.db")
+    assert await after.shown() == 7
+    await after.file.close()
+
+
 def _remove(path: Path) -> None:
     path.unlink()
 

@@ -156,6 +156,9 @@ class StateFile:
     async def close(self) -> None:
         """Write what is left, and let go of the file."""
         if self._thread is not None:
+            written = asyncio.Event()
+            self._queue.put((Changes(""), written.set))
+            await written.wait()
             if self._connection is None:
                 self._write_anew()  # a last try
             self._queue.put(None)
