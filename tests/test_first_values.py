@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from exporter.state.saved import Changes, Saved, SavedJob
 from exporter.state.totals import SHOWN_AT_ONCE, Totals
 from exporter.state.watched_job import SelectedJobs
 from exporter.web.app import build_app
-from exporter.web.server.listener import listen
+from exporter.web.server.listener import Listening, listen
 from tests.test_counters import job
 from tests.test_selection import rule
 from tests.test_tasks import changed, failed, listed, running
@@ -511,17 +511,24 @@ def test_a_scrape_that_took_long_does_not_count_as_older_than_one_that_came_afte
 
 
 @pytest.fixture
-async def service(make_config: Callable[..., config.Config]) -> Any:
+async def service(make_config: Callable[..., config.Config]) -> AsyncIterator[Service]:
     """A service of one account that nobody answers for."""
     async with open_service(make_config("http://127.0.0.1:1")) as opened:
         yield opened
 
 
+@pytest.fixture
+async def server(service: Service) -> AsyncIterator[Listening]:
+    """A server of it."""
+    listening = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
+    yield listening
+    await listening.close()
+
+
 async def test_over_sockets_a_zero_is_shown_until_each_user_agent_has_taken_it(
-    service: Service,
+    service: Service, server: Listening
 ) -> None:
     (account,) = service.config.accounts
-    server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
     (url,) = server.urls
 
     async def scrape(agent: str, method: str = "GET", encoding: str = "gzip") -> float:
@@ -544,18 +551,16 @@ async def test_over_sockets_a_zero_is_shown_until_each_user_agent_has_taken_it(
     assert await scrape("Prometheus/3") == 0
     assert await scrape("Prometheus/2") == 0
     assert await scrape("Prometheus/3") == await scrape("Prometheus/2") == 5
-    await server.close()
 
 
 async def test_neither_head_nor_a_client_that_goes_away_counts_as_a_scrape(
-    service: Service,
+    service: Service, server: Listening
 ) -> None:
     fill = {(CODES, ("usererror", f"Code{n}")): 0 for n in range(100_000)}
     (account,) = service.config.accounts
     service.exposition.reconfigure(tables())
     service.store._totals.count(Changes(account.name), [(GROUP, "tasks", fill)])
     service.store.flush()
-    server = await listen(build_app(service, "/metrics"), (("127.0.0.1", 0),))
     port = int(server.urls[0].rpartition(":")[2])
     async with aiohttp.ClientSession(server.urls[0]) as session:
         async with session.head("/metrics") as response:
@@ -571,5 +576,4 @@ async def test_neither_head_nor_a_client_that_goes_away_counts_as_a_scrape(
         assert service.scrapes._latest == {}
         async with session.get("/metrics", headers={"User-Agent": "x"}) as response:
             await response.read()
-    await server.close()
     assert list(service.scrapes._latest) == [("127.0.0.1", "x")]
