@@ -138,7 +138,8 @@ class Seen:
         job = self.job
         if job.preparation is None:
             return  # then it has no release either
-        for pool_id in {job.pool.id, *(record.pool_id for record in job.records.values())}:
+        pools = {record.pool_id for record in job.records.values()}
+        for pool_id in pools | ({job.pool.id} if job.pool.made else set()):
             pool = {"pool_id": pool_id}
             add(growth, "job", "job_preparation_task_retries_total", 0, **pool)
             for kind in ("preparation", "release"):

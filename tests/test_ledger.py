@@ -71,6 +71,21 @@ SHORT = dataclasses.replace(
 )
 """Jobs of seconds, and storms of them."""
 
+AGAIN = dataclasses.replace(
+    ODD,
+    tasks_per_job=(5, 20),
+    task_median=6.0,
+    preparation_median=3.0,
+    node_incident_interval=30.0,
+    job_retention=(0.5, 10.0),
+    job_deletion=(0.2, 1.0),
+    job_delete_active_share=0.8,
+    job_delete_active_after=(2.0, 60.0),
+    job_recreate_share=1.0,
+    job_recreate_case_share=0.3,
+)
+"""Jobs that their users delete and make again, so that one id is now this job's, now that one's."""
+
 Step = tuple[float, str | int, str]
 """Seconds to wait; what comes then: `poll`; `blind`, a poll in which the jobs are not listed;
 `restart`, and a poll; or a poll in which the process is killed when it has written so many changes,
