@@ -297,6 +297,7 @@ class Observer:
     known: dict[str, Any] = field(default_factory=dict)
     sure: dict[int, Seen] = field(default_factory=dict)
     seen: dict[int, Seen] = field(default_factory=dict)
+    unsure: dict[tuple[int, str], Growth] = field(default_factory=dict)
     marks: dict[tuple[int, str], Marks] = field(default_factory=dict)
     _looks: dict[tuple[int, str], Look] = field(default_factory=dict)
     _listed: set[str] = field(default_factory=set)
@@ -392,22 +393,23 @@ class Observer:
         shown = self._shown(look)
         is_sure = look.believed == job.number
         seen = self.seen.setdefault(job.number, Seen(job))
-        sure = self.sure.get(job.number)
-        if is_sure and sure is None:
-            # What was read before it was listed is counted, and once.
-            sure = self.sure[job.number] = seen if not seen.looked_at else Seen(job)
         growth: Growth = Counter()
         self._fold(seen, collector, shown, growth)
-        self._grow(job, growth, self.may, *([self.must] if sure is seen else []))
+        self._grow(job, growth, self.may)
+        key = job.number, collector
+        fell = "job", "job_task_count_regressions_total", frozenset[tuple[str, str]]()
         if not is_sure:
             # The counts of one job after those of another look like a correction.
-            fallen: Growth = Counter()
-            add(fallen, "job", "job_task_count_regressions_total", 1)
-            self._grow(job, fallen, self.may)
-        if is_sure and sure is not None and sure is not seen:
-            growth = Counter()
-            self._fold(sure, collector, shown, growth)
-            self._grow(job, growth, self.must)
+            self._grow(job, Counter({fell: 1}), self.may)
+            self.unsure.setdefault(key, Counter()).update(growth)
+            return
+        self.sure[job.number] = seen
+        before = self.unsure.pop(key, None)
+        if before is not None:
+            # What was read before it was listed is counted, and once.
+            growth.update(before)
+            growth.pop(fell, None)
+        self._grow(job, growth, self.must)
 
     def _fold(self, seen: Seen, collector: str, shown: list[Any], growth: Growth) -> None:
         # Of a job that is older than the watch, only what comes after is counted.
