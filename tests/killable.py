@@ -16,6 +16,7 @@ from exporter.config import loader
 from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import Clock, Simulation
+from exporter.state.account import JOBS
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes
 from exporter.state.totals import Journal
@@ -84,31 +85,37 @@ accounts:
         await self._stack.aclose()
         self.service = None
 
-    async def poll(self) -> None:
+    async def poll(self, *, lists_jobs: bool = True) -> None:
         """Poll everything once, without waiting until it is written.
 
         Jobs are listed first: what is polled beside a listing may yet take a job that was made
-        again for the one before it.
+        again for the one before it. Or the jobs are not listed, only those that are known polled.
         """
         assert self.service is not None
         for polled in self.service._accounts.values():
-            if polled.poller.scheduler.polls():
-                await polled.poller._poll_jobs(("jobs",))
-        await self.service.run_once()
+            polls = polled.poller.scheduler.polls()
+            if not lists_jobs:
+                await asyncio.gather(
+                    *(poll.run(key) for key, poll in polls.items() if key != (JOBS,))
+                )
+            elif polls:
+                await polled.poller._poll_jobs((JOBS,))
+        if lists_jobs:
+            await self.service.run_once()
 
-    async def poll_and_die(self, writes: int) -> list[Changes]:
+    async def poll_and_die(self, writes: int, *, lists_jobs: bool = True) -> list[Changes]:
         """Poll, and be killed when so many changes are written; gives those."""
         assert self.service is not None
         totals = self.service.store._totals
         assert totals._journal is not None
         totals._journal = dying = Dying(totals._journal, writes)
-        await self.poll()
+        await self.poll(lists_jobs=lists_jobs)
         await self.stop()
         return dying.written
 
-    async def round(self) -> Series:
+    async def round(self, *, lists_jobs: bool = True) -> Series:
         """Poll everything once, and give all counters that are exposed then."""
-        await self.poll()
+        await self.poll(lists_jobs=lists_jobs)
         await self.written()
         return {key: value for key, value in self.exposed().items() if key[0].endswith("_total")}
 

@@ -1,20 +1,27 @@
-"""What can be known of a simulated account by looking at it at the moments of the polls.
+"""What the counters must be, by what the service showed whenever the exporter asked.
 
-It looks into the simulator's own objects, remembers what it saw, and counts what was not there
-before; nothing of the exporter's folding is used. A look has parts, one for each job and collector:
-of the last look of a process that is killed only some may have been written down. Who asks for
-changes alone sees those that the service's index has learnt of.
+The observer stands before a simulated account. Whenever a question is answered it looks into the
+simulator's own objects, remembers what it saw, and counts what was not there before; nothing of the
+exporter's folding is used. Who asks for changes alone sees those that the service's index has
+learnt of.
+
+A user may delete a job and create another one under its id. Until a listing shows the new one, who
+asks cannot know whose answers these are: so of such a job all that was shown *may* be counted, and
+*must* be once it was listed and read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from exporter.simulator import World
+from aiohttp import web
+
+from exporter.simulator import BatchError, Call, World
 from exporter.simulator.counts import Counts
+from exporter.simulator.faults.answers import body_of
 from exporter.simulator.ledger import (
     RunCompleted,
     RunRetried,
@@ -22,16 +29,27 @@ from exporter.simulator.ledger import (
     TaskRequeued,
     TaskRetried,
 )
+from exporter.simulator.server import Proceed
 from exporter.simulator.ticks import SECOND
 from exporter.state.saved import Changes
+from tests.mishaps import Mishaps
 from tests.truth import BOUNDS, CATEGORIES, Series
 
 WATCHED = {"active", "disabling", "disabled", "enabling", "terminating"}
 RESULTS = ("success", "failure")
 ALL_CATEGORIES = (*CATEGORIES, "unknown")
 
-Run = tuple[int, str, str, int]
-"""(number of the job, node, kind, start)."""
+COLLECTORS = {
+    "Job_GetTaskCounts": "task_counts",
+    "Job_ListPreparationAndReleaseTaskStatus": "preparation_release",
+    "Task_List": "tasks",
+}
+"""The collector that asks each operation."""
+
+NODES, TASKS = list(COLLECTORS)[1:]
+
+Growth = Counter[tuple[str, str, frozenset[tuple[str, str]]]]
+"""What a look adds, by whose it is (`account`, `job` or `histogram`), name and labels."""
 
 OVERLAP = 60.0
 """Seconds before the last look from which changes are asked for again."""
@@ -86,97 +104,361 @@ def times_of_runs(record: Any) -> list[int | None]:
 
 
 @dataclass
+class Seen:
+    """What was seen of one job. `runs`: completed ones, with their result."""
+
+    job: Any
+    looked_at: set[str] = field(default_factory=set)
+    counts: Counts | None = None
+    runs: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    preparations: dict[str, SeenRun] = field(default_factory=dict)
+    tasks: dict[str, SeenTask] = field(default_factory=dict)
+    is_settled: bool = False
+
+    def look_at_counts(self, growth: Growth, *, counts: bool) -> None:
+        """See the answered counts. `counts`: what is there at first sight is new."""
+        now = self.job.reported_task_counts
+        before = self.counts or (Counts(0, 0, 0, 0) if counts else now)
+        self.counts = now
+        for result, grown in (
+            ("success", now.succeeded - before.succeeded),
+            ("failure", now.failed - before.failed),
+        ):
+            add(growth, "account", "account_tasks_completed_total", max(0, grown), result=result)
+            add(growth, "job", "job_tasks_completed_total", max(0, grown), result=result)
+        started = now.running + now.completed - before.running - before.completed
+        added = started + now.active - before.active
+        fell = now.succeeded < before.succeeded or now.failed < before.failed or added < 0
+        add(growth, "job", "job_tasks_started_total", max(0, started))
+        add(growth, "job", "job_tasks_added_total", max(0, added))
+        add(growth, "job", "job_task_count_regressions_total", int(fell))
+
+    def look_at_nodes(self, growth: Growth, shown: Iterable[Any], *, counts: bool) -> None:
+        """See the records of nodes."""
+        job = self.job
+        if job.preparation is None:
+            return  # then it has no release either
+        pools = {record.pool_id for record in job.records.values()}
+        for pool_id in pools | ({job.pool.id} if job.pool.made else set()):
+            pool = {"pool_id": pool_id}
+            add(growth, "job", "job_preparation_task_retries_total", 0, **pool)
+            for kind in ("preparation", "release"):
+                observe(growth, f"{kind}_task_duration_seconds", None, **pool)
+                for result in RESULTS:
+                    name = f"job_{kind}_tasks_completed_total"
+                    add(growth, "job", name, 0, **pool, result=result)
+                for category in ALL_CATEGORIES:
+                    name = f"job_{kind}_tasks_failed_total"
+                    add(growth, "job", name, 0, **pool, category=category)
+        for record in shown:
+            run, pool = record.preparation, {"pool_id": record.pool_id}
+            now = SeenRun(run.started, run.state, run.retry_count)
+            retries = now.retries_since(self.preparations.get(record.node_id)) if counts else 0
+            self.preparations[record.node_id] = now
+            add(growth, "job", "job_preparation_task_retries_total", retries, **pool)
+            self._look_at_run(growth, record, "preparation", run, counts=counts)
+            if record.release is not None:
+                self._look_at_run(growth, record, "release", record.release, counts=counts)
+
+    def _look_at_run(
+        self, growth: Growth, record: Any, kind: str, run: Any, *, counts: bool
+    ) -> None:
+        key = (record.node_id, kind, run.started)
+        if run.state != "completed" or key in self.runs:
+            return
+        self.runs[key] = run.result
+        if not counts:
+            return
+        pool = {"pool_id": record.pool_id}
+        add(growth, "job", f"job_{kind}_tasks_completed_total", 1, **pool, result=run.result)
+        observe(growth, f"{kind}_task_duration_seconds", run.ended - run.started, **pool)
+        if run.result == "failure":
+            category, code = run.failure.category.lower(), run.failure.code
+            add(growth, "account", f"account_{kind}_tasks_failed_total", 1, category=category)
+            add(growth, "job", f"job_{kind}_tasks_failed_total", 1, **pool, category=category)
+            name = f"job_{kind}_task_failure_codes_total"
+            add(growth, "job", name, 1, **pool, category=category, code=code)
+
+    def look_at_tasks(self, growth: Growth, shown: Iterable[Any], *, counts: bool) -> None:
+        """See tasks."""
+        for category in ALL_CATEGORIES:
+            add(growth, "job", "job_tasks_failed_total", 0, category=category)
+        add(growth, "job", "job_task_retries_total", 0)
+        add(growth, "job", "job_task_requeues_total", 0)
+        observe(growth, "task_run_seconds", None)
+        observe(growth, "task_wait_seconds", None)
+        for task in shown:
+            before = self.tasks.get(task.id, SeenTask(None, None, 0, 0))
+            now = SeenTask(task.started, task.result, task.retry_count, task.requeue_count)
+            self.tasks[task.id] = now
+            if counts:
+                _count_task(growth, task, before, now)
+
+    def end_round(self, operations: Collection[str], mishaps: Mishaps) -> None:
+        """Note whether the job is over, and all was seen that the operations show just now."""
+        counts, job = self.counts, self.job
+        if job.state != "completed" or counts is None or counts.running:
+            return
+        if not {*COLLECTORS} <= {*operations, *(() if job.preparation else (NODES,))}:
+            return
+        self.is_settled |= all(
+            (record.node_id, kind, run.started) in self.runs
+            for record in job.records.values()
+            if not mishaps.hides(NODES, job.id, record.node_id)
+            for kind, run in (("preparation", record.preparation), ("release", record.release))
+            if run is not None and run.state == "completed"
+        ) and all(
+            task.result == (seen.result if (seen := self.tasks.get(task.id)) else None)
+            for task in job.tasks.values()
+            if not mishaps.hides(TASKS, job.id, task.id)
+        )
+
+
+def _count_task(growth: Growth, task: Any, before: SeenTask, now: SeenTask) -> None:
+    add(growth, "job", "job_task_retries_total", now.retries - before.retries)
+    add(growth, "job", "job_task_requeues_total", now.requeues - before.requeues)
+    # Who was retried or requeued before its start was seen did not only wait.
+    is_first_start = not now.retries and not now.requeues and before.started is None
+    if now.started is not None and is_first_start:
+        observe(growth, "task_wait_seconds", now.started - task.created)
+    if now.result is None or before.result is not None:
+        return
+    if now.started is not None:
+        observe(growth, "task_run_seconds", task.ended - now.started)
+    if now.result == "failure":
+        category, code = task.failure.category.lower(), task.failure.code
+        add(growth, "account", "account_tasks_failed_total", 1, category=category)
+        add(growth, "job", "job_tasks_failed_total", 1, category=category)
+        add(growth, "job", "job_task_failure_codes_total", 1, category=category, code=code)
+
+
+def add(growth: Growth, whose: str, name: str, by: float, **labels: str) -> None:
+    """Add to what a look found; 0: the series is there."""
+    growth[whose, name, frozenset(labels.items())] += by  # type: ignore[assignment]
+
+
+def observe(growth: Growth, name: str, ticks: int | None, **labels: str) -> None:
+    """Add a duration to a histogram; None: its series are there."""
+    # A duration between two clocks may seem to be below 0.
+    seconds = max(0, ticks or 0) / SECOND
+    is_one = ticks is not None
+    for bound in (*BOUNDS[name], float("inf")):
+        within = int(is_one and seconds <= bound)
+        le = "+Inf" if bound == float("inf") else str(float(bound))
+        add(growth, "histogram", f"{name}_bucket", within, **labels, le=le)
+    add(growth, "histogram", f"{name}_count", int(is_one), **labels)
+    add(growth, "histogram", f"{name}_sum", seconds if is_one else 0.0, **labels)
+
+
+@dataclass
 class Written:
-    """What was written down of a look: readings by (job id, collector), and jobs let go."""
+    """What was written down of a round: readings by (job id, collector), and the first listing."""
 
     readings: set[tuple[str, str]] = field(default_factory=set)
-    let_go: set[str] = field(default_factory=set)
+    is_watched: bool = False
 
     @classmethod
     def of(cls, written: Iterable[Changes]) -> Written:
         """From what a killed process handed to its state file."""
         found = cls()
         for changes in written:
-            for job_id, job in changes.jobs.items():
-                if job is None or job.left_at is not None:
-                    found.let_go.add(job_id)
-            found.readings.update(changes.folded)
+            found.is_watched |= changes.watched_since is not None
+            found.readings.update((job_id.lower(), name) for job_id, name in changes.folded)
         return found
+
+
+class Look(NamedTuple):
+    """A question that was answered in full. `believed`: number of the job that it was about."""
+
+    job: Any
+    believed: int
+    operation: str
+    is_full: bool
 
 
 @dataclass
 class Observer:
-    """Looks at an account of which all jobs are in the group `all`.
+    """An interceptor that looks at an account. `group`: all its jobs are in; None: in none.
 
-    `series`: what the counters must be. `asked`: jobs that were selected at the last look.
-    `marks`: of what was seen before, by job and collector. `runs`: completed ones, with their
-    result.
+    `must`, `may`: what the counters must be at least, and may be at most. `known`: by id in lower
+    case, the job that a listing last showed under it. `sure`, `seen`: what was seen of each job
+    since a listing showed it, and in all. `marks`: by the number of the job that was asked about.
     """
 
     world: World
+    mishaps: Mishaps
     resync_interval: float
-    series: Series = field(default_factory=Counter)
-    first_look: int | None = None
-    asked: dict[int, Any] = field(default_factory=dict)
+    group: str | None
+    must: Series = field(default_factory=Counter)
+    may: Series = field(default_factory=Counter)
+    first_listing: int | None = None
+    last_listing: int = 0
+    before_watch: set[int] = field(default_factory=set)
+    known: dict[str, Any] = field(default_factory=dict)
+    sure: dict[int, Seen] = field(default_factory=dict)
+    seen: dict[int, Seen] = field(default_factory=dict)
+    unsure: dict[tuple[int, str], Growth] = field(default_factory=dict)
     marks: dict[tuple[int, str], Marks] = field(default_factory=dict)
-    counts: dict[int, Counts] = field(default_factory=dict)
-    runs: dict[Run, str] = field(default_factory=dict)
-    preparations: dict[tuple[int, str], SeenRun] = field(default_factory=dict)
-    tasks: dict[tuple[int, str], SeenTask] = field(default_factory=dict)
+    _looks: dict[tuple[int, str], Look] = field(default_factory=dict)
+    _listed: set[str] = field(default_factory=set)
+    _is_listed: bool = False
 
     def __post_init__(self) -> None:
         """The account's counters are there from the start."""
+        growth: Growth = Counter()
         for result in RESULTS:
-            self._count("account_tasks_completed_total", 0, result=result)
+            add(growth, "account", "account_tasks_completed_total", 0, result=result)
         for tasks in ("preparation_tasks", "release_tasks", "tasks"):
             for category in ALL_CATEGORIES:
-                self._count(f"account_{tasks}_failed_total", 0, category=category)
+                add(growth, "account", f"account_{tasks}_failed_total", 0, category=category)
+        self._grow(None, growth, self.must, self.may)
 
-    def look(self, written: Written | None = None) -> None:
-        """A round of polls. `written`: what is left of it, where the process was killed then."""
-        is_first = self.first_look is None
-        if self.first_look is None:
-            self.first_look = self.world.tick
-        here = set(map(id, self.world.jobs.values()))
-        selected = {job.number: job for job in self.world.jobs.values() if job.state in WATCHED}
-        # A job that left is asked once more, if it still exists.
-        left = {number: job for number, job in self.asked.items() if number not in selected}
-        for job in (*selected.values(), *(job for job in left.values() if id(job) in here)):
-            is_new = job.created >= self.first_look and not is_first
-            for collector, look_at in (
-                ("task_counts", self._look_at_counts),
-                ("preparation_release", self._look_at_nodes),
-                ("tasks", self._look_at_tasks),
-            ):
-                if written is None or (job.id, collector) in written.readings:
-                    marks = self.marks.get((job.number, collector))
-                    since = self._mark(job, collector)
-                    # Of a job that is older than the watch, only what comes after is counted.
-                    look_at(job, since, counts=is_new or marks is not None)
-                    self.asked[job.number] = job
-        for number, job in left.items():
-            if written is None or job.id in written.let_go:
-                del self.asked[number]
+    async def __call__(
+        self, request: web.Request, call: Call, proceed: Proceed
+    ) -> web.StreamResponse:
+        """Let a request pass, and note what was answered."""
+        try:
+            response = await proceed()
+        except BatchError as error:
+            if error.code.endswith("NotSpecified"):  # nothing is prepared on the nodes
+                self._answered(call, b"")
+            raise
+        if (body := body_of(response)) is not None:
+            self._answered(call, body)
+        return response
 
-    def _mark(self, job: Any, collector: str) -> float | None:
+    def _answered(self, call: Call, body: bytes) -> None:
+        is_whole = b"odata.nextLink" not in body
+        if call.operation == "Job_List":
+            jobs = self.world.jobs.values()
+            self._listed |= {job.id.lower() for job in jobs if f'"{job.id}"'.encode() in body}
+            if is_whole:
+                self._is_listed = True
+                self.known |= {job_id: self.world.find_job(job_id) for job_id in self._listed}
+        elif call.operation in COLLECTORS and is_whole:
+            job = self.world.find_job(call.ids[0])
+            assert job is not None
+            believed = self.known.get(job.id.lower(), job)
+            is_full = "$filter" not in call.parameters
+            self._looks[job.number, call.operation] = Look(
+                job, believed.number, call.operation, is_full
+            )
+
+    def end_round(self, written: Written | None = None) -> None:
+        """Count what was seen. `written`: what is left of it, where the process was killed."""
+        looks, listed = list(self._looks.values()), self._is_listed
+        fresh = {(look.job.number, COLLECTORS[look.operation]) for look in looks}
+        shown = self._listed
+        self._looks, self._listed, self._is_listed = {}, set(), False
+        if listed and self.first_listing is None and (written is None or written.is_watched):
+            self.first_listing = self.last_listing = self.world.tick
+            self.before_watch = {job.number for job in self.world.jobs.values()}
+        if self.first_listing is None:
+            return
+        for look in looks:
+            part = look.job.id.lower(), COLLECTORS[look.operation]
+            if written is None or part in written.readings:
+                self._look(look)
+        for number in {look.job.number for look in looks} & self.sure.keys():
+            asked = [look.operation for look in looks if look.job.number == number]
+            self.sure[number].end_round(asked, self.mishaps)
+        if listed and written is None:
+            if not self.mishaps.kind:
+                self._check_all_asked(shown, fresh)
+            self.last_listing = self.world.tick
+
+    def is_new(self, job: Any) -> bool:
+        """Whether all that a job did is to be counted."""
+        assert self.first_listing is not None
+        return job.created >= self.first_listing and job.number not in self.before_watch
+
+    def _check_all_asked(self, shown: set[str], fresh: set[tuple[int, str]]) -> None:
+        """Check that no job was left out of which the service shows what was not seen."""
+        for job in self.world.jobs.values():
+            seen = self.sure.get(job.number)
+            is_due = job.state in WATCHED or (
+                not seen.is_settled
+                if seen is not None
+                else self.is_new(job)
+                and (job.state == "deleting" or (job.ended or 0) > self.last_listing)
+            )
+            collectors = set(COLLECTORS.values())
+            if job.preparation is None and seen is not None:
+                collectors &= {"task_counts", "tasks"} | (collectors - seen.looked_at)
+            missed = {name for name in collectors if (job.number, name) not in fresh}
+            assert not is_due or not missed, (job.id, job.number, job.state, missed)
+
+    def _look(self, look: Look) -> None:
+        job, collector = look.job, COLLECTORS[look.operation]
+        shown = self._shown(look)
+        is_sure = look.believed == job.number
+        seen = self.seen.setdefault(job.number, Seen(job))
+        growth: Growth = Counter()
+        self._fold(seen, collector, shown, growth)
+        self._grow(job, growth, self.may)
+        key = job.number, collector
+        fell = "job", "job_task_count_regressions_total", frozenset[tuple[str, str]]()
+        if not is_sure:
+            # The counts of one job after those of another look like a correction.
+            self._grow(job, Counter({fell: 1}), self.may)
+            self.unsure.setdefault(key, Counter()).update(growth)
+            return
+        self.sure[job.number] = seen
+        before = self.unsure.pop(key, None)
+        if before is not None:
+            # What was read before it was listed is counted, and once.
+            growth.update(before)
+            growth.pop(fell, None)
+        self._grow(job, growth, self.must)
+
+    def _fold(self, seen: Seen, collector: str, shown: list[Any], growth: Growth) -> None:
+        # Of a job that is older than the watch, only what comes after is counted.
+        counts = self.is_new(seen.job) or collector in seen.looked_at
+        seen.looked_at.add(collector)
+        if collector == "task_counts":
+            seen.look_at_counts(growth, counts=counts)
+        elif collector == "tasks":
+            seen.look_at_tasks(growth, shown, counts=counts)
+        else:
+            seen.look_at_nodes(growth, shown, counts=counts)
+
+    def _shown(self, look: Look) -> list[Any]:
+        """The tasks, or nodes, that were shown; notes that they were."""
+        job, operation = look.job, look.operation
+        since = self._mark(look)
+        if operation == TASKS:
+            entities, times_of = job.tasks.values(), times_of_task
+        elif operation == NODES:
+            entities, times_of = job.records.values(), times_of_runs
+        else:
+            return []
+        if since is not None:
+            return self._changed(entities, times_of, since)
+        return [
+            each
+            for each in entities
+            if not self.mishaps.hides(
+                operation, job.id, each.id if operation == TASKS else each.node_id
+            )
+        ]
+
+    def _mark(self, look: Look) -> float | None:
         """Note that this is looked at; gives since when changes are asked for, or None for all."""
         now = self.world.now.timestamp()
-        before = self.marks.get((job.number, collector))
-        if before is None or now - before.listed_at >= self.resync_interval:
-            self.marks[job.number, collector] = Marks(now, now)
+        key = look.believed, look.operation
+        before = self.marks.get(key)
+        if look.is_full:
+            self.marks[key] = Marks(now, now)
             return None
-        self.marks[job.number, collector] = Marks(now, before.listed_at)
+        assert before is not None
+        assert now - before.listed_at < self.resync_interval
+        self.marks[key] = Marks(now, before.listed_at)
         return before.read_at - OVERLAP
 
     def _changed(
-        self,
-        entities: Iterable[Any],
-        times_of: Callable[[Any], list[int | None]],
-        since: float | None,
+        self, entities: Iterable[Any], times_of: Callable[[Any], list[int | None]], since: float
     ) -> list[Any]:
-        """Those of which the index knows that they run or changed since; None: all."""
-        if since is None:
-            return list(entities)
+        """Those of which the index knows that they run or changed since."""
         return [
             entity
             for entity in entities
@@ -184,131 +466,33 @@ class Observer:
             and any(tick is None or tick >= since * SECOND for tick in times_of(seen))
         ]
 
-    def _look_at_counts(self, job: Any, _: float | None, *, counts: bool) -> None:
-        now = job.reported_task_counts
-        before = self.counts.get(job.number, Counts(0, 0, 0, 0)) if counts else now
-        self.counts[job.number] = now
-        for result, growth in (
-            ("success", now.succeeded - before.succeeded),
-            ("failure", now.failed - before.failed),
-        ):
-            self._count("account_tasks_completed_total", max(0, growth), result=result)
-            self._count_job("tasks_completed_total", max(0, growth), result=result)
-        started = now.running + now.completed - before.running - before.completed
-        added = started + now.active - before.active
-        fell = now.succeeded < before.succeeded or now.failed < before.failed or added < 0
-        self._count_job("tasks_started_total", max(0, started))
-        self._count_job("tasks_added_total", max(0, added))
-        self._count_job("task_count_regressions_total", int(fell))
-
-    def _look_at_nodes(self, job: Any, since: float | None, *, counts: bool) -> None:
-        if job.preparation is None:
-            return  # then it has no release either
-        for pool_id in {job.pool.id, *(record.pool_id for record in job.records.values())}:
-            self._count_job("preparation_task_retries_total", 0, pool_id=pool_id)
-            for kind in ("preparation", "release"):
-                self._observe(f"{kind}_task_duration_seconds", None, pool_id=pool_id)
-                for result in RESULTS:
-                    name = f"{kind}_tasks_completed_total"
-                    self._count_job(name, 0, pool_id=pool_id, result=result)
-                for category in ALL_CATEGORIES:
-                    name = f"{kind}_tasks_failed_total"
-                    self._count_job(name, 0, pool_id=pool_id, category=category)
-        for record in self._changed(job.records.values(), times_of_runs, since):
-            run, place = record.preparation, (job.number, record.node_id)
-            now = SeenRun(run.started, run.state, run.retry_count)
-            retries = now.retries_since(self.preparations.get(place)) if counts else 0
-            self.preparations[place] = now
-            self._count_job("preparation_task_retries_total", retries, pool_id=record.pool_id)
-            self._look_at_run(record, "preparation", run, counts=counts)
-            if record.release is not None:
-                self._look_at_run(record, "release", record.release, counts=counts)
-
-    def _look_at_run(self, record: Any, kind: str, run: Any, *, counts: bool) -> None:
-        key = (record.job.number, record.node_id, kind, run.started)
-        if run.state != "completed" or key in self.runs:
-            return
-        self.runs[key] = run.result
-        if not counts:
-            return
-        pool = {"pool_id": record.pool_id}
-        self._count_job(f"{kind}_tasks_completed_total", 1, **pool, result=run.result)
-        self._observe(f"{kind}_task_duration_seconds", run.ended - run.started, **pool)
-        if run.result == "failure":
-            category, code = run.failure.category.lower(), run.failure.code
-            self._count(f"account_{kind}_tasks_failed_total", 1, category=category)
-            self._count_job(f"{kind}_tasks_failed_total", 1, **pool, category=category)
-            name = f"{kind}_task_failure_codes_total"
-            self._count_job(name, 1, **pool, category=category, code=code)
-
-    def _look_at_tasks(self, job: Any, since: float | None, *, counts: bool) -> None:
-        for category in ALL_CATEGORIES:
-            self._count_job("tasks_failed_total", 0, category=category)
-        self._count_job("task_retries_total", 0)
-        self._count_job("task_requeues_total", 0)
-        self._observe("task_run_seconds", None)
-        self._observe("task_wait_seconds", None)
-        for task in self._changed(job.tasks.values(), times_of_task, since):
-            key = (job.number, task.id)
-            before = self.tasks.get(key, SeenTask(None, None, 0, 0))
-            now = SeenTask(task.started, task.result, task.retry_count, task.requeue_count)
-            self.tasks[key] = now
-            if counts:
-                self._count_task(task, before, now)
-
-    def _count_task(self, task: Any, before: SeenTask, now: SeenTask) -> None:
-        self._count_job("task_retries_total", now.retries - before.retries)
-        self._count_job("task_requeues_total", now.requeues - before.requeues)
-        # Who was retried or requeued before its start was seen did not only wait.
-        is_first_start = not now.retries and not now.requeues and before.started is None
-        if now.started is not None and is_first_start:
-            self._observe("task_wait_seconds", now.started - task.created)
-        if now.result is None or before.result is not None:
-            return
-        if now.started is not None:
-            self._observe("task_run_seconds", task.ended - now.started)
-        if now.result == "failure":
-            category, code = task.failure.category.lower(), task.failure.code
-            self._count("account_tasks_failed_total", 1, category=category)
-            self._count_job("tasks_failed_total", 1, category=category)
-            self._count_job("task_failure_codes_total", 1, category=category, code=code)
-
-    def _count(self, name: str, by: float, **labels: str) -> None:
-        key = f"azure_batch_{name}", frozenset({"account": "simulated", **labels}.items())
-        self.series[key] += by
-
-    def _count_job(self, name: str, by: float, **labels: str) -> None:
-        self._count(f"job_{name}", by, job_group="all", **labels)
-
-    def _observe(self, name: str, ticks: int | None, **labels: str) -> None:
-        """A duration for a histogram; None: its series are there."""
-        # A duration between two clocks may seem to be below 0.
-        seconds = max(0, ticks or 0) / SECOND
-        is_one = ticks is not None
-        for bound in (*BOUNDS[name], float("inf")):
-            within = int(is_one and seconds <= bound)
-            le = "+Inf" if bound == float("inf") else str(float(bound))
-            self._count(f"{name}_bucket", within, **labels, job_group="all", le=le)
-        self._count(f"{name}_count", int(is_one), **labels, job_group="all")
-        self._count(f"{name}_sum", seconds if is_one else 0.0, **labels, job_group="all")
+    def _grow(self, job: Any, growth: Growth, *series: Series) -> None:
+        own = {"job_group": self.group} if self.group else {}
+        for (whose, name, labels), by in growth.items():
+            more = {} if whose == "account" else own
+            if whose == "job" and not own:
+                more = {"job_id": job.id}
+            key = f"azure_batch_{name}", labels | {("account", "simulated"), *more.items()}
+            for each in series:
+                each[key] = each.get(key, 0) + by
 
     def check(self) -> None:
         """What was seen is part of what truly happened."""
         ledger = self.world.ledger
         runs = {(e.job, e.node_id, e.kind, e.started): e.result for e in ledger.of(RunCompleted)}
-        assert self.runs.items() <= runs.items()
         tasks = {(event.job, event.task_id): event.result for event in ledger.of(TaskCompleted)}
-        seen = {key: task.result for key, task in self.tasks.items() if task.result is not None}
-        assert seen.items() <= tasks.items()
+        for number, seen in self.seen.items():
+            for (node_id, kind, started), result in seen.runs.items():
+                assert runs[number, node_id, kind, started] == result
+            for task_id, task in seen.tasks.items():
+                assert task.result in (None, tasks.get((number, task_id)))
         for name, event in (
             ("preparation_task_retries", RunRetried),
             ("task_retries", TaskRetried),
             ("task_requeues", TaskRequeued),
         ):
             counted = sum(
-                value
-                for (of, _), value in self.series.items()
-                if of == f"azure_batch_job_{name}_total"
+                value for (of, _), value in self.may.items() if of == f"azure_batch_job_{name}_total"
             )
-            happened = len(ledger.of(event, since_tick=self.first_look))
+            happened = len(ledger.of(event, since_tick=self.first_listing))
             assert counted <= happened, name

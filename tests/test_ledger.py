@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from exporter.simulator import SCENARIOS, Clock, World, serve
+from exporter.simulator import SCENARIOS, Call, Clock, Proceed, Scenario, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted, TaskRequeued, TaskRetried
 from tests.killable import Exporter
+from tests.mishaps import MISHAPS, Mishaps
 from tests.observer import Observer, Written
 from tests.truth import Series
 
@@ -38,7 +40,12 @@ ODD = dataclasses.replace(
     wait_for_success_share=0.5,
     release_failure_share=0.2,
     job_retention=(20.0, 90.0),
-    job_recreate_share=0.3,
+    job_terminate_share=0.2,
+    job_delete_active_share=0.2,
+    job_recreate_share=0.4,
+    job_recreate_case_share=0.2,
+    job_recreate_twice_share=0.4,
+    auto_pool_failure_share=0.3,
     shuffled_lists=True,
     repeat_share=0.3,
     page_size=10,
@@ -49,15 +56,48 @@ ODD = dataclasses.replace(
     index_lag=8.0,
 )
 
-Step = tuple[float, str | int]
-"""Seconds to wait, and what comes then: `poll`; `restart`, and a poll; or a poll in which the
-process is killed when it has written so many changes, which without a state file is a restart."""
+SHORT = dataclasses.replace(
+    ODD,
+    tasks_per_job=(1, 6),
+    task_median=5.0,
+    later_tasks_share=0.0,
+    preparation_median=2.0,
+    release_median=1.0,
+    job_retention=(2.0, 60.0),
+    job_delete_active_after=(2.0, 20.0),
+    job_recreate_share=0.7,
+    job_storm_interval=(40.0, 120.0),
+    job_storm_size=(3, 12),
+)
+"""Jobs of seconds, and storms of them."""
+
+AGAIN = dataclasses.replace(
+    ODD,
+    tasks_per_job=(5, 20),
+    task_median=6.0,
+    preparation_median=3.0,
+    node_incident_interval=30.0,
+    job_retention=(0.5, 10.0),
+    job_deletion=(0.2, 1.0),
+    job_delete_active_share=0.8,
+    job_delete_active_after=(2.0, 60.0),
+    job_recreate_share=1.0,
+    job_recreate_case_share=0.3,
+)
+"""Jobs that their users delete and make again, so that one id is now this job's, now that one's."""
+
+Step = tuple[float, str | int, str]
+"""Seconds to wait; what comes then: `poll`; `blind`, a poll in which the jobs are not listed;
+`restart`, and a poll; or a poll in which the process is killed when it has written so many changes,
+which without a state file is a restart; and what goes wrong meanwhile, one of MISHAPS or nothing.
+"""
 
 STEPS = st.lists(
     st.tuples(
-        st.floats(min_value=0.5, max_value=200.0),
-        st.sampled_from(["poll", "poll", "poll", "poll", "poll", "restart"])
+        st.floats(min_value=0.5, max_value=20.0) | st.floats(min_value=0.5, max_value=200.0),
+        st.sampled_from(["poll", "poll", "poll", "blind", "blind", "restart"])
         | st.integers(min_value=0, max_value=40),
+        st.sampled_from(["", "", "", *MISHAPS]),
     ),
     min_size=3,
     max_size=14,
@@ -65,50 +105,63 @@ STEPS = st.lists(
 
 
 def counters(shown: Series) -> Series:
-    return {key: value for key, value in shown.items() if key[0].endswith(COUNTED)}
+    return {
+        key: value
+        for key, value in shown.items()
+        if key[0].endswith(COUNTED) and "jobs_ended" not in key[0] and "scheduling" not in key[0]
+    }
 
 
-def difference(shown: Series, expected: Series) -> dict[Any, Any]:
+def difference(shown: Series, expected: Series, most: Series | None = None) -> dict[Any, Any]:
     """What is shown and what should be, of each series where the two differ.
 
-    Sums of durations may differ by rounding.
+    `most`: what may be at most, where that is more. Sums of durations may differ by rounding.
     """
+    most = expected if most is None else most
     return {
-        key: (shown.get(key), expected.get(key))
+        key: (shown.get(key), expected.get(key), most.get(key))
         for key in shown.keys() | expected.keys()
-        if key not in shown or key not in expected or abs(shown[key] - expected[key]) > 1e-3
+        if (key not in shown or shown[key] < expected.get(key, 0) - 1e-3)
+        or (key not in most or shown[key] > most[key] + 1e-3)
     }
 
 
 @dataclasses.dataclass
 class Play:
-    """An account, an exporter that polls it, and an observer that looks when it does."""
+    """An account, an exporter that polls it, and an observer that stands between them."""
 
     world: World
     clock: Clock
     exporter: Exporter
+    mishaps: Mishaps
     observer: Observer
     saves: bool
     highest: Series = dataclasses.field(default_factory=dict)
 
-    async def step(self, seconds: float, what: str | int) -> None:
+    async def step(self, seconds: float, what: str | int, mishap: str = "") -> None:
         self.clock.advance(seconds)
         self.world.advance(self.clock.now())
+        self.mishaps.begin(mishap)
         if isinstance(what, int) and self.saves:
             written = await self.exporter.poll_and_die(what)
-            if written:  # since when the account is watched is written first of all
-                self.observer.look(Written.of(written))
+            self.observer.end_round(Written.of(written))
             await self.exporter.start()
             return
-        if what != "poll":
+        if what == "restart" or isinstance(what, int):
             await self.exporter.stop()
             await self.exporter.start()
             if not self.saves:
                 # All is forgotten: what came before the next look is not new.
                 self.highest = {}
-                self.observer = Observer(self.world, self.observer.resync_interval)
-        self.observer.look()
-        await self.exporter.round()
+                known = self.observer
+                self.observer = Observer(
+                    known.world, known.mishaps, known.resync_interval, known.group
+                )
+        await self.exporter.round(lists_jobs=what != "blind")
+        self.observer.end_round()
+        self.check_round()
+
+    def check_round(self) -> None:
         shown = counters(self.exporter.exposed())
         fell = {
             key: (value, shown.get(key))
@@ -116,15 +169,36 @@ class Play:
             if shown.get(key, -1) < value
         }
         assert fell == {}, fell
+        too_high = {
+            key: (value, self.observer.may.get(key))
+            for key, value in shown.items()
+            if value > self.observer.may.get(key, 0) + 1e-3
+        }
+        assert too_high == {}, too_high
         self.highest = shown
 
 
 async def play(
-    seed: int, steps: Iterable[Step], resync: float, folder: Path, *, saves: bool
+    seed: int,
+    steps: Iterable[Step],
+    resync: float,
+    folder: Path,
+    *,
+    saves: bool,
+    scenario: Scenario = ODD,
+    jobs: int = 5,
 ) -> None:
-    world = World(ODD, seed=seed, jobs=5, nodes=8, start=START, ledger=True)
+    world = World(scenario, seed=seed, jobs=jobs, nodes=8, start=START, ledger=True)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    mishaps = Mishaps(seed)
+    story: Play
+
+    async def look(request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
+        return await story.observer(request, call, proceed)
+
+    async with serve(
+        world, clock, interceptors=(look, mishaps), simulated_date=True
+    ) as simulation:
 
         def make(*, saves: bool) -> Exporter:
             defaults = f"{{resync_interval: {resync:g}s}}"
@@ -135,22 +209,27 @@ async def play(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SIMULATED_KEY", simulation.account_key)
             exporter = make(saves=saves)
+            observer = Observer(world, mishaps, resync, "all")
+            story = Play(world, clock, exporter, mishaps, observer, saves)
             await exporter.start()
-            story = Play(world, clock, exporter, Observer(world, resync), saves)
-            for seconds, what in steps:
-                await story.step(seconds, what)
+            for step in steps:
+                await story.step(*step)
             world.index._lag = 0  # it has learnt of everything
+            if any(mishap == "missing" for *_, mishap in steps):
+                await story.step(resync, "poll")  # what was missing is found by a full listing
             for _ in range(2):  # what appears in the first round is shown in full with the second
                 await story.step(0.0, "poll")
-            wrong = difference(counters(exporter.exposed()), story.observer.series)
+            shown = counters(exporter.exposed())
+            wrong = difference(shown, story.observer.must, story.observer.may)
             assert wrong == {}, wrong
             fresh = make(saves=False)
+            story.observer = Observer(world, mishaps, resync, "all")
             await fresh.start()
             await fresh.round()
             compare_states(exporter.exposed(), fresh.exposed(), read_by_changes=resync > 0)
             await fresh.stop()
             await exporter.stop()
-        story.observer.check()
+        observer.check()
 
 
 def compare_states(kept: Series, full: Series, *, read_by_changes: bool) -> None:
@@ -165,7 +244,7 @@ def compare_states(kept: Series, full: Series, *, read_by_changes: bool) -> None
     if read_by_changes:
         # That a task was deleted which did not run, no filter tells: until the next full listing
         # it still waits or has failed.
-        for key, (before, now) in list(wrong.items()):
+        for key, (before, now, _) in list(wrong.items()):
             if before is not None and (
                 (key[0] == failed and before > (now or 0))
                 or (key[0] == oldest and (now is None or before < now))
@@ -195,7 +274,7 @@ def test_who_looks_often_misses_nothing() -> None:
         world = World(SCENARIOS["steady"], seed=4, jobs=6, nodes=4, start=START, ledger=True)
         clock = Clock(START, speed=0.0)
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            async with serve(world, clock) as simulation:
+            async with serve(world, clock, simulated_date=True) as simulation:
                 patch.setenv("SIMULATED_KEY", simulation.account_key)
                 exporter = Exporter(simulation, clock, Path(folder), ", group: all", saves=False)
                 await exporter.start()

@@ -28,7 +28,7 @@ async def exporters(
     """One that is never stopped, and one with a state file."""
     world = World(SCENARIOS["steady"], seed=seed, jobs=6, nodes=4, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
         lasting = Exporter(simulation, clock, folder, group, saves=False)
         killed = Exporter(simulation, clock, folder, group, saves=True)
