@@ -42,7 +42,11 @@ class Mishaps:
         if self.kind == "no listing":
             return call.operation == "Job_List"
         is_of_job = bool(call.ids) and call.operation != "Pool_Get"
-        return self.kind == "errors" and is_of_job and self._draw(call.operation, *map(str.lower, call.ids)) < 0.3
+        return (
+            self.kind == "errors"
+            and is_of_job
+            and self._draw(call.operation, *map(str.lower, call.ids)) < 0.3
+        )
 
     def _draw(self, *what: str) -> float:
         return zlib.crc32(repr((self.seed, self._number, what)).encode()) / 2**32

@@ -492,7 +492,9 @@ class Observer:
             ("task_requeues", TaskRequeued),
         ):
             counted = sum(
-                value for (of, _), value in self.may.items() if of == f"azure_batch_job_{name}_total"
+                value
+                for (of, _), value in self.may.items()
+                if of == f"azure_batch_job_{name}_total"
             )
             happened = len(ledger.of(event, since_tick=self.first_listing))
             assert counted <= happened, name

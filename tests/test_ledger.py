@@ -196,9 +196,7 @@ async def play(
     async def look(request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
         return await story.observer(request, call, proceed)
 
-    async with serve(
-        world, clock, interceptors=(look, mishaps), simulated_date=True
-    ) as simulation:
+    async with serve(world, clock, interceptors=(look, mishaps), simulated_date=True) as simulation:
 
         def make(*, saves: bool) -> Exporter:
             defaults = f"{{resync_interval: {resync:g}s}}"

@@ -300,6 +300,7 @@ async def counted_by(made: Config, clock: Clock, count: int) -> float:
             for service in services:
                 await service.run_once()
                 await service.settle()
+                read(service)
         return sum(map(total, services)) - before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from exporter.state.saved import Changes, Saved
 from exporter.state.store import Store
 from exporter.state.watched_job import SelectedJobs
 from tests.fake_batch import FakeBatch
+from tests.state_files import make_version_4
 from tests.test_selection import rule
 from tests.test_state_file import write
 
@@ -247,12 +247,7 @@ async def test_a_file_without_spellings_gets_them(tmp_path: Path) -> None:
         return saved
 
     await saved_then_write(Changes("acc", 5.0))
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "DROP TABLE spelling; DROP TABLE recent; ALTER TABLE account DROP COLUMN listed_at;"
-            "PRAGMA user_version = 4"
-        )
-    connection.close()
+    make_version_4(path)
     assert await saved_then_write(Changes("acc", spellings=(pool,))) == Saved(5.0)
     assert (await saved_then_write(Changes("acc", 6.0))).spellings == (pool,)
 

@@ -28,6 +28,7 @@ from exporter.state.counters import Counters
 from exporter.state.failures import Failure
 from exporter.state.journal import StateFile
 from exporter.state.saved import Changes, Saved, SavedJob
+from tests.state_files import make_version_4
 from tools.sample_job import tasks_read
 
 KEY = ("events_total", ("a", 'b"\n'))
@@ -234,12 +235,7 @@ async def test_a_file_of_version_4_is_migrated(tmp_path: Path) -> None:
     first = read_tasks(None, "n1")
     await write(file, counting(4), saving(SavedJob(JOB, True, "nf"), first))
     await file.close()
-    with sqlite3.connect(path) as connection:
-        connection.executescript(
-            "DROP TABLE job_group; DROP TABLE written; CREATE TABLE shard (number, count);"
-            "INSERT INTO shard VALUES (1, 3); PRAGMA user_version = 4;"
-        )
-    connection.close()
+    make_version_4(path, shard=(1, 3))
     shard = next(shard for shard in (Shard(n, 3) for n in range(3)) if shard.owns("acc", "a"))
     for each in (Shard(1, 3), shard):
         file = StateFile(path, JOB_COLLECTORS, Health(), each)

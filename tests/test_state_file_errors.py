@@ -66,11 +66,13 @@ class Process:
         reading = msgspec.convert({"taskCounts": counts(0, 0, 0, failed)}, TaskCountsResult)
         state = self.store.outcome("acc", "task_counts", "a").state
         self.store.put_reading("acc", self.job.job, "task_counts", reading, state, 0.0)
-        for _ in range(3):  # what is new is shown as 0 at first
-            self.store.select("acc", SelectedJobs((self.job,)), 0.0, 0.0)
         return await self.shown()
 
     async def shown(self) -> float:
+        for _ in range(2):  # a new series is shown as 0 until it is read
+            await self.store.all_saved()
+            self.store.flush()
+            self.store.count_as_read()
         await self.store.all_saved()
         self.store.flush()
         text = self.exposition.body(Format.TEXT).plain.decode()

@@ -302,8 +302,6 @@ class Store:
     ) -> None:
         """Count the end of a job where it is seen now, and save the job as it is."""
         increments = self._ended(before, after)
-        if not any(increments.values()) and before not in (None, after):
-            return
         owner = watched.owner if watched.group is not None else None
         saved = {} if after is None else {after.id: SavedJob(after, is_new, watched.group)}
         counted = [(owner, table_names.JOB_ENDS, increments)]
