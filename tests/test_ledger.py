@@ -86,6 +86,8 @@ AGAIN = dataclasses.replace(
 )
 """Jobs that their users delete and make again, so that one id is now this job's, now that one's."""
 
+HISTORIES = {"odd": ODD, "short jobs": SHORT, "made again": AGAIN}
+
 Step = tuple[float, str | int, str]
 """Seconds to wait; what comes then: `poll`; `blind`, a poll in which the jobs are not listed;
 `restart`, and a poll; or a poll in which the process is killed when it has written so many changes,
@@ -179,16 +181,15 @@ class Play:
 
 
 async def play(
+    scenario: Scenario,
     seed: int,
     steps: Iterable[Step],
     resync: float,
     folder: Path,
     *,
     saves: bool,
-    scenario: Scenario = ODD,
-    jobs: int = 5,
 ) -> None:
-    world = World(scenario, seed=seed, jobs=jobs, nodes=8, start=START, ledger=True)
+    world = World(scenario, seed=seed, jobs=5, nodes=8, start=START, ledger=True)
     clock = Clock(START, speed=0.0)
     mishaps = Mishaps(seed)
     story: Play
@@ -257,12 +258,17 @@ def compare_states(kept: Series, full: Series, *, read_by_changes: bool) -> None
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a history does not shrink in minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(seed=st.integers(0, 10**6), steps=STEPS, saves=st.booleans())
+@given(
+    scenario=st.sampled_from([*HISTORIES]),
+    seed=st.integers(0, 10**6),
+    steps=STEPS,
+    saves=st.booleans(),
+)
 def test_counters_are_what_could_be_observed(
-    resync: float, seed: int, steps: list[Step], saves: bool
+    resync: float, scenario: str, seed: int, steps: list[Step], saves: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(play(seed, steps, resync, Path(folder), saves=saves))
+        asyncio.run(play(HISTORIES[scenario], seed, steps, resync, Path(folder), saves=saves))
 
 
 def test_who_looks_often_misses_nothing() -> None:
