@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -20,16 +20,21 @@ fifth of all jobs, tasks and nodes are not in full listings; the jobs cannot be 
 
 @dataclass
 class Mishaps:
-    """An interceptor. `kind`: one of MISHAPS, or nothing; the same until the next `begin`."""
+    """An interceptor. `kind`: one of MISHAPS, or nothing; the same until the next `begin`.
+
+    `kinds`: what went wrong so far.
+    """
 
     seed: int
     kind: str = ""
+    kinds: set[str] = field(default_factory=set)
     _number: int = 0
     _lost: frozenset[str] = frozenset()
 
     def begin(self, kind: str = "") -> None:
         """From now on this goes wrong, and nothing else."""
         self.kind = kind
+        self.kinds.add(kind)
         self._number += 1
         self._lost = frozenset()
 

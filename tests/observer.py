@@ -297,7 +297,6 @@ class Observer:
     known: dict[str, Any] = field(default_factory=dict)
     sure: dict[int, Seen] = field(default_factory=dict)
     seen: dict[int, Seen] = field(default_factory=dict)
-    unsure: dict[tuple[int, str], Growth] = field(default_factory=dict)
     marks: dict[tuple[int, str], Marks] = field(default_factory=dict)
     _looks: dict[tuple[int, str], Look] = field(default_factory=dict)
     _listed: set[str] = field(default_factory=set)
@@ -391,25 +390,19 @@ class Observer:
     def _look(self, look: Look) -> None:
         job, collector = look.job, COLLECTORS[look.operation]
         shown = self._shown(look)
-        is_sure = look.believed == job.number
-        seen = self.seen.setdefault(job.number, Seen(job))
         growth: Growth = Counter()
-        self._fold(seen, collector, shown, growth)
+        self._fold(self.seen.setdefault(job.number, Seen(job)), collector, shown, growth)
         self._grow(job, growth, self.may)
-        key = job.number, collector
-        fell = "job", "job_task_count_regressions_total", frozenset[tuple[str, str]]()
-        if not is_sure:
+        if look.believed != job.number:
             # The counts of one job after those of another look like a correction.
+            fell = "job", "job_task_count_regressions_total", frozenset[tuple[str, str]]()
             self._grow(job, Counter({fell: 1}), self.may)
-            self.unsure.setdefault(key, Counter()).update(growth)
             return
-        self.sure[job.number] = seen
-        before = self.unsure.pop(key, None)
-        if before is not None:
-            # What was read before it was listed is counted, and once.
-            growth.update(before)
-            growth.pop(fell, None)
-        self._grow(job, growth, self.must)
+        # What was read before it was listed is not told from what came since. The larger number
+        # counts, so what the service shows now is in it.
+        sure: Growth = Counter()
+        self._fold(self.sure.setdefault(job.number, Seen(job)), collector, shown, sure)
+        self._grow(job, sure, self.must)
 
     def _fold(self, seen: Seen, collector: str, shown: list[Any], growth: Growth) -> None:
         # Of a job that is older than the watch, only what comes after is counted.
@@ -486,6 +479,8 @@ class Observer:
                 assert runs[number, node_id, kind, started] == result
             for task_id, task in seen.tasks.items():
                 assert task.result in (None, tasks.get((number, task_id)))
+        # What was missing when its job was first seen looks new when it comes back.
+        since = self.first_listing if "missing" not in self.mishaps.kinds else None
         for name, event in (
             ("preparation_task_retries", RunRetried),
             ("task_retries", TaskRetried),
@@ -496,5 +491,5 @@ class Observer:
                 for (of, _), value in self.may.items()
                 if of == f"azure_batch_job_{name}_total"
             )
-            happened = len(ledger.of(event, since_tick=self.first_listing))
+            happened = len(ledger.of(event, since_tick=since))
             assert counted <= happened, name

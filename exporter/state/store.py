@@ -209,8 +209,9 @@ class Store:
         listed_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
             state.watched_since = listed_at
-        # A clock was wrong when it was saved: until that time no job would be new.
-        state.watched_since = min(state.watched_since, listed_at)
+        elif JOBS not in state.outcomes:
+            # A clock may have been wrong when it was saved: until that time no job would be new.
+            state.watched_since = min(state.watched_since, listed_at)
         state.listed_at = listed_at
         was_shown = self.outcome(account, JOBS).shown is not None
         state.outcomes[JOBS] = Outcome(selected, None, now)
