@@ -282,7 +282,9 @@ class Observer:
 
     `must`, `may`: what the counters must be at least, and may be at most. `known`: by id in lower
     case, the job that a listing last showed under it. `sure`, `seen`: what was seen of each job
-    since a listing showed it, and in all. `marks`: by the number of the job that was asked about.
+    since a listing showed it, and in all. `unsure`: what was seen of a job, by number and
+    collector, while another one was believed to have its id. `marks`: by the number of the job that
+    was asked about.
     """
 
     world: World
@@ -297,6 +299,7 @@ class Observer:
     known: dict[str, Any] = field(default_factory=dict)
     sure: dict[int, Seen] = field(default_factory=dict)
     seen: dict[int, Seen] = field(default_factory=dict)
+    unsure: dict[tuple[int, str], Growth] = field(default_factory=dict)
     marks: dict[tuple[int, str], Marks] = field(default_factory=dict)
     _looks: dict[tuple[int, str], Look] = field(default_factory=dict)
     _listed: set[str] = field(default_factory=set)
@@ -397,7 +400,11 @@ class Observer:
             # The counts of one job after those of another look like a correction.
             fell = "job", "job_task_count_regressions_total", frozenset[tuple[str, str]]()
             self._grow(job, Counter({fell: 1}), self.may)
+            self.unsure.setdefault((job.number, collector), Counter()).update(growth)
             return
+        if self.mishaps.kind == "missing":
+            # What is missing just now does not tell that it was counted: it may be once more.
+            self._grow(job, self.unsure.pop((job.number, collector), Counter()), self.may)
         # What was read before it was listed is not told from what came since. The larger number
         # counts, so what the service shows now is in it.
         sure: Growth = Counter()
