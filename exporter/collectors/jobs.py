@@ -63,14 +63,14 @@ async def read(
 
 ENDED = counter(
     "azure_batch_jobs_ended_total",
-    "Jobs that completed or were deleted, by reason; deleted: never seen completed; user: any text"
-    " that is not the service's own; none: no reason given",
+    "Jobs that ended, by reason; deleted: gone, and never seen completed; user: a text that is not"
+    " the service's own; none: completed without a reason",
     "Job_List and Job_Get state, executionInfo.terminateReason",
     ("reason",),
 )
 SCHEDULING_ERRORS = counter(
     "azure_batch_job_scheduling_errors_total",
-    "Jobs that completed because they could not be started, by category and code",
+    "Jobs that the service completed because it could not start them, by category and code",
     "Job_List and Job_Get executionInfo.schedulingError",
     ("category", "code"),
 )
