@@ -48,8 +48,8 @@ class Defaults(Model):
     """Time between two full listings of a job's nodes or tasks; between them only what changed is
     read. `0s`: every listing is full."""
     keep_groups_for: Interval = duration_field("30d")
-    """How long a group without jobs keeps its counters. A group that no rule can make any more loses
-    them at once."""
+    """How long a group without jobs keeps its counters. A group that no rule can make any more
+    loses them at once."""
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""

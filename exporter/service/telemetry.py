@@ -130,8 +130,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "last_polls_given_up_total",
         "counter",
-        "Jobs that left the selection and were given up: for 30 minutes nothing of them was counted,"
-        " and their end was not seen. Counters may lack their last tasks.",
+        "Jobs that left the selection and were given up: nothing of them was counted for 30"
+        " minutes, and their end was not seen. Counters may lack their last tasks.",
         ("account",),
     ),
     Row("poll_lag_seconds", "gauge", "How late the latest poll started.", ("account",)),
@@ -150,8 +150,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "state_file_works",
         "gauge",
-        "Whether counters are saved to the state file: 1 if they are; 0 after an error, until the file"
-        " is written anew; NaN without a state_file.",
+        "Whether counters are saved to the state file: 1 if they are; 0 after an error, until the"
+        " file is written anew; NaN without a state_file.",
     ),
     Row(
         "internal_errors_total",
