@@ -349,7 +349,7 @@ def test_ends_of_jobs(golden: Golden) -> None:
     error = {"category": "UserError", "code": "AutoPoolCreationFailedWithQuotaReached"}
     info = {"terminateReason": "AllTasksComplete", "schedulingError": error}
     over = msgspec.convert({"id": "a", "state": "completed", "executionInfo": info}, Job)
-    counters = Counters().add(jobs.ended(None, over)).add({})
+    counters = Counters().add(jobs.ended(None, over, Spellings())).add({})
     golden("job_ends.prom", text("job ends", ACCOUNT, counters))
 
 
@@ -374,11 +374,29 @@ def test_why_a_job_ended_is_one_of_a_few_words(given: str | None, shown: str) ->
     active, gone = Job("a", state="active"), Job("a", state="deleting")
 
     def ended(before: Job | None, after: Job | None) -> list[str]:
-        return [labels[0] for (_, labels), more in jobs.ended(before, after).items() if more]
+        increments = jobs.ended(before, after, Spellings())
+        return [labels[0] for (_, labels), more in increments.items() if more]
 
     assert ended(active, over) == ended(None, over) == [shown]
     assert ended(over, over) == ended(over, None) == ended(active, gone) == []
     assert ended(active, None) == ended(gone, None) == ["deleted"]
+
+
+def test_codes_of_jobs_that_could_not_be_started_are_bounded_and_have_one_spelling() -> None:
+    spellings = Spellings()
+
+    def code(given: str) -> str:
+        info = {"schedulingError": {"category": "UserError", "code": given}}
+        over = msgspec.convert({"id": "a", "state": "completed", "executionInfo": info}, Job)
+        (labels,) = [
+            labels
+            for name, labels in jobs.ended(None, over, spellings)
+            if name == "azure_batch_job_scheduling_errors_total"
+        ]
+        return labels[1]
+
+    assert [code("NewCode"), code("newcode"), code("no word")] == ["NewCode", "NewCode", "other"]
+    assert [code(f"More{number}") for number in range(60)][-1] == "other"
 
 
 def test_what_a_job_does_not_say_has_no_series() -> None:

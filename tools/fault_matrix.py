@@ -48,6 +48,11 @@ def _status(fault: str, status: int, text: str, operation: str = COUNTS) -> Case
     return Case(fault, operation, str(status), f"{POLL}HTTP {status} {text}", says)
 
 
+def _lost(fault: str, status: int, text: str) -> Case:
+    says = "One such answer is no proof: Job - Get is asked. As the job exists, the poll fails."
+    return Case(fault, COUNTS, str(status), f"{POLL}HTTP {status} {text}", says)
+
+
 def _refused(fault: str, status: int) -> Case:
     says = "Another token is tried once, if one can be had; then the poll fails."
     return Case(fault, COUNTS, str(status), f"{ACCOUNT}HTTP {status}", says)
@@ -151,8 +156,9 @@ CASES: tuple[Case, ...] = (
     _throttled(
         "server-busy-retry-after", 503, "The account is paused for as long as the service asks."
     ),
-    _told("job-not-found", "The job's series end; it is new if it is listed again.", COUNTS),
-    _told("job-being-deleted", "The job's series end; it is new if it is listed again.", COUNTS),
+    _lost("job-not-found", 404, "JobNotFound"),
+    _lost("job-not-found-once", 404, "JobNotFound"),
+    _lost("job-being-deleted", 409, "JobBeingDeleted"),
     Case(
         "not-configured",
         PREPARATION,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.failure_codes import category
-from exporter.batch.models import OTHER, Job, JobExecutionInfo, enum_value
+from exporter.batch.models import Job, JobExecutionInfo, enum_value
+from exporter.batch.spellings import Spellings
 from exporter.collectors.wire_values import value_at
 from exporter.exposition.metric import Key, Merge, Metric, Samples, info, only, state_set
 from exporter.state.counters import Increments, counter
@@ -63,14 +64,14 @@ async def read(
 
 ENDED = counter(
     "azure_batch_jobs_ended_total",
-    "Jobs that completed or were deleted, by reason; deleted: never seen completed; user: any text"
-    " that is not the service's own; none: no reason given",
+    "Jobs that ended, by reason; deleted: gone, and never seen completed; user: a text that is not"
+    " the service's own; none: completed without a reason",
     "Job_List and Job_Get state, executionInfo.terminateReason",
     ("reason",),
 )
 SCHEDULING_ERRORS = counter(
     "azure_batch_job_scheduling_errors_total",
-    "Jobs that completed because they could not be started, by category and code",
+    "Jobs that the service completed because it could not start them, by category and code",
     "Job_List and Job_Get executionInfo.schedulingError",
     ("category", "code"),
 )
@@ -97,7 +98,7 @@ def is_completed(job: Job) -> bool:
     return (job.state or "").lower() == "completed"
 
 
-def ended(before: Job | None, after: Job | None) -> Increments:
+def ended(before: Job | None, after: Job | None, spellings: Spellings) -> Increments:
     """What is counted of a job's end, where it is seen now.
 
     `before`: the job as it was known; None: it is new. `after`: None: it does not exist any more.
@@ -114,7 +115,7 @@ def ended(before: Job | None, after: Job | None) -> Increments:
     increments = {**_ZEROS, (ENDED.name, (reason,)): 1}
     error = info.scheduling_error
     if error is not None and (error.code or "").lower() != _TRANSIENT:
-        increments[SCHEDULING_ERRORS.name, (category(error), error.code or OTHER)] = 1
+        increments[SCHEDULING_ERRORS.name, (category(error), spellings.code(error.code))] = 1
     return increments
 
 

@@ -112,7 +112,8 @@ class NodeTask:
         self.counters = rows if self.is_retried else rows[:-1]
         self.account_failed = counter(
             f"azure_batch_account_{name}_tasks_failed_total",
-            f"Runs of the {name} tasks of all selected jobs together that failed, by category",
+            f"Runs of job {name} tasks on nodes that failed, by category, of all jobs that a rule"
+            " names",
             f"{source}.failureInfo.category",
             ("category",),
         )

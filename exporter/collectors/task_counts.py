@@ -143,7 +143,8 @@ METRICS: tuple[Metric[TaskCounts], ...] = (
 
 COMPLETED = counter(
     "azure_batch_job_tasks_completed_total",
-    "Tasks of the job that completed, by result",
+    "Tasks of the job that completed, by result; without those that were deleted before a poll saw"
+    " them completed",
     f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )
@@ -156,14 +157,15 @@ STARTED = counter(
 )
 ADDED = counter(
     "azure_batch_job_tasks_added_total",
-    "Tasks that were added to the job. Tasks that are deleted hide as many that are added between"
-    " the same two polls",
+    "Tasks that were added to the job. A task that is deleted hides one that is added between the"
+    " same two polls",
     f"growth of {OPERATION} taskCounts.active + .running + .completed",
     (),
 )
 REGRESSIONS = counter(
     "azure_batch_job_task_count_regressions_total",
-    "Polls at which a cumulative count had gone backwards: a correction, or tasks were deleted",
+    "Polls that found a count lower than before: the service corrected it, or tasks were deleted."
+    " Where it grows, the counters of tasks may lack some",
     f"{OPERATION} taskCounts",
     (),
 )
@@ -180,7 +182,7 @@ CUMULATIVE: Mapping[Key, tuple[str, ...]] = {
 
 ACCOUNT_COMPLETED = counter(
     "azure_batch_account_tasks_completed_total",
-    "Tasks of all selected jobs together that completed, by result",
+    "Tasks that completed, by result, of all jobs that a rule names",
     f"growth of {OPERATION} taskCounts.succeeded, .failed",
     ("result",),
 )

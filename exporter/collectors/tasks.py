@@ -223,8 +223,7 @@ REQUEUES = counter(
 )
 ACCOUNT_FAILED = counter(
     "azure_batch_account_tasks_failed_total",
-    "Tasks of all selected jobs together that failed, by category, where the collector tasks reads"
-    " them",
+    "Tasks that failed, by category, of all jobs for which a rule has the collector tasks",
     f"{OPERATION} executionInfo.result, .failureInfo.category",
     ("category",),
 )

@@ -64,7 +64,7 @@ class Account(Model):
         pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
         examples=[API_VERSION],
     )
-    """Version of the Batch REST API. Those before the default are announced for retirement."""
+    """Version of the Batch REST API. Versions before the default are announced for retirement."""
     auth: Auth = Auth()
     """How the exporter signs in."""
     request_timeout: Interval = duration_field("10s")

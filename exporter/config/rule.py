@@ -48,8 +48,8 @@ class Defaults(Model):
     """Time between two full listings of a job's nodes or tasks; between them only what changed is
     read. `0s`: every listing is full."""
     keep_groups_for: Interval = duration_field("30d")
-    """A group is forgotten, with its counters, when no job of it was seen for this long; at once
-    when no rule can make it any more."""
+    """How long a group without jobs keeps its counters. A group that no rule can make any more
+    loses them at once."""
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""
@@ -121,7 +121,8 @@ class Rule(Defaults):
     )
     """Job states that are watched."""
     completed_for: Duration | None = None
-    """Watch also jobs that completed less than this ago."""
+    """Watch also jobs that completed less than this ago: their series stay for so long. What jobs
+    did is counted without it."""
     metadata: Mapping[str, str] = {}
     """Only jobs that carry all these name-value pairs as metadata."""
     group: str | None = Field(default=None, min_length=1)

@@ -90,8 +90,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "records_invalid_total",
         "counter",
-        "Records of lists that were left out because they could not be read; the others of their"
-        " page count.",
+        "Records of lists that could not be read and were left out. The other records of the page"
+        " are used.",
         ("account", "operation"),
     ),
     Row(
@@ -123,14 +123,15 @@ ROWS: tuple[Row, ...] = (
     Row(
         "jobs_ending",
         "gauge",
-        "Jobs that left the selection, or ended between two listings, and are read until nothing of"
-        " them can change any more.",
+        "Jobs that left the selection, or ended before they were seen, and are still read for their"
+        " counters.",
         ("account",),
     ),
     Row(
         "last_polls_given_up_total",
         "counter",
-        "Jobs whose end was not seen in spite of all tries; counters may lack their last tasks.",
+        "Jobs that left the selection and were given up: nothing of them was counted for 30"
+        " minutes, and their end was not seen. Counters may lack their last tasks.",
         ("account",),
     ),
     Row("poll_lag_seconds", "gauge", "How late the latest poll started.", ("account",)),
@@ -149,8 +150,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "state_file_works",
         "gauge",
-        "Whether what was counted is saved: 1 while it is; 0 from an error on until the file is"
-        " written anew; NaN without a state_file.",
+        "Whether counters are saved to the state file: 1 if they are; 0 after an error, until the"
+        " file is written anew; NaN without a state_file.",
     ),
     Row(
         "internal_errors_total",

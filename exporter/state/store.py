@@ -50,8 +50,8 @@ ACCOUNT_TABLES = (table_names.ACCOUNT_HEALTH, table_names.SELECTED_JOBS, table_n
 class Store:
     """States by account, job and collector, counters, and what is shown of them.
 
-    `collectors`: those of jobs, by name. `ended(before, after)`: what is counted of a job's end;
-    see `exporter.collectors.jobs.ended`.
+    `collectors`: those of jobs, by name. `ended(before, after, spellings)`: what is counted of a
+    job's end; see `exporter.collectors.jobs.ended`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Store:
         totals: Totals,
         failures: Failures,
         collectors: Mapping[str, JobCollector[Any, Any]],
-        ended: Callable[[Job | None, Job | None], Increments],
+        ended: Callable[[Job | None, Job | None, Spellings], Increments],
     ) -> None:
         self._ended = ended
         self._exposition = exposition
@@ -302,11 +302,13 @@ class Store:
         is_new: bool,
     ) -> None:
         """Count the end of a job where it is seen now, and save the job as it is."""
-        increments = self._ended(before, after)
+        spellings = self._accounts[account].spellings
+        increments = self._ended(before, after, spellings)
         owner = watched.owner if watched.group is not None else None
         saved = {} if after is None else {after.id: SavedJob(after, is_new, watched.group)}
         counted = [(owner, table_names.JOB_ENDS, increments)]
-        self._totals.count(Changes(account, jobs=saved), counted)
+        changes = Changes(account, jobs=saved, spellings=spellings.take_new())
+        self._totals.count(changes, counted)
 
     def _forget_predecessor(self, account: str, entry: JobState | None) -> None:
         """Forget the job that had an id before. The counters of the id go on."""

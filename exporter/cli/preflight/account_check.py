@@ -265,7 +265,7 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
     yield Operation("sign_in", "auth")
     if any(rule.pattern for rule in account.jobs):
         yield Operation("Job_List", "jobs[].id_regex", of_jobs)
-    yield Operation("Job_Get", "jobs", of_jobs)  # of a job that leaves the selection, once more
+    yield Operation("Job_Get", "jobs", of_jobs)  # of jobs that left the selection
     collected = {name for rule in account.jobs for name in rule.collectors}
     for name, collector in JOB_COLLECTORS.items():
         if name in collected:
