@@ -18,6 +18,7 @@ from exporter.batch.models import (
     SpecialTaskExecutionInfo,
     TaskCountsResult,
 )
+from exporter.config import Rule
 from tests.test_poller import EPOCH, Api, World, play
 
 
@@ -45,6 +46,8 @@ class Account(Api):
 
     async def list_jobs(self, filter_: str | None = None) -> Any:
         self._note("jobs")
+        if self.listing:
+            raise self.listing
         text = filter_ or ""
         yield tuple(job for job in self.known.values() if f"state eq '{job.state}'" in text)
 
@@ -217,6 +220,88 @@ def test_what_was_read_of_a_new_job_under_an_old_one_counts_once(other: str) -> 
             assert world.value(own, job_id="job", result="success") == 1010
 
     play(Account(), new_job(counts(succeeded=10), story))
+
+
+def test_what_still_changes_is_not_given_up_though_another_part_fails() -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(100)
+        api.put("job", "completed", 10, execution_info=JobExecutionInfo(end_time=at(100)))
+        api.preparation["job"] = ServiceError(500)
+        for minute in range(40):
+            api.jobs["job"] = counts(running=40, succeeded=minute)
+            await asyncio.sleep(60)
+        assert (world.observer.given_up, world.observer.ending) == (0, 1)
+
+    api = Account()
+    api.preparation["job"] = []
+    play(api, new_job(counts(running=7), story))
+
+
+def test_nothing_is_given_up_right_after_an_outage() -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(100)
+        api.put("job", "completed", 10, execution_info=JobExecutionInfo(end_time=at(100)))
+        await asyncio.sleep(100)
+        api.listing = ServiceError(503)
+        api.lost["job"] = [ServiceError(503) for _ in range(10_000)]
+        await asyncio.sleep(3600)
+        api.listing = None
+        api.lost["job"] = [ServiceError(503) for _ in range(6)]
+        api.jobs["job"] = counts(succeeded=7)
+        await asyncio.sleep(600)
+        assert (completed(world), world.observer.given_up) == (7, 0)
+
+    play(Account(), new_job(counts(running=7), story))
+
+
+def test_a_living_job_in_a_state_that_no_rule_wants_is_read_while_it_changes() -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(100)
+        api.put("job", "disabled", 10)
+        for minute in range(1, 41):
+            api.jobs["job"] = counts(running=50 - minute, succeeded=minute)
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+        assert world.active("job") is None
+        assert completed(world) == 40
+        api.put("job", "active", 10)
+        await asyncio.sleep(100)
+        api.jobs["job"] = counts(succeeded=50)
+        await asyncio.sleep(60)
+        assert completed(world) == 50
+        api.put("job", "disabled", 10)
+        await asyncio.sleep(2000)
+        assert (world.observer.ending, world.observer.given_up) == (0, 0)
+
+    api = Account()
+    rules = (Rule(id_regex=".*", states=("active",)),)
+    play(api, new_job(counts(running=50), story), jobs=rules)
+
+
+@pytest.mark.parametrize("other", ["job", "JOB"])
+def test_a_job_that_ended_unseen_is_not_taken_for_the_next_one_of_its_id(other: str) -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(70)
+        api.put("job", "completed", 80, execution_info=JobExecutionInfo(end_time=at(100)))
+        api.lost["job"] = [ServiceError(500) for _ in range(9)]
+        api.preparation["job"] = ServiceError(500)
+        await asyncio.sleep(90)
+        del api.known["job"]
+        api.put(other, "active", 150)
+        api.jobs = {"job": counts(succeeded=7), other: counts(succeeded=7)}
+        await asyncio.sleep(600)
+        assert completed(world) == 7
+        assert world.observer.ending == 0
+
+    play(Account(), story)
 
 
 @pytest.mark.parametrize("is_new", [True, False])

@@ -22,7 +22,7 @@ from exporter.config import Account, Defaults, Rule
 from exporter.config.shard import Shard
 from exporter.diagnosis.accounts import diagnose
 from exporter.polling.scheduler import Key, Poll, PollObserver, Scheduler
-from exporter.polling.selection import discover, metadata_names, select, watch_saved
+from exporter.polling.selection import discover, metadata_names, names, select, watch_saved
 from exporter.state.account import JOBS, POOL_NODES
 from exporter.state.collector import Folded
 from exporter.state.store import Store
@@ -247,6 +247,8 @@ class AccountPoller:
                 is_over = is_gone = True
             except PollError as error:
                 log.debug("last poll failed: %s", error, extra=self._context(job_id))
+                # Its traceback and what was read would keep each other in memory.
+                error.__traceback__ = error.__cause__ = error.__context__ = None
             except Exception:
                 log.exception("unexpected error in a poll", extra=self._context(job_id))
                 self._observer.internal_error()
@@ -298,21 +300,23 @@ class AccountPoller:
                     *(account, job, name, reading, state, now, now + self._api.clock_offset)
                 )
                 results.append(folded)
-        if failure is not None:
-            raise failure
-        return self._is_over(entry, job, results)
-
-    def _is_over(self, entry: JobState, job: Job, results: list[Folded[Any] | None]) -> bool:
-        """Whether nothing of a job can change any more, after its collectors were read."""
-        folded = [each for each in results if each is not None]
-        has_changed = any(any(each.events.increments.values()) for each in folded)
+        has_changed = any(each and any(each.events.increments.values()) for each in results)
         if has_changed:
             entry.changed_at = asyncio.get_running_loop().time()
+        if failure is not None:
+            raise failure
         if not is_completed(job):
             entry.looks = 0
-            # In any other state no rule wants it any more, and it lives on.
-            return (job.state or "").lower() not in _ON_THE_WAY
+            # In a state that no rule wants, it may do something yet. Else it is not wanted at all.
+            may_go_on = not selected and any(names(rule, job) for rule in self._account.jobs)
+            is_on_the_way = (job.state or "").lower() in _ON_THE_WAY
+            return not is_on_the_way and not (may_go_on and self._is_waited_for(entry))
         entry.looks = 1 if has_changed else entry.looks + 1
+        return self._is_settled(entry, results)
+
+    def _is_settled(self, entry: JobState, results: list[Folded[Any] | None]) -> bool:
+        """Whether nothing of a completed job can change any more, after it was read."""
+        folded = [each for each in results if each is not None]
         if len(folded) < len(results) or any(each.is_running for each in folded):
             return False
         # Tasks that still wait may wait for ever, or the counts are late: look again.
@@ -320,10 +324,7 @@ class AccountPoller:
 
     def _gives_up(self, entry: JobState) -> bool:
         """Whether the end of a job was waited for long enough."""
-        now = asyncio.get_running_loop().time()
-        if entry.changed_at is None:
-            entry.changed_at = now
-        if now - entry.changed_at < GIVE_UP_AFTER or not self._store.accounts[self._name].is_up:
+        if self._is_waited_for(entry):
             return False
         log.warning(
             "the end of the job was not seen: its counters may lack the last tasks",
@@ -331,6 +332,13 @@ class AccountPoller:
         )
         self._observer.gave_up()
         return True
+
+    def _is_waited_for(self, entry: JobState) -> bool:
+        """Whether the last change of a job that left is not too long ago."""
+        now = asyncio.get_running_loop().time()
+        if entry.changed_at is None or not self._store.accounts[self._name].is_up:
+            entry.changed_at = now  # what cannot be asked may have changed
+        return now - entry.changed_at < GIVE_UP_AFTER
 
     async def _get_same(self, api: BatchClient, watched: WatchedJob) -> Job | None:
         """The job as it is now; None: it does not exist any more. One 404 is no proof."""

@@ -218,6 +218,7 @@ class Store:
         self._take_selection(account, selected, is_first=is_first)
         ended = tuple(ended)
         self._take_ended(account, ended)
+        self._forget_replaced(account, (*selected.jobs, *ended))
         recent = self._confirm_recent(state, (*selected.jobs, *ended), listed_at)
         # Saved at once: what comes after a restart is new, even if nothing is counted by then.
         since = state.watched_since
@@ -269,6 +270,14 @@ class Store:
                 self._count_end(account, watched, None, job, is_new=True)
             elif (entry := state.leaving.get(job.id)) is not None:
                 self.describe_leaving(account, entry, job)
+
+    def _forget_replaced(self, account: str, listed: Iterable[WatchedJob]) -> None:
+        """Forget jobs that left whose id another job has now, with its letters in another case."""
+        by_id = {watched.job.id.lower(): watched.job for watched in listed}
+        for job_id, entry in list(self._accounts[account].leaving.items()):
+            job = by_id.get(job_id.lower())
+            if job is not None and not entry.watched.is_same_job(job):
+                self.forget_leaving(account, job_id, 0.0, is_gone=True)
 
     def _confirm_recent(
         self, state: AccountState, listed: Iterable[WatchedJob], asked_at: float
