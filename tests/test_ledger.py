@@ -260,7 +260,7 @@ def compare_states(kept: Series, full: Series, *, read_by_changes: bool) -> None
 
 @pytest.mark.parametrize("resync", [900.0, 20.0, 0.0])
 @settings(
-    max_examples=settings().max_examples // 10,  # a history takes half a second
+    max_examples=settings().max_examples // 3,  # a history takes half a second
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # a history does not shrink in minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
