@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import sys
@@ -91,6 +92,12 @@ async def stop(started: asyncio.subprocess.Process, number: int = signal.SIGTERM
     started.send_signal(number)
     _, errors = await asyncio.wait_for(started.communicate(), 200)
     return errors.decode()
+
+
+def limit_files(started: asyncio.subprocess.Process, size: int) -> None:
+    """No file of the process may become larger."""
+    _, hard = resource.prlimit(started.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(started.pid, resource.RLIMIT_FSIZE, (size, hard))
 
 
 async def check_metrics(promtool: Path, exposition: bytes) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tests.e2e.test_ending import configure
 from tests.fake_batch import FakeBatch
-from tests.process import logged_address, program
+from tests.process import limit_files, logged_address, program
 
 COMPLETED = "azure_batch_job_tasks_completed_total"
 WORKS = "azure_batch_exporter_state_file_works"
@@ -42,11 +42,6 @@ class Running:
             while not least <= (found := await self.value(name)) <= most:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         return found
-
-    def limit_files(self, size: int) -> None:
-        """No file of the process may become larger."""
-        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, hard))
 
     async def kill(self) -> None:
         await self._session.close()
@@ -76,7 +71,7 @@ async def test_killed_on_a_full_disk_it_begins_at_0(batch: FakeBatch, tmp_path: 
     file = counting(batch, tmp_path)
     async with running(file) as first:
         await first.until(COMPLETED, 300)
-        first.limit_files(0)
+        limit_files(first.process, 0)
         await first.until(WORKS, 0, 0)
         last = await first.until(COMPLETED, await first.value(COMPLETED) + 300)  # it goes on
         await first.kill()
@@ -90,9 +85,9 @@ async def test_when_there_is_room_again_all_is_saved(batch: FakeBatch, tmp_path:
     file = counting(batch, tmp_path)
     async with running(file) as first:
         await first.until(COMPLETED, 300)
-        first.limit_files(0)
+        limit_files(first.process, 0)
         await first.until(WORKS, 0, 0)
-        first.limit_files(resource.RLIM_INFINITY)
+        limit_files(first.process, resource.RLIM_INFINITY)
         await first.until(WORKS, 1)
         last = await first.value(COMPLETED)
         await first.kill()
