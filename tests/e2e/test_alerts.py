@@ -42,7 +42,7 @@ class Case:
 
     `rule` and `account`: settings of the job rule and of the account. `speed`: simulated seconds
     to a real one. `age`: simulated seconds that the scenario has lasted before anybody looks.
-    `by_chance`: alerts of which at least one comes, where chance decides which.
+    `by_chance`: alerts that may come, too, as chance decides.
     """
 
     name: str
@@ -221,11 +221,8 @@ def test_every_alert_is_expected_of_some_case() -> None:
 
 
 def missing(told: Names) -> dict[str, set[str]]:
-    """What did not come, for whom there is such: of what chance decides on, if nothing did."""
+    """What did not come, for whom there is such."""
     found = {who: due - told.get(who, set()) for who, due in expected().items()}
-    for case in CASES:
-        if not case.by_chance & told.get(case.name, set()):
-            found[case.name] = found.get(case.name, set()) | case.by_chance
     return {who: names for who, names in found.items() if names}
 
 
