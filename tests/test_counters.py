@@ -489,7 +489,7 @@ def test_account_totals_outlive_the_jobs_and_are_there_from_the_start() -> None:
     account.poll(a, failed=1)
     account.read()
     account.poll(a, failed=4)
-    account.store.remove_job("acc", "a")
+    account.store.lose("acc", "a", 0.0)
     assert account.values(OF_ACCOUNT)['result="failure"'] == 3
     account.read()
     assert account.values(FAILED) == {}
@@ -574,7 +574,7 @@ def test_a_group_sums_the_gauges_of_its_jobs_and_keeps_what_they_counted() -> No
     account.read()
     assert account.values("azure_batch_job_tasks")[f'{group},state="active"'] == 2
     assert account.values(FAILED)[f'{group},result="failure"'] == 4
-    account.store.remove_job("acc", "nf-rna-1")
+    account.store.lose("acc", "nf-rna-1", 0.0)
     account.store.flush()
     assert account.values("azure_batch_job_tasks")[f'{group},state="active"'] == 1
     account.select(at=60.0)
@@ -590,7 +590,7 @@ def test_what_a_group_counts_is_shown_even_when_its_last_job_is_gone() -> None:
     account.select(a, at=60.0)
     account.poll(a, failed=3)
     assert account.values(FAILED)['job_group="all",result="failure"'] == 0
-    account.store.remove_job("acc", "a")
+    account.store.lose("acc", "a", 0.0)
     account.read()
     assert account.values(FAILED)['job_group="all",result="failure"'] == 3
 

@@ -222,7 +222,7 @@ def test_the_counters_of_a_job_that_is_gone_stay_until_both_clients_have_read_th
             )
     watched.wait(15)
     watched.poll(new, changed([failed("two", failureInfo=DISK)]))  # its last poll, of a new code
-    watched.store.remove_job("acc", "new")
+    watched.store.lose("acc", "new", 0.0)
     watched.wait(1)
     for expected in (1, 2):  # first as it was while the 0 of the code is unread
         for client in ("a", "b"):
@@ -243,7 +243,7 @@ def test_nobody_keeps_the_counters_of_a_job_that_is_gone_longer_than_a_minute() 
     watched.poll(new, listed([running("one")]))
     watched.wait(70)
     watched.scrape("never again")
-    watched.store.remove_job("acc", "new")
+    watched.store.lose("acc", "new", 0.0)
     watched.wait(LONGEST)
     assert summed(watched.scrape(), BY_CATEGORY) == 0
     assert [each for each in watched.scrape() if "job_id" in each] != []
@@ -260,7 +260,7 @@ def test_another_job_of_the_same_id_goes_on_with_the_counters_of_the_id() -> Non
     watched.wait(1)
     watched.scrape()
     watched.wait(5)
-    watched.store.remove_job("acc", "same")
+    watched.store.lose("acc", "same", 0.0)
     watched.wait(1)
     assert summed(watched.scrape("late"), CODES) == 2  # of the first: it stays until it is read
     second = job("same", created=20.0)
@@ -359,7 +359,8 @@ async def test_the_last_value_of_a_job_that_is_gone_is_shown_after_a_restart_too
         watched.select()
         watched.select(new_job())
         watched.poll(new_job(), listed([failed("one")]))
-        watched.store.remove_job("acc", "new")
+        watched.store.lose("acc", "new", 0.0)
+        watched.store.settle_lost("acc", (), 1.0, 1.0)
 
     watched, file = await restarted(tmp_path, before)
     for expected in (0, 1):

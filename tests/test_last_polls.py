@@ -329,6 +329,66 @@ def test_a_404_that_passes_loses_nothing(is_new: bool) -> None:
         play(api, story)
 
 
+@pytest.mark.parametrize("state", ["active", "completed"])
+def test_a_job_that_is_not_found_for_a_moment_is_not_counted_again(state: str) -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(100)
+        assert completed(world) == 100
+        api.put("job", state, 10, execution_info=JobExecutionInfo(end_time=at(100)))
+        await asyncio.sleep(70)
+        api.lost["job"] = [JobGone(404) for _ in range(3)]
+        await asyncio.sleep(25)
+        api.jobs["job"] = counts(running=1, succeeded=101)
+        await asyncio.sleep(120)
+        assert completed(world) == 101
+        if state == "active":
+            # Its own counters went with the job, once they were read, and began at 0 again.
+            own = "azure_batch_job_tasks_completed_total"
+            assert world.value(own, job_id="job", result="success") == 1
+            assert world.value("azure_batch_jobs_ended_total", reason="deleted") == 0
+        assert world.value("azure_batch_jobs_ended_total", reason="none") == (state == "completed")
+
+    play(Account(), new_job(counts(running=1, succeeded=100), story))
+
+
+def test_a_listing_that_still_has_a_deleted_job_counts_its_end_once() -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(100)
+        api.lost["job"] = [JobGone(404) for _ in range(10_000)]
+        await asyncio.sleep(200)
+        assert world.active("job") is None
+        del api.known["job"]
+        await asyncio.sleep(100)
+        assert completed(world) == 100
+        assert world.value("azure_batch_jobs_ended_total", reason="deleted") == 1
+        assert world.observer.ending == 0
+
+    play(Account(), new_job(counts(running=1, succeeded=100), story))
+
+
+def test_a_job_that_is_deleted_before_its_end_is_read_is_asked_about_no_more() -> None:
+    async def story(world: World) -> None:
+        api = world.api
+        assert isinstance(api, Account)
+        await asyncio.sleep(70)
+        api.put("job", "completed", 80, execution_info=JobExecutionInfo(end_time=at(100)))
+        api.lost["job"] = [JobGone(404) for _ in range(10_000)]
+        await asyncio.sleep(20)  # it is listed
+        del api.known["job"]
+        await asyncio.sleep(120)
+        assert world.observer.ending == 0
+        asked = len(api.asked)
+        await asyncio.sleep(600)
+        assert {what for what, _ in api.asked[asked:]} == {"jobs"}
+        assert world.observer.given_up == 0
+
+    play(Account(), story)
+
+
 def test_a_job_that_could_not_be_started_is_counted_with_its_code() -> None:
     async def story(world: World) -> None:
         api = world.api

@@ -43,8 +43,12 @@ _ON_THE_WAY = ("disabling", "enabling", "terminating", "deleting")
 """States of a job that soon come to another."""
 
 
-class _Gone(Exception):
-    """The job does not exist any more."""
+class _Lost(Exception):
+    """Job_Get does not find the job."""
+
+
+def _counts(folded: Folded[Any] | None) -> bool:
+    return folded is not None and any(folded.events.increments.values())
 
 
 class AccountObserver(PollObserver, Protocol):
@@ -175,7 +179,7 @@ class AccountPoller:
         leaving = [entry.watched for entry in self._store.leaving(account).values()]
         known = {each.job.id.lower(): each.job for each in (*leaving, *watched)}
         with self._recorded(key, None, interval, self._defaults.stale_after):
-            started = self._now()
+            began, started = asyncio.get_running_loop().time(), self._now()
             api = self._until(interval)
             listed_at = self._store.accounts[account].listed_at
             if listed_at is not None:  # it may lie ahead, if a clock was wrong
@@ -191,6 +195,7 @@ class AccountPoller:
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_offset
             self._store.select(account, selected, self._now(), asked_at, ended)
+            self._store.settle_lost(account, ended, began, self._now())
             self._forget_groups()
             self._follow_selection(watched)
 
@@ -229,22 +234,26 @@ class AccountPoller:
     def _add_last_polls(self) -> None:
         """Poll jobs that left the selection on, until nothing of them can change any more."""
         for job_id, entry in self._store.leaving(self._name).items():
-            if (key := (LAST, job_id)) not in self.scheduler:
+            if entry.lost_at is None and (key := (LAST, job_id)) not in self.scheduler:
                 interval = min(entry.watched.rule.interval, MAX_LAST_INTERVAL)
                 # Nothing was read of a job that ended unseen: there may be thousands of these.
                 is_unseen = not entry.outcomes
                 self.scheduler.add(Poll(key, interval, self._poll_last, in_background=is_unseen))
-        self._observer.last_polls(len(self._store.leaving(self._name)))
+        self._note_leaving()
+
+    def _note_leaving(self) -> None:
+        leaving = self._store.leaving(self._name).values()
+        self._observer.last_polls(sum(entry.lost_at is None for entry in leaving))
 
     async def _poll_last(self, key: Key) -> None:
         account, (_, job_id) = self._name, key
         entry = self._store.leaving(account).get(job_id)
         if entry is not None:
-            is_over = is_gone = False
+            is_over = is_lost = False
             try:
                 is_over = await self._read_last(entry)
-            except _Gone:
-                is_over = is_gone = True
+            except _Lost:
+                is_lost = True
             except PollError as error:
                 log.debug("last poll failed: %s", error, extra=self._context(job_id))
                 # Its traceback and what was read would keep each other in memory.
@@ -254,16 +263,19 @@ class AccountPoller:
                 self._observer.internal_error()
             if self._store.leaving(account).get(job_id) is not entry:
                 pass  # it was selected again, or another job has its id now
+            elif is_lost:
+                self._store.lose(account, job_id, asyncio.get_running_loop().time())
             elif is_over or self._gives_up(entry):
-                self._store.forget_leaving(account, job_id, self._now(), is_gone=is_gone)
-        if job_id not in self._store.leaving(account):
+                self._store.forget_leaving(account, job_id, self._now(), is_gone=False)
+        entry = self._store.leaving(account).get(job_id)
+        if entry is None or entry.lost_at is not None:
             self.scheduler.remove(key)
-        self._observer.last_polls(len(self._store.leaving(account)))
+        self._note_leaving()
 
     async def _read_last(self, entry: JobState) -> bool:
         """Read a job that left; returns whether nothing of it can change any more.
 
-        _Gone where it does not exist any more.
+        _Lost where it does not exist any more.
         """
         account, watched = self._name, entry.watched
         api = self._until(watched.rule.interval)
@@ -271,7 +283,7 @@ class AccountPoller:
         if entry.outcomes or not is_completed(job):  # else the listing has just shown it
             current = await self._get_same(api, watched)
             if current is None:
-                raise _Gone
+                raise _Lost
             job = current
             self._store.describe_leaving(account, entry, job)
         # It may only have been missing: pages of a listing are no snapshot.
@@ -280,39 +292,50 @@ class AccountPoller:
             self._store.reselect(account, selected[0])
             self._add_polls()
             return False
-        failure: PollError | None = None
-        results: list[Folded[Any] | None] = []
-        # Also what another rule read of it before.
-        for name in dict.fromkeys((*watched.rule.collectors, *entry.outcomes)):
-            kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
-            if state is None or not kind.is_settled(state):
-                # A $filter asks an index, which may be late; there may be no later look.
-                lists_all = kind.lists and is_completed(job)
-                try:
-                    reading = await kind.read(
-                        api, watched, None if lists_all else state, self._now()
-                    )
-                except PollError as error:
-                    failure = error
-                    continue
-                now = self._now()
-                folded = self._store.put_reading(
-                    *(account, job, name, reading, state, now, now + self._api.clock_offset)
-                )
-                results.append(folded)
-        has_changed = any(each and any(each.events.increments.values()) for each in results)
-        if has_changed:
-            entry.changed_at = asyncio.get_running_loop().time()
-        if failure is not None:
-            raise failure
+        results = await self._read_parts(api, entry, job)
         if not is_completed(job):
             entry.looks = 0
             # In a state that no rule wants, it may do something yet. Else it is not wanted at all.
             may_go_on = not selected and any(names(rule, job) for rule in self._account.jobs)
             is_on_the_way = (job.state or "").lower() in _ON_THE_WAY
             return not is_on_the_way and not (may_go_on and self._is_waited_for(entry))
-        entry.looks = 1 if has_changed else entry.looks + 1
+        entry.looks = 1 if any(map(_counts, results)) else entry.looks + 1
         return self._is_settled(entry, results)
+
+    async def _read_parts(
+        self, api: BatchClient, entry: JobState, job: Job
+    ) -> list[Folded[Any] | None]:
+        """Read a job that left with each of its collectors; one that fails stops no other.
+
+        _Lost where the job does not exist, else PollError where one failed.
+        """
+        watched = entry.watched
+        failure: PollError | None = None
+        results: list[Folded[Any] | None] = []
+        # Also what another rule read of it before.
+        for name in dict.fromkeys((*watched.rule.collectors, *entry.outcomes)):
+            kind, state = JOB_COLLECTORS[name], entry.outcome(name).state
+            if state is not None and kind.is_settled(state):
+                continue
+            # A $filter asks an index, which may be late; there may be no later look.
+            made_from = None if kind.lists and is_completed(job) else state
+            try:
+                reading = await kind.read(api, watched, made_from, self._now())
+            except PollError as error:
+                if isinstance(error, JobGone) and await self._get_same(api, watched) is None:
+                    raise _Lost from None
+                failure = error
+                continue
+            now = self._now()
+            read_at = now + self._api.clock_offset
+            results.append(
+                self._store.put_reading(self._name, job, name, reading, state, now, read_at)
+            )
+        if any(map(_counts, results)):
+            entry.changed_at = asyncio.get_running_loop().time()
+        if failure is not None:
+            raise failure
+        return results
 
     def _is_settled(self, entry: JobState, results: list[Folded[Any] | None]) -> bool:
         """Whether nothing of a completed job can change any more, after it was read."""
@@ -380,7 +403,7 @@ class AccountPoller:
             except JobGone:
                 current = await self._get_same(api, watched)
                 if current is None:
-                    self._forget(job)
+                    self._lose(job)
                     return None
                 if (current.state or "").lower() == "deleting":
                     return None  # the next listing moves it out of the selection
@@ -418,11 +441,11 @@ class AccountPoller:
         """The client for one poll: what fails is tried again, but not past the poll's interval."""
         return self._api.until(asyncio.get_running_loop().time() + interval)
 
-    def _forget(self, job: Job) -> None:
+    def _lose(self, job: Job) -> None:
         entry = self._store.jobs(self._name).get(job.id)
         if entry is not None and entry.watched.is_same_job(job):
             log.info("job is gone", extra=self._context(job.id))
-            self._store.remove_job(self._name, job.id)
+            self._store.lose(self._name, job.id, asyncio.get_running_loop().time())
             self._remove_polls(job.id)
 
     @contextmanager

@@ -218,7 +218,7 @@ class Store:
         self._take_selection(account, selected, is_first=is_first)
         ended = tuple(ended)
         self._take_ended(account, ended)
-        self._forget_replaced(account, (*selected.jobs, *ended))
+        self._forget_replaced(account, (*selected.jobs, *ended), now)
         recent = self._confirm_recent(state, (*selected.jobs, *ended), listed_at)
         # Saved at once: what comes after a restart is new, even if nothing is counted by then.
         since = state.watched_since
@@ -271,13 +271,13 @@ class Store:
             elif (entry := state.leaving.get(job.id)) is not None:
                 self.describe_leaving(account, entry, job)
 
-    def _forget_replaced(self, account: str, listed: Iterable[WatchedJob]) -> None:
+    def _forget_replaced(self, account: str, listed: Iterable[WatchedJob], now: float) -> None:
         """Forget jobs that left whose id another job has now, with its letters in another case."""
         by_id = {watched.job.id.lower(): watched.job for watched in listed}
         for job_id, entry in list(self._accounts[account].leaving.items()):
             job = by_id.get(job_id.lower())
             if job is not None and not entry.watched.is_same_job(job):
-                self.forget_leaving(account, job_id, 0.0, is_gone=True)
+                self.forget_leaving(account, job_id, now, is_gone=True)
 
     def _confirm_recent(
         self, state: AccountState, listed: Iterable[WatchedJob], asked_at: float
@@ -341,6 +341,8 @@ class Store:
             )
         else:
             self._count_end(account, watched, entry.watched.job, job, is_new=entry.is_new)
+            if entry.lost_at is not None:
+                entry.outcomes = {name: each.hidden() for name, each in entry.outcomes.items()}
         self._set_watched(account, entry, watched)
         state.jobs[job.id] = entry
         if watched.group is not None:
@@ -394,20 +396,41 @@ class Store:
         state.jobs = dict(sorted(state.jobs.items()))
         self._show_account(account, table_names.SELECTED_JOBS)
 
-    def remove_job(self, account: str, job_id: str) -> None:
-        """Remove a job that does not exist any more, before the next listing."""
+    def lose(self, account: str, job_id: str, at: float) -> None:
+        """Job_Get does not find a job. It is polled no more, and `settle_lost` decides.
+
+        `at`: seconds of the event loop.
+        """
         state = self._accounts[account]
         if job_id in state.jobs:
             self._leave(account, job_id)
-            self.forget_leaving(account, job_id, 0.0, is_gone=True)
             self._show_account(account, table_names.SELECTED_JOBS)
+        entry = state.leaving[job_id]
+        entry.lost_at = at
+        self._forget_own(account, entry.watched, {})
+
+    def settle_lost(
+        self, account: str, ended: Iterable[WatchedJob], began: float, now: float
+    ) -> None:
+        """Forget the jobs that were lost before a listing began, and that it lacks.
+
+        `ended`: jobs that it shows as over; those go on. `began`: seconds of the event loop.
+        """
+        shown = {watched.job.id for watched in ended}
+        for job_id, entry in list(self._accounts[account].leaving.items()):
+            if entry.lost_at is None or entry.lost_at >= began:
+                continue
+            if job_id in shown:
+                entry.lost_at = None
+            else:
+                self.forget_leaving(account, job_id, now, is_gone=True)
 
     def _leave(self, account: str, job_id: str) -> None:
         """Move a job out of the selection. It is read on for what it did last; counters stay."""
         state = self._accounts[account]
         entry = state.leaving[job_id] = state.jobs.pop(job_id)
         watched = entry.watched
-        entry.changed_at, entry.looks = None, 0
+        entry.changed_at, entry.looks, entry.lost_at = None, 0, None
         self.history.forget(account, job_id)
         for table in self._job_tables:
             if watched.group is None:
@@ -422,23 +445,24 @@ class Store:
             self._totals.set_has_jobs(account, watched.owner, has_jobs=False)
 
     def forget_leaving(self, account: str, job_id: str, now: float, *, is_gone: bool) -> None:
-        """Forget a job that left, after its last reading. `is_gone`: it does not exist any more."""
+        """Forget a job that left, after its last reading. `is_gone`: it does not exist any more.
+
+        Should it be listed all the same, it is not new.
+        """
         state = self._accounts[account]
         entry = state.leaving.pop(job_id, None)
         if entry is None:
             return
         job = entry.watched.job
-        changes: dict[str, SavedJob | None] = {job_id: None}
         if is_gone:
             self._count_end(account, entry.watched, job, None, is_new=False)
-        else:
-            name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
-            changes[job_id] = SavedJob(name, False, left_at=now)
-            state.left[job_id, unix_time(job.creation_time)] = None
-            if len(state.left) > REMEMBERED:
-                (oldest, _), _ = state.left.popitem(last=False)
-                if state.entry(oldest) is None:
-                    changes.setdefault(oldest, None)
+        name = Job(job.id, creation_time=job.creation_time)  # all that tells it from another
+        changes: dict[str, SavedJob | None] = {job_id: SavedJob(name, False, left_at=now)}
+        state.left[job_id, unix_time(job.creation_time)] = None
+        if len(state.left) > REMEMBERED:
+            (oldest, _), _ = state.left.popitem(last=False)
+            if state.entry(oldest) is None:
+                changes.setdefault(oldest, None)
         self._forget_own(account, entry.watched, changes)
 
     def _forget_own(

@@ -89,6 +89,7 @@ class JobState:
     `outcomes`: by collector; also of collectors that the rule no longer has, which are at rest.
     `changed_at`: when a last poll last saw a change, or first found none, in seconds of the event
     loop. `looks`: last polls in a row that found the job completed and unchanged.
+    `lost_at`: when Job_Get did not find it, in seconds of the event loop; the next listing decides.
     """
 
     watched: WatchedJob
@@ -96,6 +97,7 @@ class JobState:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     changed_at: float | None = None
     looks: int = 0
+    lost_at: float | None = None
 
     def outcome(self, collector: str) -> Outcome:
         """What the polls of a collector came to."""
