@@ -362,7 +362,8 @@ async def test_clocks_differ_where_it_is_more_than_the_header_date_may_lack(
 ) -> None:
     headers = {"Date": "Fri, 05 Jan 2024 07:10:21 GMT"}
     batch.on("/jobs/j", reply({"id": "j"}, headers=headers))
-    await client.get_job("j")
+    for _ in range(2):
+        await client.get_job("j")
     assert client.clock_offset == offset
 
 

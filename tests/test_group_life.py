@@ -54,7 +54,7 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Simula
     """A simulated account whose time stands still."""
     world = World(SCENARIOS["steady"], seed=6, jobs=6, nodes=4, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
         yield simulation, clock
 

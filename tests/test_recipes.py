@@ -165,7 +165,9 @@ async def polled_twice(text: str, jobs: tuple[Made, ...], folder: Path) -> str:
     (account,) = config["accounts"]
     world = World(QUIET, seed=1, jobs=0, nodes=0, start=START, found=found(jobs))
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock, account=make_account(1, account["name"])) as simulation:
+    async with serve(
+        world, clock, account=make_account(1, account["name"]), simulated_date=True
+    ) as simulation:
         (folder / "key").write_text(simulation.account_key)
         account["endpoint"] = simulation.endpoint
         account["auth"] = {"method": "shared_key", "key_file": str(folder / "key")}

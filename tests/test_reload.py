@@ -33,7 +33,7 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Simula
     """A simulated account whose time stands still."""
     world = World(SCENARIOS["steady"], seed=6, jobs=6, nodes=4, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
         yield simulation, clock
 
@@ -158,7 +158,7 @@ async def test_an_account_that_goes_takes_all_its_series_with_it_and_another_com
     async with counting(account, tmp_path) as service:
         assert 'account="simulated"' in service.telemetry.text(Format.TEXT, 0).decode()
         other = World(SCENARIOS["steady"], seed=7, jobs=3, nodes=2, start=START)
-        async with serve(other, clock) as second:
+        async with serve(other, clock, simulated_date=True) as second:
             data = settings(simulation)
             (one,) = data["accounts"]
             # SharedKey signs for the account's name, so the second has the same key and name.

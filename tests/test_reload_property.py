@@ -65,7 +65,7 @@ async def test_after_any_reloads_the_series_are_those_of_a_fresh_process(
     random_ = random.Random(seed)
     world = World(SCENARIOS["steady"], seed=seed, jobs=10, nodes=4, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
 
         def now() -> float:

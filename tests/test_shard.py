@@ -95,7 +95,7 @@ async def account(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Simula
     """A simulated account whose time stands still."""
     world = World(SCENARIOS["steady"], seed=6, jobs=12, nodes=4, start=START)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
         yield simulation, clock
 
@@ -275,7 +275,7 @@ async def test_with_3_shards_then_2_and_3_again_nothing_is_counted_twice(
 ) -> None:
     world = World(SCENARIOS["steady"], seed=6, jobs=12, nodes=4, start=START, ledger=True)
     clock = Clock(START, speed=0.0)
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         monkeypatch.setenv("SIMULATED_KEY", simulation.account_key)
         made = config(simulation, tmp_path, state_file="state-${shard}.db")
         for count in (3, 2, 3):

@@ -120,7 +120,7 @@ async def test_every_value_is_the_simulators_own_at_the_same_instant(
     world = World(scenario, seed=7, jobs=jobs, nodes=nodes, start=START)
     clock = Clock(START, speed=0.0)
     seen: set[str] = set()
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         loaded = config_of(simulation, monkeypatch, tmp_path)
         for _ in range(rounds):
             clock.advance(20.0)
@@ -160,7 +160,7 @@ async def test_one_service_follows_a_living_account(
     clock = Clock(START, speed=0.0)
     known: set[str] = set()
     gone: set[str] = set()
-    async with serve(world, clock) as simulation:
+    async with serve(world, clock, simulated_date=True) as simulation:
         loaded = config_of(simulation, monkeypatch, tmp_path)
         async with open_service(loaded, now=lambda: clock.now().timestamp()) as service:
             for _ in range(12):

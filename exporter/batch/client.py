@@ -89,7 +89,7 @@ class BatchClient:
 
     @property
     def clock_offset(self) -> float:
-        """Seconds to add to our time to get the service's.
+        """Seconds to add to our time for that from which changes are asked for.
 
         The service's clock is not believed where it is far ahead of ours: if it is wrong, changes
         would be asked for from a time that is still to come, and none would be found.
@@ -98,8 +98,13 @@ class BatchClient:
 
     @property
     def clock_skew(self) -> float:
-        """Seconds by which the service says that its clock is ahead of ours."""
+        """Seconds to add to our time to get the service's, to compare it with times of jobs."""
         return self._transport.clock_offset
+
+    @property
+    def is_clock_sure(self) -> bool:
+        """Whether the last answer was believed to tell the time."""
+        return self._transport.is_clock_sure
 
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""

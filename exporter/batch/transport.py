@@ -107,7 +107,7 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self.clock_offset = 0.0
-        self._latest_offset: float | None = None
+        self._latest_offset = 0.0
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -189,9 +189,14 @@ class Transport:
         if offset is None:
             return
         before, self._latest_offset = self._latest_offset, offset
-        # The first one is believed, and one that agrees with the known one or the one before it.
-        if before is None or min(abs(offset - before), abs(offset - self.clock_offset)) <= MAX_JUMP:
+        # One is believed that agrees with the known one, at first our own clock, or with the last.
+        if min(abs(offset - before), abs(offset - self.clock_offset)) <= MAX_JUMP:
             self.clock_offset = offset
+
+    @property
+    def is_clock_sure(self) -> bool:
+        """Whether the last answer was believed to tell the time."""
+        return abs(self._latest_offset - self.clock_offset) <= MAX_JUMP
 
     def _offset(self, headers: Mapping[str, str]) -> float | None:
         """Seconds by which the clock of an answer is ahead of ours; None where it tells no time."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 ACTIVE_FOR = 120.0
 """Seconds after a scrape for which its client is expected again."""
 
-LONGEST = 58.0
-"""Seconds after which nothing waits for a client any more: 60 at most until the change is shown."""
+LONGEST = 60.0
+"""Seconds after which nothing waits for a client any more: one may scrape just once a minute."""
 
 CLIENTS = 200
 """Clients that are remembered, the latest ones."""

@@ -184,16 +184,18 @@ class AccountPoller:
             listed_at = self._store.accounts[account].listed_at
             if listed_at is not None:  # it may lie ahead, if a clock was wrong
                 listed_at = min(listed_at, started + self._api.clock_offset)
-            selected, ended = await discover(
-                api, self._account, self._shard, known, started, listed_at
-            )
+            listing = partial(discover, api, self._account, self._shard, known)
+            selected, ended = await listing(started, listed_at)
+            if not self._api.is_clock_sure:  # a second answer proves what time it is
+                began, started = asyncio.get_running_loop().time(), self._now()
+                selected, ended = await listing(started, listed_at)
             if selected.dropped and not self._has_dropped:
                 text = "max_jobs (%d) is reached: %d more jobs are left out"
                 most, dropped = self._account.max_jobs, selected.dropped
                 log.warning(text, most, dropped, extra=self._context())
             self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
-            asked_at = started + self._api.clock_offset
+            asked_at = started + self._api.clock_skew
             self._store.select(account, selected, self._now(), asked_at, ended)
             self._store.settle_lost(account, ended, began, self._now())
             self._forget_groups()
@@ -327,7 +329,7 @@ class AccountPoller:
                 failure = error
                 continue
             now = self._now()
-            read_at = now + self._api.clock_offset
+            read_at = now + self._api.clock_skew
             results.append(
                 self._store.put_reading(self._name, job, name, reading, state, now, read_at)
             )
@@ -409,7 +411,7 @@ class AccountPoller:
                     return None  # the next listing moves it out of the selection
                 raise
             now = self._now()
-            read_at = now + self._api.clock_offset
+            read_at = now + self._api.clock_skew
             folded = self._store.put_reading(account, job, collector, reading, state, now, read_at)
             if folded is not None:
                 self._observer.corrected(collector, folded.events.corrections)

@@ -91,7 +91,7 @@ class RecentCounts:
             kept = tuple(
                 each
                 for each in counted
-                if each.read_at >= since
+                if since <= each.read_at <= asked_at + MAX_AGE  # else a clock was wrong
                 or (now not in (None, each.created) and not is_read(key, each.collector))
             )
             if kept:

@@ -44,6 +44,9 @@ from exporter.state.watched_job import (
     WatchedJob,
 )
 
+CLOCKS_AGREE = 300.0
+"""Seconds by which two clocks may differ that are both right: a listing takes a while."""
+
 ACCOUNT_TABLES = (table_names.ACCOUNT_HEALTH, table_names.SELECTED_JOBS, table_names.POOL_NODES)
 
 
@@ -209,8 +212,8 @@ class Store:
         listed_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
             state.watched_since = listed_at
-        elif JOBS not in state.outcomes:
-            # A clock may have been wrong when it was saved: until that time no job would be new.
+        elif abs(listed_at - now) < CLOCKS_AGREE:
+            # A clock may have been wrong at first: until that time no job would be new.
             state.watched_since = min(state.watched_since, listed_at)
         state.listed_at = listed_at
         was_shown = self.outcome(account, JOBS).shown is not None
