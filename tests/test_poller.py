@@ -605,6 +605,24 @@ def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
     play(api, story, jobs=rules)
 
 
+@pytest.mark.parametrize("wrong", [-86400.0, -600.0, 86400.0])
+def test_a_date_that_is_wrong_when_the_watch_begins_makes_no_job_new_or_old(wrong: float) -> None:
+    async def story(world: World) -> None:
+        await asyncio.sleep(70)
+        world.api.clock_skew = 0.0
+        world.api.jobs |= {"old": 3, "new": 4}
+        await asyncio.sleep(90)
+        done = world.value("azure_batch_account_tasks_completed_total", result="success")
+        assert done == 4
+
+    api = Api()
+    api.clock_skew = wrong
+    for job_id, second in (("old", -5), ("new", 65)):
+        api.created[job_id] = dt.datetime.fromtimestamp(EPOCH + second, dt.UTC)
+
+    play(api, story)
+
+
 @pytest.mark.parametrize("offset", [-86400.0, -1000.0, 1000.0])
 def test_whether_a_job_is_new_is_told_by_the_services_clock(offset: float) -> None:
     async def story(world: World) -> None:

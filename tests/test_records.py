@@ -43,7 +43,7 @@ def scrape(batch: FakeBatch, make_config: Callable[..., config.Config]) -> Calla
 
     async def scraped(rounds: int = 1, **account: Any) -> dict[str, float]:
         loaded = make_config(batch.endpoint, **account)
-        async with open_service(loaded, now=lambda: NOW) as service:
+        async with open_service(loaded) as service:
             for _ in range(rounds):
                 await service.run_once()
             service.store.count_as_read()

@@ -38,7 +38,7 @@ MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
 
 MAX_SKEW = 300.0
-"""Seconds. A larger difference of the clocks is reported as the likely cause of a refusal."""
+"""Seconds by which clocks may differ. More is reported as the likely cause of a refusal."""
 
 MAX_JUMP = 10.0
 """Seconds. The difference of the clocks may change by more, but one answer is no proof of it."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
+from exporter.batch.transport import MAX_SKEW
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.jobs import is_completed
 from exporter.config import Account, Defaults, Rule
@@ -103,6 +104,8 @@ class AccountPoller:
         self._busy_at: dict[str, float] = {}
         self._account_error: str | None = None
         self._has_dropped = False
+        self._doubted_at: float | None = None
+        """When the watch began, in seconds of the event loop, if the clocks differed then."""
         self._prepare()
 
     def _prepare(self) -> None:
@@ -196,10 +199,24 @@ class AccountPoller:
             self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_skew
+            self._doubt_watch(began, asked_at)
             self._store.select(account, selected, self._now(), asked_at, ended)
             self._store.settle_lost(account, ended, began, self._now())
             self._forget_groups()
             self._follow_selection(watched)
+
+    def _doubt_watch(self, began: float, asked_at: float) -> None:
+        """If the clocks differed when the watch began, tell when that was as soon as they agree.
+
+        `began`: when a listing began, in seconds of the event loop; `asked_at`: in Unix seconds of
+        the service.
+        """
+        agree = abs(self._api.clock_skew) < MAX_SKEW
+        if not agree and self._store.accounts[self._name].watched_since is None:
+            self._doubted_at = began
+        elif agree and self._doubted_at is not None:
+            self._store.watch_since(self._name, asked_at - (began - self._doubted_at))
+            self._doubted_at = None
 
     def _follow_selection(self, before: Iterable[WatchedJob]) -> None:
         """Poll the jobs that are selected now, and no others. `before`: those that were."""

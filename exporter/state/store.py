@@ -16,6 +16,7 @@ import msgspec
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job, unix_time
 from exporter.batch.spellings import Spellings
+from exporter.batch.transport import MAX_SKEW
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Identity
 from exporter.state import table_names
@@ -43,9 +44,6 @@ from exporter.state.watched_job import (
     SelectedJobs,
     WatchedJob,
 )
-
-CLOCKS_AGREE = 300.0
-"""Seconds by which two clocks may differ that are both right: a listing takes a while."""
 
 ACCOUNT_TABLES = (table_names.ACCOUNT_HEALTH, table_names.SELECTED_JOBS, table_names.POOL_NODES)
 
@@ -194,6 +192,10 @@ class Store:
         entry = state.entry(job_id)
         return entry.outcome(collector) if entry else NOT_POLLED
 
+    def watch_since(self, account: str, moment: float) -> None:
+        """Correct the time since which jobs are new, in Unix seconds of the service."""
+        self._accounts[account].watched_since = moment
+
     def select(
         self,
         account: str,
@@ -212,7 +214,7 @@ class Store:
         listed_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
             state.watched_since = listed_at
-        elif abs(listed_at - now) < CLOCKS_AGREE:
+        elif abs(listed_at - now) < MAX_SKEW:
             # A clock may have been wrong at first: until that time no job would be new.
             state.watched_since = min(state.watched_since, listed_at)
         state.listed_at = listed_at
