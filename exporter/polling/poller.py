@@ -201,6 +201,7 @@ class AccountPoller:
             asked_at = started + self._api.clock_skew
             self._doubt_watch(began, asked_at)
             self._store.select(account, selected, self._now(), asked_at, ended)
+            await asyncio.sleep(0)  # with many jobs each step takes a while: others may go between
             self._store.settle_lost(account, ended, began, self._now())
             self._forget_groups()
             self._follow_selection(watched)

@@ -21,17 +21,23 @@ MAX_AGE = 600.0
 snapshot, so a new job may be missing from the first one."""
 
 
+MAX_SHARED = 10_000
+"""Combinations of series that are kept to be shared."""
+
+
 class Counted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one reading added to the counters.
 
     `created`: creation time of the job that it was counted for, Unix seconds. `read_at`: when the
-    reading ended, in Unix seconds of the service.
+    reading ended, in Unix seconds of the service. `series`, `amounts`: what was added to each; as
+    most readings add to the same series, they share them.
     """
 
     created: float | None
     read_at: float
     collector: str
-    amounts: tuple[tuple[Key, float], ...]
+    series: tuple[Key, ...]
+    amounts: tuple[float, ...]
 
 
 class RecentCounts:
@@ -39,6 +45,7 @@ class RecentCounts:
 
     def __init__(self, known: Mapping[str, Sequence[Counted]] | None = None) -> None:
         self._by_id = {job_id: tuple(counted) for job_id, counted in (known or {}).items()}
+        self._series: dict[tuple[Key, ...], tuple[Key, ...]] = {}
 
     @property
     def all(self) -> Mapping[str, Sequence[Counted]]:
@@ -60,18 +67,26 @@ class RecentCounts:
             if each.created == created or not is_mine:
                 kept.append(each)
                 continue
-            events, left = _less(events, dict(each.amounts))
+            events, left = _less(events, dict(zip(each.series, each.amounts, strict=True)))
             if left:
-                kept.append(Counted(each.created, read_at, collector, tuple(left.items())))
+                kept.append(self._counted(each.created, read_at, collector, left))
         amounts = {**events.increments, **events.observations}
-        grown = tuple((name, amount) for name, amount in amounts.items() if amount)
-        if grown:
-            kept.append(Counted(created, read_at, collector, grown))
+        if grown := {key: amount for key, amount in amounts.items() if amount}:
+            kept.append(self._counted(created, read_at, collector, grown))
         after = tuple(kept)
         if after == before:
             return events, {}
         self._by_id[key] = after
         return events, {key: after}
+
+    def _counted(
+        self, created: float | None, read_at: float, collector: str, amounts: Mapping[Key, float]
+    ) -> Counted:
+        if len(self._series) > MAX_SHARED:
+            self._series = {}
+        series = tuple(amounts)
+        series = self._series.setdefault(series, series)
+        return Counted(created, read_at, collector, series, tuple(amounts.values()))
 
     def listed(
         self,
