@@ -296,11 +296,11 @@ def test_the_series_are_those_of_five_groups_and_nothing_is_missed() -> None:
     # Nothing is left to Python's garbage collector.
     assert circles == set()
 
-    # Of the jobs that are gone nothing is left.
+    # Of the jobs that are gone nothing is left but what they were called.
     more = (end.jobs - first.jobs) / 100
     grown = {
         where: (first.sizes[where], size)
         for where, size in end.sizes.items()
         if size > first.sizes[where] * 1.05 + more
     }
-    assert grown == {}
+    assert grown.keys() == {"Watch.store._accounts[].left"}, grown

@@ -21,10 +21,6 @@ MAX_AGE = 600.0
 snapshot, so a new job may be missing from the first one."""
 
 
-MAX_SHARED = 10_000
-"""Combinations of series that are kept to be shared."""
-
-
 class Counted(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one reading added to the counters.
 
@@ -46,6 +42,7 @@ class RecentCounts:
     def __init__(self, known: Mapping[str, Sequence[Counted]] | None = None) -> None:
         self._by_id = {job_id: tuple(counted) for job_id, counted in (known or {}).items()}
         self._series: dict[tuple[Key, ...], tuple[Key, ...]] = {}
+        """To be shared, since the last listing."""
 
     @property
     def all(self) -> Mapping[str, Sequence[Counted]]:
@@ -82,8 +79,6 @@ class RecentCounts:
     def _counted(
         self, created: float | None, read_at: float, collector: str, amounts: Mapping[Key, float]
     ) -> Counted:
-        if len(self._series) > MAX_SHARED:
-            self._series = {}
         series = tuple(amounts)
         series = self._series.setdefault(series, series)
         return Counted(created, read_at, collector, series, tuple(amounts.values()))
@@ -99,6 +94,7 @@ class RecentCounts:
         `asked_at`: when it began. `created(id)`: creation time of the listed job, None: not listed.
         `is_read(id, collector)`: whether that job was read already.
         """
+        self._series = {}
         forgotten: dict[str, Sequence[Counted]] = {}
         for key, counted in list(self._by_id.items()):
             now = created(key)
