@@ -153,12 +153,13 @@ def _show(store: Store, now: float) -> None:
 
 
 def _result(reading: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine gives that never waits."""
-    try:
-        reading.send(None)
-    except StopIteration as done:
-        return cast("T", done.value)
-    raise AssertionError("it waits")
+    """What a coroutine gives that waits for nothing; it may let others go first."""
+    while True:
+        try:
+            awaited = reading.send(None)
+        except StopIteration as done:
+            return cast("T", done.value)
+        assert awaited is None, "it waits"
 
 
 @dataclass
