@@ -185,8 +185,29 @@ async def test_a_group_is_forgotten_when_no_job_of_it_was_seen_for_long(
         assert groups(service) == {"kept"}
 
 
-async def test_a_group_can_be_forgotten_by_hand(
+async def test_a_group_that_comes_back_at_once_goes_on(
     account: tuple[Simulation, Clock], tmp_path: Path
+) -> None:
+    simulation, clock = account
+    one = config(simulation, tmp_path, {**ALL, "group": "one"})
+    async with opened(one, clock) as service:
+        await rounds(service, clock)
+        before = total_of_groups(service)
+        await service.configure(config(simulation, tmp_path, {**ALL, "group": "two"}))
+        await service.configure(one)
+        await service.settle()
+        assert total_of_groups(service) == before > 0
+    async with opened(one, clock) as service:
+        assert total_of_groups(service) == before
+
+
+def total_of_groups(service: Service) -> float:
+    return sum(value for (name, _), value in shown(service).items() if name == COMPLETED)
+
+
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "ended before"])
+async def test_a_group_can_be_forgotten_by_hand(
+    is_read: bool, account: tuple[Simulation, Clock], tmp_path: Path
 ) -> None:
     simulation, clock = account
     name = simulation.account_name
@@ -214,8 +235,9 @@ async def test_a_group_can_be_forgotten_by_hand(
                 assert await forget(url, account=name, job_group=min(living)) == 409
                 assert groups(service) == others | {"old"}
                 assert await forget(url, **old) == 200
-        await let_go(service)
-        assert groups(service) == others
+        if is_read:
+            await let_go(service)
+            assert groups(service) == others
     assert await saved(tmp_path, name) == others
 
 

@@ -502,9 +502,10 @@ class Store:
         self._totals.save(Changes(account, groups=seen))
 
     def forget_group(self, account: str, name: str) -> None:
-        """Forget a group that has no jobs, also in the state file."""
+        """Forget a group that has no jobs; in the state file at once."""
         del self._accounts[account].groups[name]
         self._totals.forget(account, ("job_group", name), {})
+        self._totals.save(Changes(account, forgotten=(("job_group", name),)))
 
     def forget_pool_nodes(self, account: str) -> None:
         """Node counts are not read any more."""

@@ -184,8 +184,14 @@ class Totals:
 
     def keep(self, account: str, owner: Owner) -> None:
         """Go on with an owner's counters, if it is back before they are forgotten."""
-        for place in self._places(account, owner):
-            self._gone.pop(place, None)
+        back = [place for place in self._places(account, owner) if place in self._gone]
+        rows = []
+        for place in back:
+            del self._gone[place]
+            counters = self._counters[place]
+            rows.append((*place[1:], counters, frozenset(counters.totals)))
+        if rows:  # those of a group are in the file no more
+            self._save(Changes(account, counters=tuple(rows)), lambda: None)
 
     def save(self, changes: Changes) -> None:
         """Save changes that count nothing; even if there are none, the file notes the time."""
