@@ -80,7 +80,8 @@ def add_web_flags(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--web.enable-lifecycle",
-        help="let POST /-/reload reload the configuration, as SIGHUP does",
+        help="let POST /-/reload reload the configuration, as SIGHUP does, and POST"
+        " /-/forget-group forget a group",
         action="store_true",
     )
     parser.add_argument(

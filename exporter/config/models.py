@@ -64,7 +64,9 @@ class Account(Model):
         pattern=r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(\.[0-9]+\.[0-9]+)?$",
         examples=[API_VERSION],
     )
-    """Version of the Batch REST API. Versions before the default are announced for retirement."""
+    """Version of the Batch REST API that is asked for. Leave it out where you can. Versions before
+    the default are announced for retirement: they work, with a warning. A version that the service
+    does not know takes the account down with the cause `api_version`."""
     auth: Auth = Auth()
     """How the exporter signs in."""
     request_timeout: Interval = duration_field("10s")

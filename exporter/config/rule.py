@@ -48,8 +48,9 @@ class Defaults(Model):
     """Time between two full listings of a job's nodes or tasks; between them only what changed is
     read. `0s`: every listing is full."""
     keep_groups_for: Interval = duration_field("30d")
-    """How long a group without jobs keeps its counters. A group that no rule can make any more
-    loses them at once."""
+    """How long a group without jobs keeps its counters. A group that no rule can make any more is
+    forgotten at once. Series of a forgotten group stay until each client has read them, for 60
+    seconds at most."""
     command_lines: bool = False
     """Keep the command line of a failed task: the detail `CommandLine` of its failure, on the page
     and in `/api/v1/failures`. A command line may hold secrets."""
@@ -115,7 +116,8 @@ class Rule(Defaults):
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
     state unless `states` is given."""
     id_regex: Annotated[str, AfterValidator(_regex)] | None = None
-    """Regular expression (Python) for the whole id of jobs that the account lists."""
+    """Regular expression (Python) for the whole id of jobs that the account lists. Upper and lower
+    case differ; with `(?i)` in front they do not."""
     states: Annotated[UniqueListOf[JobState], Field(min_length=1)] | None = Field(
         default=None, json_schema_extra={"default": list(DEFAULT_STATES)}
     )

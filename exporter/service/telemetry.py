@@ -123,15 +123,16 @@ ROWS: tuple[Row, ...] = (
     Row(
         "jobs_ending",
         "gauge",
-        "Jobs that left the selection, or ended before they were seen, and are still read for their"
-        " counters.",
+        "Jobs that completed, are being deleted or left the selection, and are still polled for"
+        " their last counts.",
         ("account",),
     ),
     Row(
         "last_polls_given_up_total",
         "counter",
-        "Jobs that left the selection and were given up: nothing of them was counted for 30"
-        " minutes, and their end was not seen. Counters may lack their last tasks.",
+        "Jobs that completed, are being deleted or left the selection, of which nothing was counted"
+        " for 30 minutes, and which were then given up: their end was not seen. Counters may lack"
+        " their last tasks.",
         ("account",),
     ),
     Row("poll_lag_seconds", "gauge", "How late the latest poll started.", ("account",)),
