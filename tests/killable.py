@@ -64,6 +64,7 @@ accounts:
 """
         self._config = loader.parse(text, "c.yaml", folder)
         self._clock = clock
+        self.world = simulation.world
         self._stack = AsyncExitStack()
         self.service: Service | None = None
 

@@ -14,6 +14,7 @@ from exporter.collectors import JOB_COLLECTORS
 from exporter.config.shard import WHOLE
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.state import database
+from exporter.state.account import AccountState
 from exporter.state.journal import StateFile
 from tests.killable import Exporter
 from tests.truth import Series
@@ -110,3 +111,29 @@ async def test_a_file_that_is_written_anew_has_all_that_the_old_one_had(
     assert new.counters == old.counters
     assert (new.watched_since, new.groups) == (old.watched_since, old.groups)
     assert {each.key: each for each in new.failures} == {each.key: each for each in old.failures}
+
+
+async def test_of_a_job_that_was_deleted_between_two_runs_of_scrape_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with exporters(tmp_path, monkeypatch, "", seed=1) as (clock, _, exporter):
+
+        async def run() -> AccountState:
+            assert exporter.service is not None
+            await exporter.service.run_once()
+            await exporter.service.settle()
+            (state,) = exporter.service.store.accounts.values()
+            await exporter.stop()
+            await exporter.start()
+            return state
+
+        world = exporter.world
+        await run()
+        jobs = [job for job in world.jobs.values() if job.state == "active"]
+        job = next(job for job in jobs if job.id.startswith("nf-"))  # an id that does not come back
+        world.delete_job(job.id)
+        clock.advance(1800.0)
+        world.advance(clock.now())
+        assert world.find_job(job.id) is None
+        state = await run()
+        assert job.id not in state.leaving and (job.id in {each for each, _ in state.left})

@@ -135,9 +135,11 @@ class AccountPoller:
         await self.scheduler.run()
 
     async def run_once(self) -> None:
-        """Poll everything once."""
+        """Poll everything once; list the jobs again where only that tells whether some are gone."""
         self._add_account_polls()
         await self.scheduler.run_once()
+        if any(entry.lost_at is not None for entry in self._store.leaving(self._name).values()):
+            await self._poll_jobs((JOBS,))
 
     def _add_account_polls(self) -> None:
         if self.scheduler.polls():
