@@ -65,6 +65,7 @@ accounts:
         self._config = loader.parse(text, "c.yaml", folder)
         self._clock = clock
         self.world = simulation.world
+        self._folder = folder
         self._stack = AsyncExitStack()
         self.service: Service | None = None
 
@@ -143,6 +144,22 @@ accounts:
                 if of_requests and sample.labels["operation"] == operation:
                     found[sample.labels["code"]] += int(sample.value)
         return found
+
+    def remove_file(self) -> None:
+        """Remove the state file, as somebody may while a process has it open."""
+        for file in self._folder.glob("state.db*"):
+            if not file.name.endswith(".lock"):
+                file.unlink()
+
+    async def file_works(self) -> None:
+        """Wait until there is a state file again that has all that is known."""
+        assert self.service is not None
+        journal = self.service.store._totals._journal
+        assert isinstance(journal, StateFile)
+        async with asyncio.timeout(200):
+            while journal._connection is None:  # noqa: ASYNC110 - a thread writes it
+                await asyncio.sleep(0.01)
+        await self.written()
 
     async def written(self) -> None:
         """Wait until all changes are written, and so shown."""

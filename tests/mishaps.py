@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 
 from aiohttp import web
 
@@ -13,9 +15,16 @@ from exporter.simulator.error_answers import job_not_found
 from exporter.simulator.faults.answers import body_of, with_body
 from exporter.simulator.server import Proceed
 
-MISHAPS = ("stray 404", "errors", "missing", "no listing")
+FILE = "no file"
+"""The state file is removed. What the process knows is written to a new one; if the process ends
+first, the next one begins at 0."""
+
+MISHAPS = ("stray 404", "errors", "missing", "no listing", "a day ahead", "a day behind", FILE)
 """One request on each job is answered `JobNotFound`; a third of the operations of jobs fail; a
-fifth of all jobs, tasks and nodes are not in full listings; the jobs cannot be listed."""
+fifth of all jobs, tasks and nodes are not in full listings; the jobs cannot be listed; the header
+Date of all answers is wrong by a day."""
+
+DAYS = {"a day ahead": 1, "a day behind": -1}
 
 
 @dataclass
@@ -67,6 +76,10 @@ class Mishaps:
             self._lost |= {call.ids[0].lower()}
             raise job_not_found()
         response = await proceed()
+        if self.kind in DAYS:
+            date = parsedate_to_datetime(response.headers["Date"])
+            wrong = date + timedelta(days=DAYS[self.kind])
+            response.headers["Date"] = format_datetime(wrong, usegmt=True)
         is_changes = "$filter" in call.parameters and call.operation != "Job_List"
         if self.kind != "missing" or is_changes:
             return response

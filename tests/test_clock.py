@@ -110,6 +110,26 @@ async def test_a_jump_of_the_clocks_is_believed_when_a_second_answer_shows_it(
     assert seen == offsets
 
 
+@pytest.mark.parametrize(
+    ("now", "skews"),
+    [
+        (stepping(TRUE, *[TRUE + DAY] * 3, TRUE), [0.0, 0.0, 0.0, 0.0]),
+        (stepping(TRUE, *[TRUE - DAY] * 3, TRUE), [0.0, 0.0, 0.0, 0.0]),
+        (stepping(TRUE, *[TRUE + DAY] * 3, TRUE + DAY + 301.0), [0.0, 0.0, 0.0, 0.0, -DAY - 301.0]),
+    ],
+    ids=["behind for a while", "ahead for a while", "behind for long"],
+)
+async def test_a_date_that_is_wrong_for_a_while_does_not_tell_which_job_is_new(
+    batch: FakeBatch, client: BatchClient, skews: list[float]
+) -> None:
+    batch.on("/jobs/j", reply({"id": "j"}, headers=HEADERS))
+    seen = []
+    for _ in skews:
+        await client.get_job("j")
+        seen.append(client.clock_skew)
+    assert seen == skews
+
+
 @pytest.mark.parametrize("now", [stepping(TRUE + DAY)])
 async def test_only_answers_of_the_service_tell_its_time(
     batch: FakeBatch, client: BatchClient, observed: Observed

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from exporter.simulator import SCENARIOS, Call, Clock, Proceed, Scenario, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted, TaskRequeued, TaskRetried
 from tests.killable import Exporter
-from tests.mishaps import MISHAPS, Mishaps
+from tests.mishaps import DAYS, FILE, MISHAPS, Mishaps
 from tests.observer import Observer, Written
 from tests.truth import Series
 
@@ -143,25 +143,40 @@ class Play:
     async def step(self, seconds: float, what: str | int, mishap: str = "") -> None:
         self.clock.advance(seconds)
         self.world.advance(self.clock.now())
+        restarts = what == "restart" or isinstance(what, int)
+        begins = self.observer.first_listing is None or (restarts and not self.saves)
+        if begins and mishap in DAYS:
+            mishap = ""  # the exporter corrects that by the time that passes, and here none does
         self.mishaps.begin(mishap)
+        removes = self.saves and mishap == FILE
         if isinstance(what, int) and self.saves:
             written = await self.exporter.poll_and_die(what)
             self.observer.end_round(Written.of(written))
+            if removes:
+                self.exporter.remove_file()
+                self.forget()
             await self.exporter.start()
             return
-        if what == "restart" or isinstance(what, int):
+        if restarts:
             await self.exporter.stop()
+            if removes:
+                self.exporter.remove_file()
+            if removes or not self.saves:
+                self.forget()
             await self.exporter.start()
-            if not self.saves:
-                # All is forgotten: what came before the next look is not new.
-                self.highest = {}
-                known = self.observer
-                self.observer = Observer(
-                    known.world, known.mishaps, known.resync_interval, known.group
-                )
+        elif removes:
+            self.exporter.remove_file()
         await self.exporter.round(lists_jobs=what != "blind")
+        if removes:
+            await self.exporter.file_works()
         self.observer.end_round()
         self.check_round()
+
+    def forget(self) -> None:
+        """All is forgotten: what came before the next look is not new."""
+        self.highest = {}
+        known = self.observer
+        self.observer = Observer(known.world, known.mishaps, known.resync_interval, known.group)
 
     def check_round(self) -> None:
         shown = counters(self.exporter.exposed())

@@ -94,12 +94,18 @@ class BatchClient:
         The service's clock is not believed where it is far ahead of ours: if it is wrong, changes
         would be asked for from a time that is still to come, and none would be found.
         """
-        return self.clock_skew if self.clock_skew <= MAX_SKEW else 0.0
+        offset = self._transport.clock_offset
+        return offset if offset <= MAX_SKEW else 0.0
 
     @property
     def clock_skew(self) -> float:
         """Seconds to add to our time to get the service's, to compare it with times of jobs."""
-        return self._transport.clock_offset
+        return self._transport.steady_offset or 0.0
+
+    def trust_own_clock(self) -> None:
+        """Another process has run before: until much speaks against it, our clock is right."""
+        if self._transport.steady_offset is None:
+            self._transport.steady_offset = 0.0
 
     @property
     def is_clock_sure(self) -> bool:

@@ -43,6 +43,9 @@ MAX_SKEW = 300.0
 MAX_JUMP = 10.0
 """Seconds. The difference of the clocks may change by more, but one answer is no proof of it."""
 
+STEADY_AFTER = 300.0
+"""Seconds for which answers must show a clock that is far from ours, if another was known."""
+
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
 
@@ -87,6 +90,7 @@ class Transport:
     belong to this account only. `jitter`: returns a random number from 0 to 1.
     `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date of
     answers that could be read. A proxy's Date says nothing, and a wrong one may come once.
+    `steady_offset`: the same, unmoved by a Date that is wrong for some minutes; None: not known.
     """
 
     def __init__(
@@ -107,6 +111,8 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self.clock_offset = 0.0
+        self.steady_offset: float | None = None
+        self._odd_since: float | None = None
         self._latest_offset = 0.0
 
     async def close(self) -> None:
@@ -192,6 +198,17 @@ class Transport:
         # One is believed that agrees with the known one, at first our own clock, or with the last.
         if min(abs(offset - before), abs(offset - self.clock_offset)) <= MAX_JUMP:
             self.clock_offset = offset
+            self._note_steady(offset)
+
+    def _note_steady(self, offset: float) -> None:
+        """Take a believed clock; one far from ours and new only when it has stayed so for long."""
+        known = self.steady_offset
+        if known is None or abs(offset) <= MAX_SKEW or abs(offset - known) <= MAX_JUMP:
+            self.steady_offset, self._odd_since = offset, None
+        elif self._odd_since is None:
+            self._odd_since = self._now()
+        elif not 0 <= self._now() - self._odd_since < STEADY_AFTER:
+            self.steady_offset, self._odd_since = offset, None
 
     @property
     def is_clock_sure(self) -> bool:

@@ -106,6 +106,8 @@ class AccountPoller:
         self._has_dropped = False
         self._doubted_at: float | None = None
         """When the watch began, in seconds of the event loop, if the clocks differed then."""
+        if store.accounts[account.name].watched_since is not None:
+            api.trust_own_clock()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -202,7 +204,9 @@ class AccountPoller:
             # Only with the first answer is it known what the service's clock says.
             asked_at = started + self._api.clock_skew
             self._doubt_watch(began, asked_at)
-            self._store.select(account, selected, self._now(), asked_at, ended)
+            # From an earlier time more is listed; from a later one what ended would be missed.
+            listed_at = min(asked_at, started)
+            self._store.select(account, selected, self._now(), asked_at, ended, listed_at)
             await asyncio.sleep(0)  # with many jobs each step takes a while: others may go between
             self._store.settle_lost(account, ended, began, self._now())
             self._forget_groups()

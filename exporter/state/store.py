@@ -203,28 +203,30 @@ class Store:
         now: float,
         asked_at: float | None = None,
         ended: Iterable[WatchedJob] = (),
+        listed_at: float | None = None,
     ) -> None:
         """Replace the selected jobs. Jobs that left the selection lose their gauges.
 
         A job that was deleted and created again under its id is another job. `asked_at`: when the
         listing began, in Unix seconds of the service; jobs created after it are new. `ended`: jobs
         that the listing shows as over; those that were never seen are read for the counters.
+        `listed_at`: what ended before it need not be listed again; None: `asked_at`.
         """
         state = self._accounts[account]
-        listed_at = now if asked_at is None else asked_at
+        asked_at = now if asked_at is None else asked_at
         if is_first := state.watched_since is None:
-            state.watched_since = listed_at
-        elif abs(listed_at - now) < MAX_SKEW:
+            state.watched_since = asked_at
+        elif abs(asked_at - now) < MAX_SKEW:
             # A clock may have been wrong at first: until that time no job would be new.
-            state.watched_since = min(state.watched_since, listed_at)
-        state.listed_at = listed_at
+            state.watched_since = min(state.watched_since, asked_at)
+        state.listed_at = listed_at = asked_at if listed_at is None else listed_at
         was_shown = self.outcome(account, JOBS).shown is not None
         state.outcomes[JOBS] = Outcome(selected, None, now)
         self._take_selection(account, selected, is_first=is_first)
         ended = tuple(ended)
         self._take_ended(account, ended)
         self._forget_replaced(account, (*selected.jobs, *ended), now)
-        recent = self._confirm_recent(state, (*selected.jobs, *ended), listed_at)
+        recent = self._confirm_recent(state, (*selected.jobs, *ended), asked_at)
         # Saved at once: what comes after a restart is new, even if nothing is counted by then.
         since = state.watched_since
         self._totals.count(
