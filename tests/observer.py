@@ -375,7 +375,7 @@ class Observer:
         return job.created >= self.first_listing and job.number not in self.before_watch
 
     def _check_all_asked(self, shown: set[str], fresh: set[tuple[int, str]]) -> None:
-        """Check that no job was left out of which the service shows what was not seen."""
+        """Check that each job that shows something new was asked about."""
         for job in self.world.jobs.values():
             seen = self.sure.get(job.number)
             is_due = job.state in WATCHED or (
@@ -458,7 +458,7 @@ class Observer:
     def _changed(
         self, entities: Iterable[Any], times_of: Callable[[Any], list[int | None]], since: float
     ) -> list[Any]:
-        """Those of which the index knows that they run or changed since."""
+        """The entities that run or have changed since, as far as the index knows."""
         return [
             entity
             for entity in entities

@@ -100,7 +100,7 @@ def groups(service: Service) -> set[str]:
 
 
 async def saved(folder: Path, account: str) -> set[str]:
-    """The groups of which the state file has counters, or when they were seen."""
+    """The groups that the state file knows."""
     file = StateFile(folder / "state.db", JOB_COLLECTORS, lambda _: None)
     known = file.load(account)
     await file.close()

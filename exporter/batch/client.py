@@ -63,7 +63,7 @@ class BatchClient:
 
     `endpoint`: scheme, host and port. `deadline`: time of the event loop after which no failed
     request is repeated and no request waits for the end of a pause. `refused_filters`: operations
-    of which the service refused a $filter. `spellings`: those of the account's codes and pool ids.
+    whose $filter the service refused. `spellings`: how the account spells codes and pool ids.
     """
 
     def __init__(

@@ -130,9 +130,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "last_polls_given_up_total",
         "counter",
-        "Jobs that completed, are being deleted or left the selection, of which nothing was counted"
-        " for 30 minutes, and which were then given up: their end was not seen. Counters may lack"
-        " their last tasks.",
+        "Jobs that were polled for their last counts and given up after 30 minutes without any."
+        " Their end was not seen, so counters may lack their last tasks.",
         ("account",),
     ),
     Row("poll_lag_seconds", "gauge", "How late the latest poll started.", ("account",)),

@@ -174,7 +174,7 @@ class Scenario:
     """Jobs that are made again under the same id soon after they are gone."""
     job_recreate_after: Span = (0.25, 0.25)
     job_recreate_case_share: float = 0.0
-    """Of the jobs made again those whose id is written in the other case."""
+    """Share of the jobs made again whose id is written in the other case."""
     job_recreate_twice_share: float = 0.0
     """Of the jobs made again those that are deleted at once, to be made again once more."""
     job_recreate_twice_after: Span = (0.3, 2.0)
@@ -187,7 +187,7 @@ class Scenario:
     job_storm_length: Span = (0.0, 10.0)
     """How many seconds after its begin the jobs of a storm come."""
     auto_pool_failure_share: float = 0.0
-    """Of the jobs with an auto pool those whose pool cannot be made: they complete at once."""
+    """Share of the auto pools that cannot be made: their jobs complete at once."""
     terminate_reasons: Weights = ()
     """What users say why they terminate a job; nothing: `UserTerminate`."""
     container_share: float = 0.0

@@ -35,7 +35,7 @@ class AccountState:
     `recent`: what was counted lately, by job id.
     `groups`: when a job of each group was seen last, in Unix time; None: unknown.
     `refusal`: the error of the last poll of any job, where the credentials were refused.
-    `spellings`: those of its codes and pool ids.
+    `spellings`: how it spells codes and pool ids.
     """
 
     jobs: dict[str, JobState] = field(default_factory=dict)

@@ -279,7 +279,7 @@ class Store:
                 self.describe_leaving(account, entry, job)
 
     def _forget_replaced(self, account: str, listed: Iterable[WatchedJob], now: float) -> None:
-        """Forget jobs that left whose id another job has now, with its letters in another case."""
+        """Forget leaving jobs if another job has the same id in another case."""
         by_id = {watched.job.id.lower(): watched.job for watched in listed}
         for job_id, entry in list(self._accounts[account].leaving.items()):
             job = by_id.get(job_id.lower())
@@ -482,10 +482,9 @@ class Store:
             self._totals.count(Changes(account, jobs=jobs))
 
     def forget_groups(self, account: str, kept_for: Callable[[str], float], now: float) -> None:
-        """Forget groups of which no job was seen for as long as `kept_for(name)` seconds.
+        """Forget each group that had no job for `kept_for(name)` seconds.
 
-        0: no rule makes the group any more. What its leaving jobs still do counts for the account
-        alone.
+        0: no rule makes the group any more. Its leaving jobs count for the account alone.
         """
         state = self._accounts[account]
         for entry in state.leaving.values():

@@ -190,7 +190,7 @@ class Totals:
             del self._gone[place]
             counters = self._counters[place]
             rows.append((*place[1:], counters, frozenset(counters.totals)))
-        if rows:  # those of a group are in the file no more
+        if rows:  # the file has already forgotten those of a group
             self._save(Changes(account, counters=tuple(rows)), lambda: None)
 
     def save(self, changes: Changes) -> None:

@@ -56,7 +56,7 @@ async def running(file: Path) -> AsyncIterator[Running]:
 
 
 def counting(batch: FakeBatch, folder: Path) -> Path:
-    """A job of which a hundred more tasks have succeeded at each poll."""
+    """A job with a hundred more succeeded tasks at each poll."""
     file = configure(batch, folder, state_file="state.db")
     counts = ({"taskCounts": {"completed": n, "succeeded": n}} for n in range(0, 10**6, 100))
 
