@@ -364,7 +364,7 @@ async def test_clocks_differ_where_it_is_more_than_the_header_date_may_lack(
     batch.on("/jobs/j", reply({"id": "j"}, headers=headers))
     for _ in range(2):
         await client.get_job("j")
-    assert client.clock_offset == offset
+    assert client.clock.offset_for_changes == offset
 
 
 @pytest.mark.parametrize(

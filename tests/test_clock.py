@@ -106,7 +106,7 @@ async def test_a_jump_of_the_clocks_is_believed_when_a_second_answer_shows_it(
     seen = []
     for _ in offsets:
         await client.get_job("j")
-        seen.append(client.clock_offset)
+        seen.append(client.clock.offset_for_changes)
     assert seen == offsets
 
 
@@ -126,7 +126,7 @@ async def test_a_date_that_is_wrong_for_a_while_does_not_tell_which_job_is_new(
     seen = []
     for _ in skews:
         await client.get_job("j")
-        seen.append(client.clock_skew)
+        seen.append(client.clock.offset)
     assert seen == skews
 
 
@@ -143,11 +143,11 @@ async def test_only_answers_of_the_service_tell_its_time(
     for _ in range(2):
         with pytest.raises(Exception, match=r"Job_Get|HTTP 400"):
             await client.get_job("j")
-        assert client.clock_skew == 0.0
+        assert client.clock.offset == 0.0
     for known in (0.0, -DAY):
         await client.get_job("j")
-        assert client.clock_skew == known
-        assert client.is_clock_sure == (known != 0.0)
+        assert client.clock.offset == known
+        assert client.clock.is_sure == (known != 0.0)
 
 
 NOW = START.timestamp()

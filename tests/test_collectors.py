@@ -18,6 +18,7 @@ from exporter.batch.errors import (
     TaskNotConfigured,
 )
 from exporter.batch.models import Job, NodeTaskStatus, PoolNodeCounts, TaskCountsResult
+from exporter.batch.service_clock import ServiceClock
 from exporter.batch.spellings import Spellings
 from exporter.collectors import ACCOUNT_HEALTH, jobs, preparation_release, tables, task_counts
 from exporter.collectors.preparation_release import PreparationRelease
@@ -276,7 +277,7 @@ WATCHED = WatchedJob(Job("job-1"), rule(id="job-1"))
 class NodesApi:
     """Gives these pages, or an error."""
 
-    clock_offset = 0.0
+    clock = ServiceClock()
 
     def __init__(self, *pages: tuple[NodeTaskStatus, ...], error: Exception | None = None) -> None:
         self.pages = pages

@@ -33,6 +33,7 @@ from exporter.batch.models import (
     PoolNodeCounts,
     TaskCountsResult,
 )
+from exporter.batch.service_clock import ServiceClock
 from exporter.batch.spellings import Spellings
 from exporter.collectors import new_store, tables
 from exporter.config import Account, Defaults, Rule
@@ -59,8 +60,7 @@ class Api:
         self.delay = 0.0
         self.hidden: set[str] = set()
         self.missing: set[str] = set()
-        self.clock_skew = 0.0
-        self.is_clock_sure = True
+        self.clock = ServiceClock()
         self.refused_filters: set[str] = set()
         self.spellings = Spellings()
         self.asked: list[tuple[str, float]] = []
@@ -88,13 +88,6 @@ class Api:
         known = self.states.get(job_id, "active")
         state = "completed" if job_id in self.hidden else known
         return Job(job_id, state=state, creation_time=self.created.get(job_id, CREATED).isoformat())
-
-    @property
-    def clock_offset(self) -> float:
-        return self.clock_skew if self.clock_skew < 300 else 0.0
-
-    def trust_own_clock(self) -> None:
-        pass
 
     def until(self, _: float) -> Api:
         return self
@@ -612,14 +605,16 @@ def test_a_completed_job_is_idle_though_tasks_of_it_wait() -> None:
 def test_a_date_that_is_wrong_when_the_watch_begins_makes_no_job_new_or_old(wrong: float) -> None:
     async def story(world: World) -> None:
         await asyncio.sleep(70)
-        world.api.clock_skew = 0.0
+        for _ in range(2):
+            world.api.clock.note(0.0)
         world.api.jobs |= {"old": 3, "new": 4}
         await asyncio.sleep(90)
         done = world.value("azure_batch_account_tasks_completed_total", result="success")
         assert done == 4
 
     api = Api()
-    api.clock_skew = wrong
+    for _ in range(2):
+        api.clock.note(wrong)
     for job_id, second in (("old", -5), ("new", 65)):
         api.created[job_id] = dt.datetime.fromtimestamp(EPOCH + second, dt.UTC)
 
@@ -637,10 +632,7 @@ def test_whether_a_job_is_new_is_told_by_the_services_clock(offset: float) -> No
 
     class Ahead(Api):
         async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[Job, ...]]:
-            # The second answer proves what the first one said.
-            self.is_clock_sure = len(self.asked) > 0
-            if self.is_clock_sure:
-                self.clock_skew = offset
+            self.clock.note(offset)
             async for page in super().list_jobs(filter_):
                 yield page
 

@@ -10,6 +10,7 @@ import pytest
 
 from exporter.batch.errors import ServiceError, UnsupportedVersion
 from exporter.batch.models import Job, Task
+from exporter.batch.service_clock import ServiceClock
 from exporter.batch.spellings import Spellings
 from exporter.collectors import known_records, preparation_release, tasks
 from exporter.collectors.task_records import TaskRecord
@@ -455,7 +456,7 @@ class Api:
 
     def __init__(self, *pages: list[dict[str, Any]]) -> None:
         self.pages = pages
-        self.clock_offset = 0.0
+        self.clock = ServiceClock()
         self.error: ServiceError | None = None
         self.refused_filters: set[str] = set()
         self.spellings = Spellings()
@@ -491,8 +492,9 @@ async def test_after_a_full_listing_what_changed_or_runs_is_read() -> None:
     state = tasks.fold(state, reading, 0.0, False).state
     assert api.asked == [None, SINCE]
     assert (state.read_at, state.listed_at) == (FIVE_PAST_SIX + 30, FIVE_PAST_SIX)
-    api.clock_offset = 900.0  # by the service's clock it is time for a full one
-    reading = await tasks.read(api, WATCHED, state, FIVE_PAST_SIX + 60)
+    for _ in range(2):
+        api.clock.note(290.0)  # by the service's clock it is time for a full one
+    reading = await tasks.read(api, WATCHED, state, FIVE_PAST_SIX + 670)
     assert api.asked[2:] == [None]
     assert reading.started == FIVE_PAST_SIX + 960
 

@@ -18,9 +18,10 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified
 from exporter.batch.page_decoder import Decoded, page_decoder
+from exporter.batch.service_clock import ServiceClock
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
-from exporter.batch.transport import MAX_SKEW, Decode, RequestObserver, Transport
+from exporter.batch.transport import Decode, RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
 
@@ -88,29 +89,9 @@ class BatchClient:
         return client
 
     @property
-    def clock_offset(self) -> float:
-        """Seconds to add to our time for that from which changes are asked for.
-
-        The service's clock is not believed where it is far ahead of ours: if it is wrong, changes
-        would be asked for from a time that is still to come, and none would be found.
-        """
-        offset = self._transport.clock_offset
-        return offset if offset <= MAX_SKEW else 0.0
-
-    @property
-    def clock_skew(self) -> float:
-        """Seconds to add to our time to get the service's, to compare it with times of jobs."""
-        return self._transport.steady_offset or 0.0
-
-    def trust_own_clock(self) -> None:
-        """Another process has run before: until much speaks against it, our clock is right."""
-        if self._transport.steady_offset is None:
-            self._transport.steady_offset = 0.0
-
-    @property
-    def is_clock_sure(self) -> bool:
-        """Whether the last answer was believed to tell the time."""
-        return self._transport.is_clock_sure
+    def clock(self) -> ServiceClock:
+        """The service's clock."""
+        return self._transport.clock
 
     async def get_job(self, job_id: str) -> models.Job:
         """Job_Get. JobGone where it does not exist."""

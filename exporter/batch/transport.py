@@ -24,6 +24,7 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.redaction import redact
+from exporter.batch.service_clock import MAX_SKEW, ServiceClock
 from exporter.batch.session import Answer, Session
 
 T = TypeVar("T")
@@ -36,15 +37,6 @@ _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
-
-MAX_SKEW = 300.0
-"""Seconds by which clocks may differ. More is reported as the likely cause of a refusal."""
-
-MAX_JUMP = 10.0
-"""Seconds. The difference of the clocks may change by more, but one answer is no proof of it."""
-
-STEADY_AFTER = 300.0
-"""Seconds for which answers must show a clock that is far from ours, if another was known."""
 
 LARGE_BODY = 1024 * 1024
 """Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
@@ -88,9 +80,7 @@ class Transport:
 
     `request_timeout`: seconds for an attempt, including the body. `http`, `auth` and `budget`
     belong to this account only. `jitter`: returns a random number from 0 to 1.
-    `clock_offset`: seconds by which the service's clock is ahead of ours, from the header Date of
-    answers that could be read. A proxy's Date says nothing, and a wrong one may come once.
-    `steady_offset`: the same, unmoved by a Date that is wrong for some minutes; None: not known.
+    `clock`: the service's, from answers that could be read; a proxy's Date says nothing.
     """
 
     def __init__(
@@ -110,10 +100,7 @@ class Transport:
         self._request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
-        self.clock_offset = 0.0
-        self.steady_offset: float | None = None
-        self._odd_since: float | None = None
-        self._latest_offset = 0.0
+        self.clock = ServiceClock(now)
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -171,7 +158,8 @@ class Transport:
             offset = self._offset(answer.headers)
             if answer.status == 200:
                 decoded = await _decode(answer.body, decode)
-                self._note_offset(offset)
+                if offset is not None:
+                    self.clock.note(offset)
                 return decoded
             raise await self._failure(answer, offset or 0.0)
         except TimeoutError as error:
@@ -189,31 +177,6 @@ class Transport:
         finally:
             if code is not None:  # None: the poll was cancelled
                 self.observer.request_done(operation, str(code), loop.time() - started)
-
-    def _note_offset(self, offset: float | None) -> None:
-        """Take the clock of an answer that was read."""
-        if offset is None:
-            return
-        before, self._latest_offset = self._latest_offset, offset
-        # One is believed that agrees with the known one, at first our own clock, or with the last.
-        if min(abs(offset - before), abs(offset - self.clock_offset)) <= MAX_JUMP:
-            self.clock_offset = offset
-            self._note_steady(offset)
-
-    def _note_steady(self, offset: float) -> None:
-        """Take a believed clock; one far from ours and new only when it has stayed so for long."""
-        known = self.steady_offset
-        if known is None or abs(offset) <= MAX_SKEW or abs(offset - known) <= MAX_JUMP:
-            self.steady_offset, self._odd_since = offset, None
-        elif self._odd_since is None:
-            self._odd_since = self._now()
-        elif not 0 <= self._now() - self._odd_since < STEADY_AFTER:
-            self.steady_offset, self._odd_since = offset, None
-
-    @property
-    def is_clock_sure(self) -> bool:
-        """Whether the last answer was believed to tell the time."""
-        return abs(self._latest_offset - self.clock_offset) <= MAX_JUMP
 
     def _offset(self, headers: Mapping[str, str]) -> float | None:
         """Seconds by which the clock of an answer is ahead of ours; None where it tells no time."""

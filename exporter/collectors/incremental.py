@@ -48,7 +48,7 @@ async def read_changes(
     listing is too long ago, if the service refuses the filter, or if an earlier reading seems to be
     still to come, because a clock was wrong. Both times are Unix seconds of the service.
     """
-    started = now + client.clock_offset
+    started = now + client.clock.offset_for_changes
     if (
         times is not None
         and 0.0 <= started - times.listed_at < resync_interval

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
-from exporter.batch.transport import MAX_SKEW
+from exporter.batch.service_clock import MAX_SKEW
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.jobs import is_completed
 from exporter.config import Account, Defaults, Rule
@@ -107,7 +107,7 @@ class AccountPoller:
         self._doubted_at: float | None = None
         """When the watch began, in seconds of the event loop, if the clocks differed then."""
         if store.accounts[account.name].watched_since is not None:
-            api.trust_own_clock()
+            api.clock.trust_own()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -190,10 +190,10 @@ class AccountPoller:
             api = self._until(interval)
             listed_at = self._store.accounts[account].listed_at
             if listed_at is not None:  # it may lie ahead, if a clock was wrong
-                listed_at = min(listed_at, started + self._api.clock_offset)
+                listed_at = min(listed_at, started + self._api.clock.offset_for_changes)
             listing = partial(discover, api, self._account, self._shard, known)
             selected, ended = await listing(started, listed_at)
-            if not self._api.is_clock_sure:  # a second answer proves what time it is
+            if not self._api.clock.is_sure:  # a second answer proves what time it is
                 began, started = asyncio.get_running_loop().time(), self._now()
                 selected, ended = await listing(started, listed_at)
             if selected.dropped and not self._has_dropped:
@@ -202,7 +202,7 @@ class AccountPoller:
                 log.warning(text, most, dropped, extra=self._context())
             self._has_dropped = selected.dropped > 0
             # Only with the first answer is it known what the service's clock says.
-            asked_at = started + self._api.clock_skew
+            asked_at = started + self._api.clock.offset
             self._doubt_watch(began, asked_at)
             # From an earlier time more is listed; from a later one what ended would be missed.
             listed_at = min(asked_at, started)
@@ -218,7 +218,7 @@ class AccountPoller:
         `began`: when a listing began, in seconds of the event loop; `asked_at`: in Unix seconds of
         the service.
         """
-        agree = abs(self._api.clock_skew) < MAX_SKEW
+        agree = abs(self._api.clock.offset) < MAX_SKEW
         if not agree and self._store.accounts[self._name].watched_since is None:
             self._doubted_at = began
         elif agree and self._doubted_at is not None:
@@ -353,7 +353,7 @@ class AccountPoller:
                 failure = error
                 continue
             now = self._now()
-            read_at = now + self._api.clock_skew
+            read_at = now + self._api.clock.offset
             results.append(
                 self._store.put_reading(self._name, job, name, reading, state, now, read_at)
             )
@@ -435,7 +435,7 @@ class AccountPoller:
                     return None  # the next listing moves it out of the selection
                 raise
             now = self._now()
-            read_at = now + self._api.clock_skew
+            read_at = now + self._api.clock.offset
             folded = self._store.put_reading(account, job, collector, reading, state, now, read_at)
             if folded is not None:
                 self._observer.corrected(collector, folded.events.corrections)

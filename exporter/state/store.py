@@ -15,8 +15,8 @@ import msgspec
 
 from exporter.batch.errors import PollError
 from exporter.batch.models import Job, unix_time
+from exporter.batch.service_clock import MAX_SKEW
 from exporter.batch.spellings import Spellings
-from exporter.batch.transport import MAX_SKEW
 from exporter.exposition.body import Exposition
 from exporter.exposition.metric import Identity
 from exporter.state import table_names

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter import collectors
 from exporter.batch import models
 from exporter.batch.page_decoder import page_decoder
+from exporter.batch.service_clock import ServiceClock
 from exporter.batch.spellings import Spellings
 from exporter.collectors import JOB_COLLECTORS, new_store, pool_nodes
 from exporter.config import Account, Rule
@@ -177,7 +178,7 @@ class _Journal:
 class _Api:
     """Answers every operation with the same."""
 
-    clock_offset = 0.0
+    clock = ServiceClock()
     refused_filters: frozenset[str] = frozenset()
 
     def __init__(self, answer: Any) -> None:

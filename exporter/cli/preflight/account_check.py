@@ -15,7 +15,7 @@ from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import JobGone, PollError, TaskGone
 from exporter.batch.models import Job
-from exporter.batch.transport import MAX_SKEW
+from exporter.batch.service_clock import MAX_SKEW
 from exporter.cli.preflight.cost import Sample, SampledPoll
 from exporter.cli.preflight.report import AccountReport, Operation, Problem, Report, RuleReport
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
@@ -110,7 +110,7 @@ class AccountCheck:
                     text = f"the check stopped after {MAX_REQUESTS} requests"
                     cure = "take the numbers above as the least there will be"
                     self._add("warning", "", "incomplete", text, cure)
-        if abs(offset := self._client.clock_skew) > MAX_SKEW:
+        if abs(offset := self._client.clock.offset) > MAX_SKEW:
             side = "behind" if offset > 0 else "ahead of"
             text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
             self._add("error", "", "clock", text, "set this machine's clock right, with NTP")
