@@ -20,7 +20,7 @@ STEADY_AFTER = 300.0
 
 
 class ServiceClock:
-    """What is believed of it.
+    """What the answers so far show of it.
 
     `offset`: to compare our time with times of jobs. A Date that is wrong for some minutes does not
     move it.
@@ -56,7 +56,7 @@ class ServiceClock:
 
     @property
     def offset(self) -> float:
-        """See the class."""
+        """Our time plus this is the service's."""
         return self._steady or 0.0
 
     @property

@@ -1,4 +1,4 @@
-"""A certificate for the simulated account, of an authority that is made with it."""
+"""A certificate for the simulated account, and the authority that signed it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ ACTIVE_FOR = 120.0
 """Seconds after a scrape for which its client is expected again."""
 
 LONGEST = 60.0
-"""Seconds after which nothing waits for a client any more: one may scrape just once a minute."""
+"""Longest wait for a client, in seconds. A client may scrape only once a minute."""
 
 CLIENTS = 200
 """Clients that are remembered, the latest ones."""

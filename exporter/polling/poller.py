@@ -38,7 +38,7 @@ MAX_LAST_INTERVAL = 60.0
 """Seconds between two of them at most: a job that is being deleted is soon gone."""
 
 GIVE_UP_AFTER = 1800.0
-"""Seconds without a change after which the end of a job is waited for no longer."""
+"""Seconds without a change after which a job is given up."""
 
 _ON_THE_WAY = ("disabling", "enabling", "terminating", "deleting")
 """States of a job that soon come to another."""
@@ -68,7 +68,7 @@ class AccountObserver(PollObserver, Protocol):
         """`count` polls were not needed."""
 
     def last_polls(self, jobs: int) -> None:
-        """The end of so many jobs is still to be seen."""
+        """So many jobs are still polled for their end."""
 
     def gave_up(self) -> None:
         """The end of a job was not seen."""
@@ -213,7 +213,7 @@ class AccountPoller:
             self._follow_selection(watched)
 
     def _doubt_watch(self, began: float, asked_at: float) -> None:
-        """If the clocks differed when the watch began, tell when that was as soon as they agree.
+        """Correct when the watch began, once clocks agree that differed then.
 
         `began`: when a listing began, in seconds of the event loop; `asked_at`: in Unix seconds of
         the service.
@@ -321,7 +321,7 @@ class AccountPoller:
         results = await self._read_parts(api, entry, job)
         if not is_completed(job):
             entry.looks = 0
-            # In a state that no rule wants, it may do something yet. Else it is not wanted at all.
+            # In a state that no rule wants, a job may still change. Any other is wanted no more.
             may_go_on = not selected and any(names(rule, job) for rule in self._account.jobs)
             is_on_the_way = (job.state or "").lower() in _ON_THE_WAY
             return not is_on_the_way and not (may_go_on and self._is_waited_for(entry))
@@ -383,7 +383,7 @@ class AccountPoller:
         return True
 
     def _is_waited_for(self, entry: JobState) -> bool:
-        """Whether the last change of a job that left is not too long ago."""
+        """Whether a job that left changed less than GIVE_UP_AFTER ago."""
         now = asyncio.get_running_loop().time()
         if entry.changed_at is None or not self._store.accounts[self._name].is_up:
             entry.changed_at = now  # what cannot be asked may have changed

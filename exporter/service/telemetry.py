@@ -338,7 +338,7 @@ class AccountTelemetry:
         self._telemetry.add("polls_saved_total", count, self._account, reason)
 
     def last_polls(self, jobs: int) -> None:
-        """The end of so many jobs is still to be seen."""
+        """So many jobs are still polled for their end."""
         self._telemetry.set("jobs_ending", jobs, self._account)
 
     def gave_up(self) -> None:

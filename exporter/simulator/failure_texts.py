@@ -154,4 +154,4 @@ SCHEDULING_ERRORS: tuple[Failure, ...] = (
     _scheduling("InvalidAutoPoolSettings", "The settings of the auto pool are invalid"),
     Failure("ServerError", "Unknown", "An internal error occurred"),
 )
-"""For what a job's auto pool cannot be made."""
+"""Why a job's auto pool cannot be made."""

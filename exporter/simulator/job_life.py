@@ -96,7 +96,7 @@ def add_tasks(state: State, job: Job, number: int) -> None:
 
 
 def _close(state: State, job: Job) -> None:
-    """All tasks are there, so a user has the job end with the last; before, it would too early."""
+    """Once all tasks are there, a user lets the job end with the last one."""
     share = state.scenario.left_open_share
     if not (share and state.chance(share)):
         job.on_all_tasks_complete = "terminatejob"
@@ -232,7 +232,7 @@ def _leave_nodes(state: State, job: Job) -> None:
 
 
 def delete(state: State, job: Job) -> None:
-    """A user deletes the job; of one that is not over running tasks end, and release runs."""
+    """A user deletes the job. If it is not over, running tasks end, and release runs."""
     if job.state == "deleting" or not state.has_job(job):
         return
     was_ending = job.state == "terminating"

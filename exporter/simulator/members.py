@@ -47,7 +47,7 @@ def container_info(container: ContainerInfo | None, view: View) -> dict[str, Any
 
 
 def begun(tick: int, view: View) -> str:
-    """When something began; of what has just begun the fraction of a second may still be ahead."""
+    """When something began. It may lie a fraction of a second ahead."""
     return timestamp(min(tick, view.tick))
 
 

@@ -152,7 +152,7 @@ class Job:
     terminate_reason: str | None = None
     scheduling_error: Failure | None = None
     extra: bool = False
-    """It is beside those that are there at any time: when it is gone, none takes its place."""
+    """An additional job: when it is gone, no other takes its place."""
     schedule_id: str | None = None
     on_all_tasks_complete: str = "noaction"
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -268,7 +268,7 @@ class Pool:
     auto_pool: bool
     targets: dict[str, int]
     made: bool = True
-    """No: the service could not make it, and no list shows it."""
+    """False: the service could not make it, and no list shows it."""
     state: str = "active"
     nodes: dict[str, Node] = field(default_factory=dict)
     round: deque[Job] = field(default_factory=deque)

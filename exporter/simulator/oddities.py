@@ -81,7 +81,7 @@ def scheduling_error(state: State) -> Failure:
 
 
 def tell(state: State, run: Task | Execution, kind: FailureKind | None) -> None:
-    """What a run that is over says of itself beside its result, and what it does not."""
+    """What a completed run shows of its end, and what it leaves out."""
     scenario = state.scenario
     run.container = None if kind is None else kind.container
     ran = run.container is None and run.exit_code is not None

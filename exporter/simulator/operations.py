@@ -220,7 +220,7 @@ OPERATIONS = frozenset(_ANSWERS)
 """All there are, by their names in the REST API's specification."""
 
 WITH_HEAD = frozenset({"Job_Get", "Task_Get", "Pool_Get"})
-"""Those that may be asked with HEAD, to learn whether there is such a one."""
+"""Operations that HEAD may ask, to learn whether something exists."""
 
 # The fixed segments of each path, with an empty one wherever an id stands.
 _PATHS: Mapping[tuple[str, ...], str] = MappingProxyType(

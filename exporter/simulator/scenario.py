@@ -176,7 +176,7 @@ class Scenario:
     job_recreate_case_share: float = 0.0
     """Share of the jobs made again whose id is written in the other case."""
     job_recreate_twice_share: float = 0.0
-    """Of the jobs made again those that are deleted at once, to be made again once more."""
+    """Share of the jobs made again that are deleted at once and made once more."""
     job_recreate_twice_after: Span = (0.3, 2.0)
     job_delete_active_share: float = 0.0
     """Jobs that a user deletes while they are active, so that their release runs then."""
@@ -195,7 +195,7 @@ class Scenario:
     exit_code_only_share: float = 0.0
     """Completed runs without result, and without failureInfo where the exit code is enough."""
     pool_ids_in_capitals: bool = False
-    """Tasks and records write the ids of pools in capitals, as the pools themselves do not."""
+    """Tasks and records write pool ids in capitals; the pools themselves do not."""
     shuffled_lists: bool = False
     """Each listing comes in an order of its own."""
     repeat_share: float = 0.0

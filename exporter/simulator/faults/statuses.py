@@ -46,7 +46,7 @@ async def _throttle_until(
 
 
 def _lose_once(_: Stage) -> Interceptor:
-    """Says once of each job that there is none."""
+    """Answers once for each job that it does not exist."""
     lost: set[str] = set()
 
     async def play(_request: web.Request, call: Call, proceed: Proceed) -> web.StreamResponse:
