@@ -291,7 +291,6 @@ async def test_the_configuration_has_no_secret(
     assert account["auth"] == {
         "method": "shared_key",
         "key_env": "BATCH_KEY",
-        "scope": "https://batch.core.windows.net//.default",
     }
     assert account["jobs"][0]["labels"] == {"see": "http://<redacted>@host/"}
     assert shown["defaults"]["interval"] == "30s"

@@ -200,15 +200,19 @@ async def test_each_method_uses_the_credential_of_its_name(
 @pytest.mark.parametrize(
     ("endpoint", "authority"),
     [
-        ("https://a.westeurope.batch.azure.com", None),
+        ("https://a.westeurope.batch.azure.com", "login.microsoftonline.com"),
         ("https://a.chinaeast.batch.chinacloudapi.cn", "login.chinacloudapi.cn"),
         ("https://a.usgovvirginia.batch.usgovcloudapi.net", "login.microsoftonline.us"),
     ],
 )
 def test_sovereign_clouds_sign_in_at_their_own_authority(
-    endpoint: str, authority: str | None
+    endpoint: str, authority: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert auth._authority(endpoint) == authority
+    monkeypatch.delenv("AZURE_AUTHORITY_HOST", raising=False)
+    account = Account.model_validate({"name": "a", "endpoint": endpoint})
+    assert account.authority == authority
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.example/")
+    assert account.authority == "https://login.example"
 
 
 async def test_a_certificate_is_read_from_its_file(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_the_least_configuration_watches_all_jobs_with_the_default_credential(
     (account,) = loader.parse(text, "c.yaml", tmp_path).accounts
     assert account.endpoint == "https://a.westeurope.batch.azure.com"
     assert account.auth.method == "default"
-    assert account.auth.scope == "https://batch.core.windows.net//.default"
+    assert account.scope == "https://batch.core.windows.net//.default"
     assert [rule.id_regex for rule in account.jobs] == [".*"]
     assert account.request_timeout == 10.0
 
@@ -175,18 +175,6 @@ def test_secret_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
     assert account.auth.key_file == tmp_path / "key"
     assert len(secret.read_secret(account.auth)) == 64
     assert KEY not in repr(account)
-
-
-def test_a_certificate_may_be_a_binary_file(tmp_path: Path) -> None:
-    (tmp_path / "c.pfx").write_bytes(b"\x30\x82\xff")
-    (tmp_path / "c.yaml").write_text(
-        "accounts: [{name: a, endpoint: 'https://x.y', auth: {method: client_certificate,"
-        " tenant_id: t, client_id: c, certificate_file: c.pfx}}]"
-    )
-    (account,) = loader.load(tmp_path / "c.yaml").accounts
-    before = secret.digest(account.auth)
-    (tmp_path / "c.pfx").write_bytes(b"\x30\x82\xfe")
-    assert secret.digest(account.auth) != before
 
 
 def test_anchors_and_merge_keys_are_allowed(tmp_path: Path) -> None:

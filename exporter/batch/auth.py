@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from azure.core.credentials import AccessTokenInfo
 from azure.core.credentials_async import AsyncSupportsTokenInfo
@@ -174,23 +174,15 @@ def build(account: config.Account) -> Auth:
     auth = account.auth
     if auth.method == "shared_key":
         return SharedKeyAuth(account.name, secret.read_secret(auth))
-    authority = _authority(account.endpoint)
-    return TokenAuth(lambda: _credential(auth, authority), auth.scope, account.request_timeout)
+    authority = account.authority
+    return TokenAuth(lambda: _credential(auth, authority), account.scope, account.request_timeout)
 
 
-def _authority(endpoint: str) -> str | None:
-    """The authority of a sovereign cloud. None: AZURE_AUTHORITY_HOST, or the public cloud."""
-    host = urlsplit(endpoint).hostname or ""
-    if host.endswith(".batch.chinacloudapi.cn"):
-        return "login.chinacloudapi.cn"
-    return "login.microsoftonline.us" if host.endswith(".batch.usgovcloudapi.net") else None
-
-
-def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenInfo:
+def _credential(auth: config.Auth, authority: str) -> AsyncSupportsTokenInfo:
     from azure.identity import aio
 
     # Unset options are not passed: each credential reads its defaults from the environment.
-    cloud: dict[str, Any] = {"authority": authority} if authority else {}
+    cloud: dict[str, Any] = {"authority": authority}
     ids: dict[str, Any] = {"tenant_id": auth.tenant_id, "client_id": auth.client_id}
     ids = {name: value for name, value in ids.items() if value}
     match auth.method:
@@ -202,8 +194,8 @@ def _credential(auth: config.Auth, authority: str | None) -> AsyncSupportsTokenI
             given = secret.read_secret(auth).decode()
             return aio.ClientSecretCredential(**ids, client_secret=given, **cloud)
         case "client_certificate":
-            path = str(auth.certificate_file)
-            return aio.CertificateCredential(**ids, certificate_path=path, **cloud)
+            pem = secret.read_certificate(auth).pem
+            return aio.CertificateCredential(**ids, certificate_data=pem, **cloud)
         case "azure_cli":
             return aio.AzureCliCredential(**ids)
         case _:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fnmatch
 import logging
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from exporter.config import Config, secret, yaml_document
+from exporter.config import Account, Config, secret, yaml_document
+from exporter.config.clouds import cloud_of, cloud_of_authority, cloud_of_scope
+from exporter.config.environment import ASKS_THE_AUTHORITY, environment_problems
 from exporter.config.models import API_VERSION
 from exporter.config.problems import ConfigError, did_you_mean
 from exporter.config.validation import read_text, validate
+from exporter.config.yaml_document import Document
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +51,43 @@ def parse(text: str, name: str, folder: Path, families: Collection[str] = ()) ->
             what = f"no metric is named {pattern}{cure}"
             problems.append(document.problem(("exclude_metrics", number), what))
     for number, account in enumerate(config.accounts):
-        try:
-            secret.read_secret(account.auth)
-        except ValueError as error:
-            path = ("accounts", number, "auth", account.auth.secret_key)
-            problems.append(document.problem(path, str(error)))
+        problems += _sign_in(account, document, ("accounts", number))
     if problems:
         raise ConfigError(tuple(problems))
     return config
+
+
+def _sign_in(account: Account, document: Document, path: yaml_document.Path) -> list[str]:
+    """What keeps the exporter from signing in to an account. What might is a warning."""
+    auth = account.auth
+    problems = [
+        document.problem((*path, "auth"), text) for text in environment_problems(auth, os.environ)
+    ]
+    try:
+        if auth.method == "client_certificate":
+            wrong = secret.read_certificate(auth).not_valid(dt.datetime.now(dt.UTC))
+            if wrong:
+                text = f"{auth.certificate_file} {wrong}: put the one that is valid there"
+                log.warning("%s", document.problem((*path, "auth", "certificate_file"), text))
+        else:
+            secret.read_secret(auth)
+    except secret.SecretError as error:
+        problems.append(document.problem((*path, "auth", error.key), str(error)))
+    for key, text in _other_clouds(account):
+        log.warning("%s", document.problem((*path, *key), text))
+    return problems
+
+
+def _other_clouds(account: Account) -> Iterator[tuple[yaml_document.Path, str]]:
+    """Settings that are of another cloud than the endpoint: the key, and what is wrong."""
+    cloud = cloud_of(account.endpoint)
+    if cloud is None or account.auth.method == "shared_key":
+        return
+    other = cloud_of_scope(account.scope)
+    if other not in (cloud, None):
+        text = f"{account.scope} is of the cloud {other.name}, endpoint of {cloud.name}:"
+        yield ("auth", "scope"), f"{text} leave it out"
+    other = cloud_of_authority(account.authority)
+    if account.auth.method in ASKS_THE_AUTHORITY and other not in (cloud, None):
+        text = f"of the cloud {cloud.name}, but AZURE_AUTHORITY_HOST is {account.authority},"
+        yield ("endpoint",), f"{text} of {other.name}: unset it, or set {cloud.authority}"

@@ -7,12 +7,15 @@ docs/configuration.md and docs/config.schema.json.
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from exporter.config.clouds import PUBLIC, cloud_of
+from exporter.config.environment import authority_host
 from exporter.config.fields import FilePath, Interval, ListOf, Model, duration_field
 from exporter.config.rule import Defaults, Rule
 from exporter.config.sign_in import Auth
@@ -90,6 +93,17 @@ class Account(Model):
         default=(Rule(id_regex=".*"),), json_schema_extra={"default": [{"id_regex": ".*"}]}
     )
     """Rules: which jobs are watched. The first that matches a job applies."""
+
+    @property
+    def scope(self) -> str:
+        """The scope of a token for this account."""
+        return self.auth.scope or (cloud_of(self.endpoint) or PUBLIC).scope
+
+    @property
+    def authority(self) -> str:
+        """Who issues the tokens: a host or an https URL. AZURE_AUTHORITY_HOST goes first."""
+        cloud = cloud_of(self.endpoint) or PUBLIC
+        return authority_host(os.environ) or cloud.authority
 
 
 def _different_names(accounts: tuple[Account, ...]) -> tuple[Account, ...]:

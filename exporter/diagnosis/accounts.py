@@ -27,12 +27,13 @@ from exporter.batch.errors import (
     UnsupportedVersion,
 )
 from exporter.config import Account
+from exporter.config.clouds import CLOUDS
 from exporter.config.models import API_VERSION, NEWEST_API_VERSION
 
 READER_ROLE = "Azure Batch Account Reader"
 """The built-in role with the fewest rights that allows all that the exporter reads."""
 
-BATCH_DOMAINS = (".batch.azure.com", ".batch.chinacloudapi.cn", ".batch.usgovcloudapi.net")
+BATCH_DOMAINS = tuple(cloud.domain for cloud in CLOUDS)
 
 _ENDPOINT_CURE = (
     "copy the account's URL from its overview in the portal,"

@@ -1,0 +1,140 @@
+"""What azure-identity reads from the environment to sign in, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from exporter.config import certificate
+from exporter.config.problems import did_you_mean
+from exporter.config.sign_in import TENANT_PATTERN, Auth
+
+ASKS_THE_AUTHORITY = frozenset(
+    {"default", "workload_identity", "client_secret", "client_certificate"}
+)
+"""The methods that ask an authority for a token themselves."""
+
+TOKEN_CREDENTIALS = (
+    "dev",
+    "prod",
+    "EnvironmentCredential",
+    "WorkloadIdentityCredential",
+    "ManagedIdentityCredential",
+    "VisualStudioCodeCredential",
+    "AzureCliCredential",
+    "AzureDeveloperCliCredential",
+    "AzurePowerShellCredential",
+)
+"""The values that DefaultAzureCredential takes from AZURE_TOKEN_CREDENTIALS, in any case."""
+
+_ON_AKS = (
+    "on AKS, label the pod azure.workload.identity/use=true, annotate its service account with"
+    " azure.workload.identity/client-id, and start the pod again"
+)
+
+
+def authority_host(environ: Mapping[str, str]) -> str | None:
+    """AZURE_AUTHORITY_HOST, or None where it is not set or empty."""
+    return environ.get("AZURE_AUTHORITY_HOST", "").strip().rstrip("/") or None
+
+
+def environment_problems(auth: Auth, environ: Mapping[str, str]) -> list[str]:
+    """What keeps `auth` from a token until the environment changes, each with a cure.
+
+    Reads no network. A federated token that is not there yet is no such problem: it may come.
+    """
+    problems = []
+    authority = authority_host(environ)
+    if auth.method in ASKS_THE_AUTHORITY and authority is not None:
+        problems += _of_authority(authority)
+    if auth.method == "workload_identity":
+        problems += _of_workload_identity(auth, environ)
+    elif auth.method == "managed_identity":
+        problems += _of_managed_identity(auth, environ)
+    elif auth.method == "default":
+        problems += _of_default(environ)
+    return problems
+
+
+def _of_authority(authority: str) -> list[str]:
+    if authority.startswith("http://"):
+        return [f"AZURE_AUTHORITY_HOST is {authority!r}: it must be https"]
+    if re.fullmatch(r"(https://[A-Za-z0-9._-]+(:[0-9]{1,5})?)|[A-Za-z0-9._-]+", authority):
+        return []
+    return [
+        f"AZURE_AUTHORITY_HOST is {authority!r}: write the host alone, for example"
+        " login.microsoftonline.com, or https:// and the host"
+    ]
+
+
+def _of_tenant(environ: Mapping[str, str]) -> list[str]:
+    tenant = environ.get("AZURE_TENANT_ID", "")
+    if not tenant or re.fullmatch(TENANT_PATTERN, tenant):
+        return []
+    return [f"AZURE_TENANT_ID is {tenant!r}: write the tenant's id or its domain, and no more"]
+
+
+def _of_workload_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
+    keys = {"AZURE_TENANT_ID": auth.tenant_id, "AZURE_CLIENT_ID": auth.client_id}
+    lacking = [name for name, given in keys.items() if not given and not environ.get(name)]
+    settable = [name.removeprefix("AZURE_").lower() for name in lacking]
+    if not environ.get("AZURE_FEDERATED_TOKEN_FILE"):
+        lacking.append("AZURE_FEDERATED_TOKEN_FILE")
+    problems = [] if auth.tenant_id else _of_tenant(environ)
+    if lacking:
+        cure = f"; or set {_listed(settable)} here" if len(settable) == len(lacking) else ""
+        cure = cure or (f"; {_listed(settable)} may be set here instead" if settable else "")
+        what = f"the environment lacks {_listed(lacking)}"
+        problems.append(f"method workload_identity: {what}: {_ON_AKS}{cure}")
+    return problems
+
+
+def _of_managed_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
+    """In a pod with a workload identity, azure-identity uses that one."""
+    others = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
+    of_pod = ("AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE")
+    is_pod = all(map(environ.get, of_pod)) and not any(map(environ.get, others))
+    if not is_pod or auth.client_id or environ.get("AZURE_CLIENT_ID"):
+        return []
+    return [
+        "method managed_identity uses the workload identity of this pod, and the environment"
+        " lacks AZURE_CLIENT_ID: set client_id"
+    ]
+
+
+def _of_default(environ: Mapping[str, str]) -> list[str]:
+    """Nothing is required: this machine may have a managed identity."""
+    chosen = environ.get("AZURE_TOKEN_CREDENTIALS", "").strip()
+    if chosen and chosen.lower() not in map(str.lower, TOKEN_CREDENTIALS):
+        cure = did_you_mean(chosen, TOKEN_CREDENTIALS) or (
+            f": write one of {', '.join(TOKEN_CREDENTIALS)}, or unset it"
+        )
+        return [f"AZURE_TOKEN_CREDENTIALS is {chosen!r}, which is no such name{cure}"]
+    if chosen.lower() not in ("", "prod", "environmentcredential"):
+        return []
+    application = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
+    if not all(name in environ for name in application):
+        return []
+    if "AZURE_CLIENT_SECRET" in environ:
+        return _of_tenant(environ)
+    file = environ.get("AZURE_CLIENT_CERTIFICATE_PATH")
+    if file is None:
+        return []
+    problems = _of_tenant(environ)
+    password = environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "").encode()
+    try:
+        certificate.parse(
+            Path(file).read_bytes(), password, file, "AZURE_CLIENT_CERTIFICATE_PASSWORD"
+        )
+    except OSError as error:
+        problems.append(f"AZURE_CLIENT_CERTIFICATE_PATH: {file} cannot be read: {error.strerror}")
+    except ValueError as error:
+        problems.append(f"AZURE_CLIENT_CERTIFICATE_PATH: {error}")
+    return problems
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
