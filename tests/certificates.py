@@ -25,6 +25,12 @@ class Authority:
         """Files of a certificate for this machine, and of its key."""
         return self._write(name, self._ca.issue_cert("localhost", "127.0.0.1"))
 
+    def serve(self) -> ssl.SSLContext:
+        """What a server of this machine uses."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.server())
+        return context
+
     def client(self, *identities: str, name: str = "client") -> tuple[Path, Path]:
         """Files of a client's certificate with these alternative names, and of its key."""
         return self._write(name, self._ca.issue_cert(*identities))

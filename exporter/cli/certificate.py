@@ -1,4 +1,4 @@
-"""A certificate for the simulated account, and the authority that signed it."""
+"""Certificates for the simulated account: what it serves with, and what a client signs in with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from tempfile import TemporaryDirectory
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    pkcs12,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from exporter.cli import atomic_file
 
 _LIFETIME = dt.timedelta(days=30)
 
@@ -56,6 +59,33 @@ def server_certificate(host: str) -> Iterator[tuple[ssl.SSLContext, Path]]:
         context.load_cert_chain(chain)
         chain.unlink()
         yield context, file
+
+
+def write_client_certificate(
+    folder: Path, lifetime: dt.timedelta = _LIFETIME, name: str = "client"
+) -> tuple[Path, Path]:
+    """A self-signed certificate with its key, as a PEM and as a PFX file without a password.
+
+    A negative `lifetime` gives one that has expired.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject, now = _name("Simulated application"), dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _LIFETIME)
+        .not_valid_after(now + lifetime)
+        .sign(key, hashes.SHA256())
+    )
+    pem, pfx = folder / f"{name}.pem", folder / f"{name}.pfx"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    atomic_file.write(pem, secret + certificate.public_bytes(Encoding.PEM))
+    bundle = pkcs12.serialize_key_and_certificates(None, key, certificate, None, NoEncryption())
+    atomic_file.write(pfx, bundle)
+    return pem, pfx
 
 
 def _name(text: str) -> x509.Name:

@@ -4,6 +4,7 @@ It shares no code with the exporter's client, so that each can prove the other.
 """
 
 from exporter.simulator.clock import Clock
+from exporter.simulator.entra import Application, FederatedCredential
 from exporter.simulator.error_answers import BatchError
 from exporter.simulator.faults import (
     CATALOGUE,
@@ -14,6 +15,8 @@ from exporter.simulator.faults import (
     fault_routes,
 )
 from exporter.simulator.identity import Identity, serve_identity
+from exporter.simulator.identity_control import IDENTITY_PATH
+from exporter.simulator.identity_failures import FAILURES, Failure, Failures
 from exporter.simulator.ledger import Ledger
 from exporter.simulator.operations import Call
 from exporter.simulator.scale import many_jobs, many_records, many_tasks, short_jobs
@@ -32,16 +35,22 @@ from exporter.simulator.world import World
 
 __all__ = [
     "CATALOGUE",
+    "FAILURES",
     "FAULTS_PATH",
     "FAULT_SCENARIOS",
+    "IDENTITY_PATH",
     "SCENARIOS",
     "SCENARIO_PATH",
     "SUMMARIES",
     "Account",
+    "Application",
     "BatchError",
     "Call",
     "Clock",
+    "Failure",
+    "Failures",
     "Faults",
+    "FederatedCredential",
     "Identity",
     "Interceptor",
     "Ledger",
