@@ -5,33 +5,21 @@ SharedKey: learn.microsoft.com, "Authenticate requests to the Azure Batch servic
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
-import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
-from typing import Any
+from functools import partial
 from urllib.parse import unquote
 
-from azure.core.credentials import AccessTokenInfo
-from azure.core.credentials_async import AsyncSupportsTokenInfo
-from azure.core.exceptions import AzureError
-
 from exporter import config
+from exporter.batch.credentials import SignIn
 from exporter.batch.errors import CredentialError
+from exporter.batch.tokens import Tokens, Trouble
 from exporter.config import secret
-
-log = logging.getLogger(__name__)
-
-FORGET_AT_MOST_EVERY = 60.0
-"""Seconds between two requests for a new token after the service refused one."""
-
-REFRESH_BEFORE = 300.0
-"""Seconds before the expiry of a token at which it is renewed, unless the token sets a time."""
 
 
 class Auth:
@@ -47,6 +35,19 @@ class Auth:
     def forget(self, _: Mapping[str, str], /) -> bool:
         """Note that the service refused these headers. False: there are no others to try."""
         return False
+
+    @property
+    def failure(self) -> CredentialError | None:
+        """Why `forget` found no others to try; None where that is not known."""
+        return None
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why what `headers` gives cannot be renewed, although it is still good."""
+        return None
+
+    def on_recovery(self, tell: Callable[[], None], /) -> None:
+        """Call `tell` each time that there are headers after there were none."""
 
     async def close(self) -> None:
         """Free what is held."""
@@ -68,11 +69,17 @@ def string_to_sign(account: str, url: str, date: str, e_tag: str = "") -> str:
 
 
 class SharedKeyAuth(Auth):
-    """Signs each request with the account key."""
+    """Signs each request with the account key.
 
-    def __init__(self, account: str, key: bytes, now: Callable[[], float] = time.time) -> None:
+    `read_key`: reads it, now and again after the service refused it; ValueError where it cannot.
+    """
+
+    def __init__(
+        self, account: str, read_key: Callable[[], bytes], now: Callable[[], float] = time.time
+    ) -> None:
         self._account = account
-        self._key = key
+        self._read_key = read_key
+        self._key = read_key()
         self._now = now
 
     async def headers(self, url: str, e_tag: str = "", /) -> dict[str, str]:
@@ -83,123 +90,85 @@ class SharedKeyAuth(Auth):
         signature = base64.b64encode(digest).decode()
         return {"ocp-date": date, "Authorization": f"SharedKey {self._account}:{signature}"}
 
+    def forget(self, _: Mapping[str, str], /) -> bool:
+        """Read the key again. True: it is another one than before."""
+        try:
+            key = self._read_key()
+        except ValueError:
+            return False
+        changed, self._key = key != self._key, key
+        return changed
+
 
 class TokenAuth(Auth):
-    """Bearer tokens from a credential, renewed before they expire.
+    """Bearer tokens, shared by the accounts with the same sign-in. `release`: called at the end."""
 
-    While the token is valid, a failed renewal is only a warning. `make_credential`: returns a new
-    credential without cached tokens; ValueError where its secret cannot be read. `timeout`: seconds
-    that a renewal may take.
-    """
-
-    def __init__(
-        self,
-        make_credential: Callable[[], AsyncSupportsTokenInfo],
-        scope: str,
-        timeout: float,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._timeout = timeout
-        self._make_credential = make_credential
-        self._credential = make_credential()
-        self._has_refused_token = False
-        self._scope = scope
-        self._now = now
-        self._token: AccessTokenInfo | None = None
-        self._forgotten_at = -math.inf
-        self._lock = asyncio.Lock()
+    def __init__(self, tokens: Tokens, release: Callable[[], Awaitable[None]]) -> None:
+        self.tokens = tokens
+        self._release = release
+        self._tell: Callable[[], None] | None = None
 
     async def headers(self, _url: str, _e_tag: str = "", /) -> dict[str, str]:
         """Authorization with a token that has not expired."""
-        token = self._token
-        if token is None or self._is_due(token):
-            try:
-                # One renewal serves all requests.
-                async with asyncio.timeout(self._timeout), self._lock:
-                    token = await self._renewed()
-            except TimeoutError as error:
-                raise CredentialError(f"no token within {self._timeout:g} s") from error
-        return {"Authorization": f"Bearer {token.token}"}
+        return {"Authorization": f"Bearer {await self.tokens.get()}"}
 
     def forget(self, headers: Mapping[str, str], /) -> bool:
-        """Renew the token with the next request, at most once a minute."""
-        token = self._token
-        if token is None or headers.get("Authorization") != f"Bearer {token.token}":
-            return True  # it was renewed meanwhile
-        if self._now() - self._forgotten_at < FORGET_AT_MOST_EVERY:
-            return False
-        self._forgotten_at = self._now()
-        self._token = None
-        self._has_refused_token = True
-        return True
+        """Get another token with the next request, at most once a minute."""
+        return self.tokens.refuse(headers.get("Authorization", "").removeprefix("Bearer "))
+
+    @property
+    def failure(self) -> CredentialError | None:
+        """Why there is no other token than one that the service refused."""
+        return self.tokens.failure
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why a token that is still good cannot be renewed."""
+        return self.tokens.trouble
+
+    def on_recovery(self, tell: Callable[[], None], /) -> None:
+        """Call `tell` each time that a token comes after there was none."""
+        self._tell = tell
+        self.tokens.on_recovery.append(tell)
 
     async def close(self) -> None:
-        """Close the credential and its connections."""
-        await self._credential.close()
-
-    def _is_due(self, token: AccessTokenInfo) -> bool:
-        return self._now() >= (token.refresh_on or token.expires_on - REFRESH_BEFORE)
-
-    async def _renewed(self) -> AccessTokenInfo:
-        current = self._token
-        if current is not None and not self._is_due(current):
-            return current
-        if self._has_refused_token:
-            # A credential caches its token, and would return the refused one.
-            old = self._credential
-            try:
-                self._credential = self._make_credential()
-            except ValueError as error:
-                raise CredentialError(str(error)) from error
-            self._has_refused_token = False
-            await old.close()
-        try:
-            self._token = await self._credential.get_token_info(self._scope)
-        except AzureError as error:
-            # The first line says what failed. The others repeat how to set up each credential.
-            failure = CredentialError(str(error).strip().partition("\n")[0])
-            if current is None or self._now() >= current.expires_on:
-                raise failure from error
-            log.warning("token could not be renewed, the old one is still good: %s", failure)
-            return current
-        return self._token
+        """Stop renewing, unless another account uses the tokens."""
+        if self._tell is not None:
+            self.tokens.on_recovery.remove(self._tell)
+        await self._release()
 
 
-def build(account: config.Account) -> Auth:
-    """The authentication that an account is configured with.
+class SignIns:
+    """Makes the authentication of accounts. Those with the same sign-in share their tokens.
 
-    ValueError where its secret cannot be read. azure-identity is imported only where it is used,
-    because it takes longer to load than everything else.
+    `explain`: sets cause and cure of a failed sign-in, by the method.
     """
-    auth = account.auth
-    if auth.method == "shared_key":
-        return SharedKeyAuth(account.name, secret.read_secret(auth))
-    authority = account.authority
-    return TokenAuth(lambda: _credential(auth, authority), account.scope, account.request_timeout)
 
+    def __init__(self, explain: Callable[[str, CredentialError], None] = lambda *_: None) -> None:
+        self._explain = explain
+        self._tokens: dict[object, Tokens] = {}
+        self._users: Counter[object] = Counter()
 
-def _credential(auth: config.Auth, authority: str) -> AsyncSupportsTokenInfo:
-    from azure.identity import aio
+    def auth(self, account: config.Account) -> Auth:
+        """The authentication that an account is configured with.
 
-    # Unset options are not passed: each credential reads its defaults from the environment.
-    cloud: dict[str, Any] = {"authority": authority}
-    ids: dict[str, Any] = {"tenant_id": auth.tenant_id, "client_id": auth.client_id}
-    ids = {name: value for name, value in ids.items() if value}
-    match auth.method:
-        case "managed_identity":
-            return aio.ManagedIdentityCredential(**ids)
-        case "workload_identity":
-            return aio.WorkloadIdentityCredential(**ids, **cloud)
-        case "client_secret":
-            given = secret.read_secret(auth).decode()
-            return aio.ClientSecretCredential(**ids, client_secret=given, **cloud)
-        case "client_certificate":
-            pem = secret.read_certificate(auth).pem
-            return aio.CertificateCredential(**ids, certificate_data=pem, **cloud)
-        case "azure_cli":
-            return aio.AzureCliCredential(**ids)
-        case _:
-            known = {f"workload_identity_{name}": value for name, value in ids.items()}
-            if auth.client_id:
-                known["managed_identity_client_id"] = auth.client_id
-            return aio.DefaultAzureCredential(**known, **cloud)
+        ValueError where its secret cannot be read.
+        """
+        auth = account.auth
+        if auth.method == "shared_key":
+            return SharedKeyAuth(account.name, lambda: secret.read_secret(auth))
+        key = (auth, account.scope, account.authority, secret.digest(auth))
+        tokens = self._tokens.get(key)
+        if tokens is None:
+            sign_in = SignIn(auth, account.scope, account.authority)
+            explain = partial(self._explain, auth.method)
+            tokens = Tokens(sign_in.get_token, sign_in.timeout, sign_in.timeout_code, explain)
+            self._tokens[key] = tokens
+        self._users[key] += 1
+        return TokenAuth(tokens, partial(self._release, key))
+
+    async def _release(self, key: object) -> None:
+        self._users[key] -= 1
+        if self._users[key] == 0:
+            del self._users[key]
+            await self._tokens.pop(key).close()

@@ -34,10 +34,31 @@ class PollError(Exception):
 
 
 class CredentialError(PollError):
-    """No token was issued for the account."""
+    """No token was issued for the account.
+
+    `code`: what failed, a key of the table in `exporter.diagnosis.sign_in`. `trace`: the ids by
+    which Microsoft's support finds the request, or "". `retry_after`: seconds that the issuer
+    asks to wait. `is_unavailable`: the way of signing in is not there, so that another may be
+    tried.
+    """
 
     reason = "credential"
     account_wide = True
+
+    def __init__(
+        self,
+        text: str = "",
+        code: str = "",
+        *,
+        trace: str = "",
+        retry_after: float | None = None,
+        is_unavailable: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.trace = trace
+        self.retry_after = retry_after
+        self.is_unavailable = is_unavailable
 
 
 class RequestTimeout(PollError):

@@ -6,9 +6,11 @@ nothing above knows aiohttp.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
@@ -68,8 +70,10 @@ class Session:
         self._origin = origin
         self._proxy = proxy if is_tls else None
         self._max_body = max_body
+        self._tls = ssl.create_default_context() if is_tls else None
+        self._trusted = _trusted_files()
         connector = aiohttp.TCPConnector(
-            ssl=ssl.create_default_context() if is_tls else True,
+            ssl=self._tls or True,
             resolver=resolver or NameResolver(),
             ttl_dns_cache=DNS_TTL,
             keepalive_timeout=keep_alive,
@@ -117,6 +121,16 @@ class Session:
         """Close all connections."""
         await self._session.close()
 
+    def _trust_anew(self) -> None:
+        """Trust new certificate authorities of this machine, for the next connection.
+
+        Those that were removed stay trusted: a context has no way to forget one.
+        """
+        current = _trusted_files()
+        if self._tls is not None and current != self._trusted:
+            self._trusted = current
+            self._tls.load_default_certs()
+
     def _translated(self, error: aiohttp.ClientError) -> Exception:
         """The error as an OSError or a ValueError; those of DNS and TLS keep their own type."""
         proxy = f"the proxy {self._proxy.host}:{self._proxy.port}" if self._proxy else ""
@@ -124,6 +138,7 @@ class Session:
             case aiohttp.InvalidURL():
                 return ValueError("odata.nextLink is no URL")
             case aiohttp.ClientConnectorCertificateError():
+                self._trust_anew()
                 return error.certificate_error
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
                 return error.os_error
@@ -143,6 +158,18 @@ class Session:
             case aiohttp.ServerDisconnectedError():
                 return ConnectionError("the connection ended before an answer")
         return ConnectionError(f"the connection ended before an answer: {error}")
+
+
+def _trusted_files() -> tuple[object, ...]:
+    """What changes with the files of trusted certificate authorities (SSL_CERT_FILE and _DIR)."""
+    paths = ssl.get_default_verify_paths()
+    found: list[object] = []
+    for path in (paths.cafile, paths.capath):
+        with suppress(OSError):
+            if path is not None:
+                status = os.stat(path)
+                found.append((path, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
 
 
 def request_target(origin: str, url: str) -> URL:

@@ -129,9 +129,9 @@ class Transport:
             credentials = await self._auth.headers(url, e_tag)
             try:
                 answer = await self._attempt(operation, url, decode, {**headers, **credentials})
-            except errors.AuthenticationFailed:
+            except errors.AuthenticationFailed as error:
                 if not may_renew or not self._auth.forget(credentials):
-                    raise
+                    raise self._auth.failure or error from None
                 may_renew = False
             except PollError as error:
                 wait = self._jitter() * min(delay, MAX_DELAY)

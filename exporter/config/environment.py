@@ -21,12 +21,10 @@ TOKEN_CREDENTIALS = (
     "EnvironmentCredential",
     "WorkloadIdentityCredential",
     "ManagedIdentityCredential",
-    "VisualStudioCodeCredential",
     "AzureCliCredential",
-    "AzureDeveloperCliCredential",
-    "AzurePowerShellCredential",
 )
-"""The values that DefaultAzureCredential takes from AZURE_TOKEN_CREDENTIALS, in any case."""
+"""The values of AZURE_TOKEN_CREDENTIALS that are used, in any case. azure-identity has more: those
+of developers' tools that a service has no use for."""
 
 _ON_AKS = (
     "on AKS, label the pod azure.workload.identity/use=true, annotate its service account with"
@@ -37,6 +35,13 @@ _ON_AKS = (
 def authority_host(environ: Mapping[str, str]) -> str | None:
     """AZURE_AUTHORITY_HOST, or None where it is not set or empty."""
     return environ.get("AZURE_AUTHORITY_HOST", "").strip().rstrip("/") or None
+
+
+def is_workload_identity_pod(environ: Mapping[str, str]) -> bool:
+    """Whether a managed identity is the workload identity of this pod, for azure-identity."""
+    others = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
+    of_pod = ("AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE")
+    return all(map(environ.get, of_pod)) and not any(map(environ.get, others))
 
 
 def environment_problems(auth: Auth, environ: Mapping[str, str]) -> list[str]:
@@ -91,11 +96,7 @@ def _of_workload_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
 
 
 def _of_managed_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
-    """In a pod with a workload identity, azure-identity uses that one."""
-    others = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
-    of_pod = ("AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE")
-    is_pod = all(map(environ.get, of_pod)) and not any(map(environ.get, others))
-    if not is_pod or auth.client_id or environ.get("AZURE_CLIENT_ID"):
+    if not is_workload_identity_pod(environ) or auth.client_id or environ.get("AZURE_CLIENT_ID"):
         return []
     return [
         "method managed_identity uses the workload identity of this pod, and the environment"

@@ -2,14 +2,10 @@
 
 An error answer of the service says why it refused a request. An operator needs to know what to
 change: the endpoint, the name, a secret, a role, a clock.
-
-Codes of Microsoft Entra ID: learn.microsoft.com, "Microsoft Entra authentication and authorization
-error codes".
 """
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from exporter.batch.errors import (
@@ -29,6 +25,7 @@ from exporter.batch.errors import (
 from exporter.config import Account
 from exporter.config.clouds import CLOUDS
 from exporter.config.models import API_VERSION, NEWEST_API_VERSION
+from exporter.diagnosis import sign_in
 
 READER_ROLE = "Azure Batch Account Reader"
 """The built-in role with the fewest rights that allows all that the exporter reads."""
@@ -43,58 +40,19 @@ _ENDPOINT_CURE = (
 CauseAndCure = tuple[str, str]
 """A fixed word, listed in docs/check.md, and a phrase that says what to do."""
 
-_TENANT = "tenant", "set tenant_id to the directory in which the application is"
-_CLIENT_ID = (
-    "client_id",
-    "set client_id to the application (client) id of an application of that tenant that is not"
-    " disabled",
-)
 _SCOPE = (
     "scope",
     "leave auth.scope out, or set the one of the account's cloud; the double slash of"
     " https://batch.core.windows.net//.default belongs there",
 )
 
-_ENTRA: dict[str, CauseAndCure] = {
-    "AADSTS90002": _TENANT,
-    "AADSTS900021": _TENANT,
-    "AADSTS900023": _TENANT,
-    "AADSTS700016": _CLIENT_ID,
-    "AADSTS7000112": _CLIENT_ID,
-    "AADSTS7000215": (
-        "client_secret",
-        "give the secret's value: its id, shown beside it, is something else",
-    ),
-    "AADSTS7000222": ("client_secret", "the secret has expired: make a new one"),
-    "AADSTS700027": (
-        "client_secret",
-        "upload the certificate to the application, or give the one that is there",
-    ),
-    "AADSTS500011": _SCOPE,
-    "AADSTS70011": _SCOPE,
-    "AADSTS1002012": _SCOPE,
-    "AADSTS700024": (
-        "clock",
-        "set this machine's clock right: the assertion is not valid at this time",
-    ),
-}
-"""By the code of Microsoft Entra ID."""
-
-_METHODS = {
-    "default": "see that this machine has an identity; or set auth.method to the way that is"
-    " meant, and the error will say more than this one of all of them",
-    "managed_identity": "give this machine a managed identity; where it is a user-assigned one,"
-    " set client_id to its client id",
-    "workload_identity": "see that the pod has the label azure.workload.identity/use and its"
-    " service account the annotation azure.workload.identity/client-id",
-    "azure_cli": "run az login as the user that runs the exporter",
-}
-"""The cure where no token was issued, by `auth.method`."""
-
 
 def diagnose(account: Account, error: PollError) -> None:
     """Set `cause` and `cure` of an error, from what was answered and what is configured."""
-    error.cause, error.cure = _cause_and_cure(account, error)
+    if isinstance(error, CredentialError):
+        sign_in.explain(account.auth.method, error)
+    else:
+        error.cause, error.cure = _cause_and_cure(account, error)
 
 
 def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
@@ -108,8 +66,6 @@ def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
                 f"see whether {host} can be reached from here and no firewall swallows"
                 " requests; or raise request_timeout",
             )
-        case CredentialError():
-            return _credential(str(error), account.auth.method)
         case AuthenticationFailed():
             return _authentication(error, account, host)
         case Forbidden():
@@ -149,17 +105,6 @@ def _connection(step: str, host: str) -> CauseAndCure:
         f"nothing answers at {host}: see that endpoint is right, and that firewall, proxy"
         " (HTTPS_PROXY) and the account's network rules let this machine through",
     )
-
-
-def _credential(text: str, method: str) -> CauseAndCure:
-    code = re.search(r"AADSTS\d+", text)
-    if code and code[0] in _ENTRA:
-        return _ENTRA[code[0]]
-    # azure-identity itself looks for the tenant before it asks it.
-    if re.search(r"\btenant\b.*(not found|invalid)|invalid tenant", text, re.IGNORECASE):
-        return _TENANT
-    together = "see that tenant_id, client_id and the secret belong together"
-    return "credential", _METHODS.get(method, together)
 
 
 def _authentication(error: AuthenticationFailed, account: Account, host: str) -> CauseAndCure:

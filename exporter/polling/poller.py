@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from exporter.batch.client import BatchClient
-from exporter.batch.errors import JobGone, PollError
+from exporter.batch.errors import CredentialError, JobGone, PollError
 from exporter.batch.models import Job
 from exporter.batch.service_clock import MAX_SKEW
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
@@ -102,7 +102,7 @@ class AccountPoller:
         self._now = now
         self._requests_at = requests_at
         self._busy_at: dict[str, float] = {}
-        self._account_error: str | None = None
+        self._account_error: tuple[str, str] | None = None
         self._has_dropped = False
         self._doubted_at: float | None = None
         """When the watch began, in seconds of the event loop, if the clocks differed then."""
@@ -519,12 +519,15 @@ class AccountPoller:
         context = self._context(job.id if job else None, collector)
         if error.cure:
             context |= {"cause": error.cause, "cure": error.cure}
-        if before is not None and before.reason == error.reason:
+        if isinstance(error, CredentialError) and error.trace:
+            context["trace"] = error.trace
+        kind = (error.reason, error.cause)
+        if before is not None and (before.reason, before.cause) == kind:
             pass  # it is in the log already
         elif not error.account_wide:
             log.warning("poll failed: %s", error, extra=context)
-        elif self._account_error != error.reason:
-            self._account_error = error.reason
+        elif self._account_error != kind:
+            self._account_error = kind
             log.warning("account cannot be polled: %s", error, extra=context)
         log.debug("poll failed: %s", error, extra=context)
 

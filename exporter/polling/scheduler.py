@@ -151,6 +151,13 @@ class Scheduler:
             interval = turn.poll.interval
             self._plan(_Turn(turn.poll, self._place(turn.poll, interval, now), interval))
 
+    def run_soon(self) -> None:
+        """Run each poll as soon as there is room for it: what kept them from succeeding is over."""
+        due = next_tick(asyncio.get_running_loop().time())
+        for key, turn in list(self._turns.items()):
+            if key not in self._running and turn.due > due:
+                self._plan(_Turn(turn.poll, due, turn.period))
+
     def __contains__(self, key: Key) -> bool:
         return key in self._turns
 

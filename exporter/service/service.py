@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from exporter import collectors
-from exporter.batch import auth
-from exporter.batch.auth import Auth
+from exporter.batch.auth import Auth, SignIns
 from exporter.batch.budget import Budget
 from exporter.batch.client import open_client
 from exporter.config import Account, Config, Defaults, label_name, loader, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
+from exporter.diagnosis.sign_in import explain
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.exposition.scrapes import Scrapes
@@ -65,6 +65,7 @@ class _Polled:
     budget: Budget
     observer: AccountTelemetry
     stack: AsyncExitStack
+    credential: Auth
     rate: RequestRate = field(default_factory=RequestRate)
     polling: asyncio.Task[None] | None = None
 
@@ -110,6 +111,7 @@ class Service:
             state_file.snapshot = self.store.snapshot
         self.now = now
         self.shard = shard
+        self._sign_ins = SignIns(explain)
         self._config: Config | None = None
         self._accounts: dict[str, _Polled] = {}
         self._is_running = False
@@ -142,9 +144,15 @@ class Service:
         """Whether an account has finished a first round of polls."""
         return account in self._accounts and self._accounts[account].poller.is_ready
 
-    def sign_in_trouble(self, account: str) -> SignInTrouble | None:  # noqa: ARG002
+    def sign_in_trouble(self, account: str) -> SignInTrouble | None:
         """Why the token of an account cannot be renewed; None: it can."""
-        return None
+        polled = self._accounts.get(account)
+        trouble = polled.credential.trouble if polled is not None else None
+        if trouble is None:
+            return None
+        error = trouble.error
+        good_until = self.now() + trouble.good_for
+        return SignInTrouble(str(error), error.cause, error.cure, trouble.since, good_until)
 
     @property
     def problem(self) -> str | None:
@@ -184,7 +192,7 @@ class Service:
             for name, each in wanted.items()
             if name not in self._accounts or self._accounts[name].wanted != each
         ]
-        credentials = await _credentials(changed)
+        credentials = await self._credentials(changed)
         # From here on nothing fails.
         self._config = config
         for name in [name for name in self._accounts if name not in wanted]:
@@ -199,6 +207,18 @@ class Service:
         self.store.flush()
         self.telemetry.set("config_last_reload_successful", 1)
         self.telemetry.set("config_last_reload_success_timestamp_seconds", self.now())
+
+    async def _credentials(self, wanted: Iterable[_Wanted]) -> list[Auth]:
+        """The credentials of these accounts. ConfigError where one cannot be read."""
+        built: list[Auth] = []
+        for each in wanted:
+            try:
+                built.append(self._sign_ins.auth(each.account))
+            except ValueError as error:
+                for credential in built:
+                    await credential.close()
+                raise ConfigError((f"account {each.account.name}: {error}",)) from error
+        return built
 
     def _show_anew(self, config: Config) -> None:
         excluded = Excluded(config.exclude_metrics)
@@ -239,7 +259,9 @@ class Service:
             requests_at=lambda: budget.active_at,
         )
         poller.apply_rules()
-        polled = _Polled(wanted, poller, budget, observer, stack)
+        # `run` makes a new scheduler.
+        credential.on_recovery(lambda: poller.scheduler.run_soon())
+        polled = _Polled(wanted, poller, budget, observer, stack, credential)
         if before is not None:
             polled.rate = before.rate
         self._accounts[account.name] = polled
@@ -331,19 +353,6 @@ def _wanted(account: Account, defaults: Defaults) -> _Wanted:
         return _Wanted(account, defaults, secret.digest(account.auth))
     except ValueError as error:
         raise ConfigError((f"account {account.name}: {error}",)) from error
-
-
-async def _credentials(wanted: Iterable[_Wanted]) -> list[Auth]:
-    """The credentials of these accounts. ConfigError where one cannot be read."""
-    built: list[Auth] = []
-    for each in wanted:
-        try:
-            built.append(auth.build(each.account))
-        except ValueError as error:
-            for credential in built:
-                await credential.close()
-            raise ConfigError((f"account {each.account.name}: {error}",)) from error
-    return built
 
 
 def _shown(config: Config) -> object:

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Literal
 
 from exporter import collectors
-from exporter.batch import auth
+from exporter.batch.auth import SignIns
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import JobGone, PollError, TaskGone
@@ -63,10 +63,11 @@ class LimitedBudget(Budget):
 class AccountCheck:
     """Asks one account, `accounts[number]` of the configuration, and reports what it answers."""
 
-    def __init__(self, config: Config, number: int) -> None:
+    def __init__(self, config: Config, number: int, sign_ins: SignIns) -> None:
         account = config.accounts[number]
         self._config = config
         self._account = account
+        self._sign_ins = sign_ins
         self._path = f"accounts[{number}]"
         self._operations = {each.name: each for each in _needed_operations(account)}
         self._budget = LimitedBudget(account.requests_per_second, lambda _: None)
@@ -89,7 +90,7 @@ class AccountCheck:
         """
         account = self._account
         try:
-            credential = auth.build(account)
+            credential = self._sign_ins.auth(account)
         except ValueError as error:
             raise ConfigError((f"account {account.name}: {error}",)) from error
         observer = AccountTelemetry(Telemetry(""), account.name)
@@ -285,7 +286,8 @@ def _describe(rule: Rule) -> str:
 
 async def check_accounts(config: Config, file: str) -> Report:
     """Check all accounts of a configuration at once. ConfigError where a secret cannot be read."""
-    checks = [AccountCheck(config, number) for number in range(len(config.accounts))]
+    sign_ins = SignIns()
+    checks = [AccountCheck(config, each, sign_ins) for each in range(len(config.accounts))]
     accounts = tuple(await asyncio.gather(*(check.run() for check in checks)))
     problems = [problem for account in accounts for problem in account.problems]
     return Report(file, all(problem.level != "error" for problem in problems), accounts)
