@@ -104,7 +104,7 @@ async def client(
     """A client of the account `batch`."""
     transport = Transport(
         http=Session(batch.endpoint),
-        auth=SharedKeyAuth("myaccount", base64.b64decode(KEY)),
+        auth=SharedKeyAuth("myaccount", lambda: base64.b64decode(KEY)),
         budget=Budget(1000.0, pauses.append),
         observer=observed,
         request_timeout=request_timeout,

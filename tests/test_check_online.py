@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
+from exporter.batch.auth import SignIns
 from exporter.cli.preflight.account_check import (
     AccountCheck,
     check_accounts,
@@ -413,7 +414,7 @@ async def test_a_check_ends_though_the_account_does_not_answer(
         monkeypatch.setenv("KEY", simulation.account_key)
         text = configuration(simulation.endpoint, request_timeout="1h")
         config = loader.parse(text, "config.yaml", tmp_path)
-        found = await AccountCheck(config, 0).run(within=0.2)
+        found = await AccountCheck(config, 0, SignIns()).run(within=0.2)
     assert asked.is_set()
     assert [(each.level, each.cause) for each in found.problems] == [("error", "timeout")]
     operations = {each.name: each.is_ok for each in found.operations}

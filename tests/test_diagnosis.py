@@ -64,7 +64,7 @@ def refused(detail: str) -> errors.PollError:
 
 
 def no_token(code: int, text: str = "…") -> errors.PollError:
-    return errors.CredentialError(f"Microsoft Entra ID error '(invalid_x) AADSTS{code}: {text}'")
+    return errors.CredentialError(f"AADSTS{code}: {text}", f"AADSTS{code}")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (no_token(90002), SIGNED_IN, "tenant", "tenant_id"),
         (no_token(700016), SIGNED_IN, "client_id", "client_id"),
         (no_token(7000215), SIGNED_IN, "client_secret", "the secret's value"),
-        (no_token(7000222), SIGNED_IN, "client_secret", "expired"),
-        (no_token(700027), SIGNED_IN, "client_secret", "certificate"),
+        (no_token(7000222), SIGNED_IN, "client_secret", "make a new secret"),
+        (no_token(700027), SIGNED_IN, "certificate", "thumbprints"),
         (no_token(500011), SIGNED_IN, "scope", "double slash"),
-        (no_token(50196), SIGNED_IN, "credential", "belong together"),
+        (no_token(999999), SIGNED_IN, "credential", "belong together"),
         (errors.Forbidden(403, "AuthorizationFailure"), SIGNED_IN, "role", "Account Reader"),
         (errors.Forbidden(403, "Forbidden"), KEYED, "network", "network rules"),
         (errors.Forbidden(403, "AccountIsDisabled"), KEYED, "account_disabled", "subscription"),

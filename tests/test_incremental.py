@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exporter.batch import auth
+from exporter.batch.auth import SignIns
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient
 from exporter.batch.models import Job
@@ -53,7 +53,7 @@ async def connected(
     (account,) = config_of(simulation, monkeypatch, tmp_path).accounts
     transport = Transport(
         http=Session(simulation.endpoint),
-        auth=auth.build(account),
+        auth=SignIns().auth(account),
         budget=Budget(1000.0, lambda _: None),
         observer=Silent(),
         request_timeout=10.0,

@@ -50,7 +50,7 @@ def client_of(
 ) -> BatchClient:
     transport = Transport(
         http=Session(endpoint, resolver=NameResolver(hanging)),
-        auth=SharedKeyAuth("a", b"key"),
+        auth=SharedKeyAuth("a", lambda: b"key"),
         budget=Budget(1000.0, lambda _: None),
         observer=Observed(),
         request_timeout=timeout,

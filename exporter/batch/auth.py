@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from exporter import config
 from exporter.batch.credentials import SignIn
 from exporter.batch.errors import CredentialError
-from exporter.batch.tokens import Tokens, Trouble
+from exporter.batch.token_renewal import Tokens, Trouble
 from exporter.config import secret
 
 

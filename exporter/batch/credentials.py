@@ -1,7 +1,7 @@
 """Signing in once, by the method of the configuration, through azure-identity.
 
 Each attempt is made anew: it reads secrets, certificates, token files and trusted authorities as
-they are now, and leaves nothing behind. `exporter.batch.tokens` decides when to try.
+they are now, and leaves nothing behind. `exporter.batch.token_renewal` decides when to try.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class PollError(Exception):
 class CredentialError(PollError):
     """No token was issued for the account.
 
-    `code`: what failed, a key of the table in `exporter.diagnosis.sign_in`. `trace`: the ids by
-    which Microsoft's support finds the request, or "". `retry_after`: seconds that the issuer
+    `code`: what failed: see `exporter.diagnosis.sign_in_causes`. `trace`: the ids by which
+    Microsoft's support finds the request, or "". `retry_after`: seconds that the issuer
     asks to wait. `is_unavailable`: the way of signing in is not there, so that another may be
     tried.
     """

@@ -25,7 +25,7 @@ from exporter.batch.errors import (
 from exporter.config import Account
 from exporter.config.clouds import CLOUDS
 from exporter.config.models import API_VERSION, NEWEST_API_VERSION
-from exporter.diagnosis import sign_in
+from exporter.diagnosis import sign_in_causes
 
 READER_ROLE = "Azure Batch Account Reader"
 """The built-in role with the fewest rights that allows all that the exporter reads."""
@@ -50,7 +50,7 @@ _SCOPE = (
 def diagnose(account: Account, error: PollError) -> None:
     """Set `cause` and `cure` of an error, from what was answered and what is configured."""
     if isinstance(error, CredentialError):
-        sign_in.explain(account.auth.method, error)
+        sign_in_causes.explain(account.auth.method, error)
     else:
         error.cause, error.cure = _cause_and_cure(account, error)
 

@@ -18,7 +18,7 @@ from exporter.batch.client import open_client
 from exporter.config import Account, Config, Defaults, label_name, loader, secret
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.diagnosis.sign_in import explain
+from exporter.diagnosis.sign_in_causes import explain
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.metric import Excluded
 from exporter.exposition.scrapes import Scrapes

@@ -20,7 +20,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from exporter.batch import auth
+from exporter.batch.auth import SignIns
 from exporter.batch.budget import Budget
 from exporter.batch.session import Session
 from exporter.batch.transport import Transport
@@ -300,7 +300,7 @@ async def test_nothing_that_knows_a_secret_shows_it(tmp_path: Path) -> None:
         file, _ = write_config(tmp_path, "https://account.invalid", sign_in)
         config = loader.load(file)
         (account,) = config.accounts
-        signer = auth.build(account)
+        signer = SignIns().auth(account)
         known: list[Any] = [config, account, account.auth, signer]
         async with open_service(config) as service:
             transport = Transport(
@@ -311,7 +311,7 @@ async def test_nothing_that_knows_a_secret_shows_it(tmp_path: Path) -> None:
                 request_timeout=1.0,
             )
             (polled,) = service._accounts.values()
-            known += [transport, service, polled, polled.wanted, getattr(signer, "_credential", "")]
+            known += [transport, service, polled, polled.wanted, getattr(signer, "tokens", "")]
             shown = [text for each in known for text in (repr(each), str(each))]
             shown.append(config.model_dump_json())
             assert_hidden(shown, key, SENTINEL)

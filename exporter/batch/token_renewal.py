@@ -33,7 +33,7 @@ RENEW_AFTER = 30.0
 REFUSE_AT_MOST_EVERY = 60.0
 """Seconds between two renewals because the service refused a token."""
 
-SHORTEST = 30.0
+SHORTEST = 60.0
 """Seconds for which any token is used. One that ends sooner by this machine's clock shows that the
 clock is wrong; the service refuses a token that has expired."""
 
