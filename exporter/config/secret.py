@@ -68,7 +68,7 @@ def digest(auth: Auth) -> bytes:
 
     SecretError says why one cannot be read.
     """
-    parts = (hashlib.sha256(_read(auth, key).strip()).digest() for key in auth.secret_keys)
+    parts = (hashlib.sha256(_read(auth, key)).digest() for key in auth.secret_keys)
     return hashlib.sha256(b"".join(parts)).digest()
 
 
