@@ -113,15 +113,16 @@ def _of_default(environ: Mapping[str, str]) -> list[str]:
         return [f"AZURE_TOKEN_CREDENTIALS is {chosen!r}, which is no such name{cure}"]
     if chosen.lower() not in ("", "prod", "environmentcredential"):
         return []
-    application = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
-    if not all(name in environ for name in application):
+    secrets = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
+    used = [name for name in secrets if name in environ][:1]
+    needed = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", *used)
+    if not used or any(name not in environ for name in needed):
         return []
-    if "AZURE_CLIENT_SECRET" in environ:
-        return _of_tenant(environ)
-    file = environ.get("AZURE_CLIENT_CERTIFICATE_PATH")
-    if file is None:
-        return []
-    problems = _of_tenant(environ)
+    problems = [f"{name} is empty: set it, or unset it" for name in needed if not environ[name]]
+    problems += _of_tenant(environ)
+    file = environ["AZURE_CLIENT_CERTIFICATE_PATH"] if used == [secrets[1]] else ""
+    if not file:
+        return problems
     password = environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "").encode()
     try:
         certificate.parse(
