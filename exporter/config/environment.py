@@ -114,15 +114,17 @@ def _of_default(environ: Mapping[str, str]) -> list[str]:
     if chosen.lower() not in ("", "prod", "environmentcredential"):
         return []
     secrets = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
-    used = [name for name in secrets if name in environ][:1]
-    needed = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", *used)
-    if not used or any(name not in environ for name in needed):
+    ids = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
+    if any(name not in environ for name in ids) or not any(map(environ.get, secrets)):
         return []
+    # azure-identity takes the first that is set, even if it is empty.
+    used = next(name for name in secrets if name in environ)
+    needed = (*ids, used)
     problems = [f"{name} is empty: set it, or unset it" for name in needed if not environ[name]]
     problems += _of_tenant(environ)
-    file = environ["AZURE_CLIENT_CERTIFICATE_PATH"] if used == [secrets[1]] else ""
-    if not file:
+    if used == "AZURE_CLIENT_SECRET":
         return problems
+    file = environ[used]
     password = environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "").encode()
     try:
         certificate.parse(
