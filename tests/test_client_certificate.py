@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from exporter.config.certificate import ClientCertificate, WrongPassword, parse
+from exporter.config.client_certificate import ClientCertificate, WrongPassword, parse
 
 START = dt.datetime(2026, 1, 1, 12, 30, tzinfo=dt.UTC)
 END = START + dt.timedelta(days=365)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from exporter.config import certificate
+from exporter.config import client_certificate
 from exporter.config.problems import did_you_mean
 from exporter.config.sign_in import TENANT_PATTERN, Auth
 
@@ -125,9 +126,9 @@ def _of_default(environ: Mapping[str, str]) -> list[str]:
     if used == "AZURE_CLIENT_SECRET":
         return problems
     file = environ[used]
-    password = environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "").encode()
+    password = os.fsencode(environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", ""))
     try:
-        certificate.parse(
+        client_certificate.parse(
             Path(file).read_bytes(), password, file, "AZURE_CLIENT_CERTIFICATE_PASSWORD"
         )
     except OSError as error:
