@@ -7,6 +7,7 @@ python -m tools.gen_docs --check   exit 1 where one is not what the code says
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +21,9 @@ from exporter import collectors, config
 from exporter.batch.spellings import MAX_CODES
 from exporter.cli.preflight.report import Report
 from exporter.collectors import watched_tasks
+from exporter.config.clouds import CLOUDS
 from exporter.config.validation import fields_by_key
+from exporter.diagnosis import sign_in_causes
 from exporter.exposition import metric
 from exporter.service.telemetry import ROWS
 from exporter.simulator.faults import CATALOGUE
@@ -37,6 +40,8 @@ SOURCES = {
     "metrics.md": "the tables in exporter/collectors/ and exporter/service/telemetry.py",
     "configuration.md": "the models in exporter/config/ and exporter/web/server/web_config.py",
     "reliability.md": "tools/fault_matrix.py",
+    "sign-in.md": "exporter/config/clouds.py and exporter/diagnosis/sign_in_causes.py, but for its"
+    " prose",
     "config.schema.json": "the models in exporter/config/",
     "check.schema.json": "exporter/cli/preflight/report.py",
     "openapi.yaml": "exporter/web/api/endpoints.py and exporter/web/api/models.py",
@@ -103,6 +108,7 @@ def pages() -> dict[Path, str]:
         DOCS / "metrics.md": metrics_page(),
         DOCS / "configuration.md": configuration_page(),
         DOCS / "reliability.md": reliability_page(),
+        DOCS / "sign-in.md": sign_in_page(),
         DOCS / "config.schema.json": json.dumps(schema(), indent=2) + "\n",
         DOCS / "check.schema.json": json.dumps(report_schema(), indent=2) + "\n",
         DOCS / "openapi.yaml": openapi_page(),
@@ -277,7 +283,8 @@ def configuration_page() -> str:
         " names every mistake with its line. Unknown keys and keys that stand twice are mistakes."
         " Durations are Prometheus durations (`30s`, `5m`, `1h30m`). Secrets never stand in the"
         " file: only the path of a file (relative to the configuration) or the name of an"
-        " environment variable. A file with a secret that every user of the machine can read is a"
+        " environment variable. [Signing in](sign-in.md) says which `auth` fits where."
+        " A file with a secret that every user of the machine can read is a"
         " warning in the log; [`SECURITY.md`](../SECURITY.md) says how to mount one in Kubernetes."
         " [`config.example.yaml`](../config.example.yaml) shows every key;"
         " editors read [`config.schema.json`](config.schema.json).",
@@ -429,6 +436,46 @@ def _fault_row(case: Case) -> str:
     log = "-" if case.log is None else f"`{case.log.replace('`', '').strip()} …`"
     cells = (f"`{case.fault}`", summary, f"`{case.operation}`", case.says, f"`{case.code}`", log)
     return f"| {' | '.join(cells)} |"
+
+
+# Signing in
+
+
+def sign_in_page() -> str:
+    """The page as it is, with its tables renewed: the rest is written by hand."""
+    text = (DOCS / "sign-in.md").read_text(encoding="utf-8")
+    for name, table in {
+        "clouds": clouds_table(),
+        "causes": causes_table(sign_in_causes.CAUSES),
+    }.items():
+        begin, end = re.escape(f"<!-- {name}: generated"), re.escape(f"<!-- end of {name} -->")
+        found = re.fullmatch(rf"(.*{begin}[^\n]*\n).*({end}.*)", text, re.DOTALL)
+        assert found is not None, f"docs/sign-in.md has no place for {name}"
+        text = f"{found[1]}\n{table}\n{found[2]}"
+    return text
+
+
+def clouds_table() -> str:
+    """Each cloud: its endpoints, who signs in to it, and for what."""
+    rows = ["| cloud | endpoint ends in | authority | scope |", "|---|---|---|---|"]
+    for cloud in CLOUDS:
+        cells = (f"`{text}`" for text in (cloud.domain, cloud.authority, cloud.scope))
+        rows.append(f"| {cloud.name} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
+def causes_table(causes: Iterable[Any]) -> str:
+    """Each cause of a failed sign-in: `codes` that say it, `cause`, `what` it is, its `cure`."""
+    rows = ["| code | cause | what is wrong | cure |", "|---|---|---|---|"]
+    for row in causes:
+        codes = ", ".join(f"`{code}`" for code in row.codes) or "-"
+        cells = (codes, f"`{row.cause}`", row.what, row.cure)
+        rows.append(f"| {' | '.join(_cell(text) for text in cells)} |")
+    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from exporter.config import certificate
+from exporter.config import client_certificate
 from exporter.config.problems import did_you_mean
 from exporter.config.sign_in import TENANT_PATTERN, Auth
 
@@ -114,18 +115,21 @@ def _of_default(environ: Mapping[str, str]) -> list[str]:
         return [f"AZURE_TOKEN_CREDENTIALS is {chosen!r}, which is no such name{cure}"]
     if chosen.lower() not in ("", "prod", "environmentcredential"):
         return []
-    application = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
-    if not all(name in environ for name in application):
+    secrets = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH")
+    ids = ("AZURE_TENANT_ID", "AZURE_CLIENT_ID")
+    if any(name not in environ for name in ids) or not any(map(environ.get, secrets)):
         return []
-    if "AZURE_CLIENT_SECRET" in environ:
-        return _of_tenant(environ)
-    file = environ.get("AZURE_CLIENT_CERTIFICATE_PATH")
-    if file is None:
-        return []
-    problems = _of_tenant(environ)
-    password = environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", "").encode()
+    # azure-identity takes the first that is set, even if it is empty.
+    used = next(name for name in secrets if name in environ)
+    needed = (*ids, used)
+    problems = [f"{name} is empty: set it, or unset it" for name in needed if not environ[name]]
+    problems += _of_tenant(environ)
+    if used == "AZURE_CLIENT_SECRET":
+        return problems
+    file = environ[used]
+    password = os.fsencode(environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", ""))
     try:
-        certificate.parse(
+        client_certificate.parse(
             Path(file).read_bytes(), password, file, "AZURE_CLIENT_CERTIFICATE_PASSWORD"
         )
     except OSError as error:

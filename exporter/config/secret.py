@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from exporter.config import certificate
-from exporter.config.certificate import ClientCertificate
+from exporter.config import client_certificate
+from exporter.config.client_certificate import ClientCertificate
 from exporter.config.sign_in import Auth
 
 
@@ -56,8 +56,8 @@ def read_certificate(auth: Auth) -> ClientCertificate:
         password_key = auth.secret_keys[1]
         password = _read(auth, password_key).rstrip(b"\r\n")  # a password may have other spaces
     try:
-        return certificate.parse(data, password, name)
-    except certificate.WrongPassword as error:
+        return client_certificate.parse(data, password, name)
+    except client_certificate.WrongPassword as error:
         raise SecretError(password_key, str(error)) from error
     except ValueError as error:
         raise SecretError("certificate_file", str(error)) from error
@@ -68,7 +68,7 @@ def digest(auth: Auth) -> bytes:
 
     SecretError says why one cannot be read.
     """
-    parts = (hashlib.sha256(_read(auth, key).strip()).digest() for key in auth.secret_keys)
+    parts = (hashlib.sha256(_read(auth, key)).digest() for key in auth.secret_keys)
     return hashlib.sha256(b"".join(parts)).digest()
 
 

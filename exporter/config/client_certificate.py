@@ -100,29 +100,27 @@ def _from_pfx(data: bytes, password: bytes, name: str, password_key: str) -> Cli
         raise ValueError(
             f"{name} is neither PEM nor PFX: {_EXPORT}; if it is base64 text, decode it first"
         )
-    for attempt in (password, b"") if password else (b"",):
+    try:
         try:
-            opened = pkcs12.load_pkcs12(data, attempt)
-        except UnsupportedAlgorithm:
-            raise ValueError(
-                f"{name} has an encryption that is too old or unknown: export it with AES256"
-            ) from None
-        except ValueError as error:
-            is_password = "password" in str(error).lower()
-            continue
-        certificates = [
-            each.certificate for each in (opened.cert, *opened.additional_certs) if each
-        ]
-        if opened.key is None:
-            raise ValueError(f"{name} has no private key: {_EXPORT}")
-        if not certificates:
-            raise ValueError(f"{name} has no certificate: {_EXPORT}")
-        return _joined(opened.key, certificates, name)
-    if not is_password:
-        raise ValueError(f"{name} is damaged: {_EXPORT}")
-    if password:
-        raise WrongPassword(f"the password does not open {name}")
-    raise ValueError(f"{name} is encrypted: name its password in {password_key}")
+            opened = pkcs12.load_pkcs12(data, password)
+        except (ValueError, TypeError):  # TypeError: the password is not UTF-8
+            opened = pkcs12.load_pkcs12(data, b"")
+    except UnsupportedAlgorithm:
+        raise ValueError(
+            f"{name} has an encryption that is too old or unknown: export it with AES256"
+        ) from None
+    except ValueError as error:
+        if "password" not in str(error).lower():
+            raise ValueError(f"{name} is damaged: {_EXPORT}") from None
+        if password:
+            raise WrongPassword(f"the password does not open {name}") from None
+        raise ValueError(f"{name} is encrypted: name its password in {password_key}") from None
+    if opened.key is None:
+        raise ValueError(f"{name} has no private key: {_EXPORT}")
+    certificates = [each.certificate for each in (opened.cert, *opened.additional_certs) if each]
+    if not certificates:
+        raise ValueError(f"{name} has no certificate: {_EXPORT}")
+    return _joined(opened.key, certificates, name)
 
 
 def _joined(key: object, chain: Iterable[Certificate], name: str) -> ClientCertificate:
