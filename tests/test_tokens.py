@@ -203,7 +203,7 @@ def test_a_refused_token_is_replaced() -> None:
     async def scene(issuer: Issuer) -> None:
         assert await issuer.tokens.get() == "token-1"
         assert issuer.tokens.refuse("token-1")
-        assert issuer.tokens.refuse("token-1") is False  # the same answer came to another request
+        assert issuer.tokens.refuse("token-1")  # the same answer came to another request
         assert await issuer.tokens.get() == "token-2"
         assert issuer.tokens.refuse("token-1")  # an answer that came late
         assert issuer.tokens.refuse("token-2") is False  # within a minute

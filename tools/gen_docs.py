@@ -446,7 +446,7 @@ def sign_in_page() -> str:
     text = (DOCS / "sign-in.md").read_text(encoding="utf-8")
     for name, table in {
         "clouds": clouds_table(),
-        "causes": causes_table(sign_in_causes.CAUSES),
+        "causes": causes_table(),
     }.items():
         begin, end = re.escape(f"<!-- {name}: generated"), re.escape(f"<!-- end of {name} -->")
         found = re.fullmatch(rf"(.*{begin}[^\n]*\n).*({end}.*)", text, re.DOTALL)
@@ -468,11 +468,11 @@ def _cell(text: str) -> str:
     return _one_line(text).replace("|", "\\|")
 
 
-def causes_table(causes: Iterable[Any]) -> str:
-    """Each cause of a failed sign-in: `codes` that say it, `cause`, `what` it is, its `cure`."""
+def causes_table() -> str:
+    """Each cause of a failed sign-in: the codes that say it, its word, what it is, its cure."""
     rows = ["| code | cause | what is wrong | cure |", "|---|---|---|---|"]
-    for row in causes:
-        codes = ", ".join(f"`{code}`" for code in row.codes) or "-"
+    for row in sign_in_causes.CAUSES:
+        codes = ", ".join(f"`{code}`" for code in row.codes)
         cells = (codes, f"`{row.cause}`", row.what, row.cure)
         rows.append(f"| {' | '.join(_cell(text) for text in cells)} |")
     return "\n".join(rows) + "\n"

@@ -120,8 +120,8 @@ class Tokens:
 
     def refuse(self, token: str) -> bool:
         """Note that the service refused a token. False: there is no other one to try."""
-        if token != self._token:
-            return True  # it was renewed meanwhile
+        if token != self._token or self._is_refused:
+            return True  # it was renewed meanwhile, or is about to be
         now = _time()
         if self._refused_at is not None and now - self._refused_at < REFUSE_AT_MOST_EVERY:
             return False
