@@ -75,7 +75,7 @@ def configure(level: Level, format_: LogFormat, stream: TextIO | None = None) ->
     # These libraries log details at info.
     for name in ("aiohttp", "azure", "asyncio", "msal"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-    # What azure-identity warns of is in our own lines, once and with a cure. It would log the claims
-    # of tokens at debug.
+    # What azure-identity warns of is in our own lines, once and with a cure. At debug it would log
+    # the claims of tokens.
     identity = logging.WARNING if level == "debug" else logging.ERROR
     logging.getLogger("azure.identity").setLevel(identity)
