@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from exporter import config
-from exporter.batch.errors import ConnectionFailed
+from exporter.batch.errors import AuthenticationFailed, ConnectionFailed
 from exporter.config import loader
+from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.service.service import Service, open_service
 from exporter.web.api.status_views import running_config
 from exporter.web.app import build_app
@@ -221,6 +223,62 @@ async def test_the_status_has_accounts_with_their_state_and_load(
     service.store.fail(ACCOUNT, "jobs", None, ConnectionFailed("no route"), since=0.0, stale=False)
     (account,) = (await ask(http, "status"))["accounts"]
     assert (account["up"], account["error"]) == (False, "jobs: no route")
+
+
+async def test_an_account_and_a_job_that_fail_say_cause_and_cure(
+    service: Service, http: aiohttp.ClientSession
+) -> None:
+    (account,) = (await ask(http, "status"))["accounts"]
+    assert not {"error", "cause", "cure", "sign_in"} & account.keys()
+    job = service.store.jobs(ACCOUNT)["job-00001"].watched.job
+    error = AuthenticationFailed(403, "AuthenticationFailed")
+    error.cause, error.cure = "key", "copy a key"
+    advice = {"cause": "key", "cure": "copy a key"}
+    service.store.fail(ACCOUNT, "task_counts", job, error, since=0.0, stale=False)
+    answer = await ask(http, "job", account=ACCOUNT, job_id="job-00001")
+    assert answer["job"].items() >= {**advice, "error": f"task_counts: {error}"}.items()
+    failing, good = answer["polls"]
+    assert failing.items() >= {**advice, "error": str(error)}.items()
+    assert not {"error", "cause", "cure"} & good.keys()
+    # A refusal of one job's poll is one of the account.
+    (account,) = (await ask(http, "status"))["accounts"]
+    assert account.items() >= {**advice, "up": False, "error": str(error)}.items()
+
+
+async def test_the_metric_follows_the_cause_while_an_account_stays_down(
+    service: Service, http: aiohttp.ClientSession
+) -> None:
+    job = service.store.jobs(ACCOUNT)["job-00001"].watched.job
+    for cause in ("key", "clock"):
+        error = AuthenticationFailed(403, "AuthenticationFailed")
+        error.cause = cause
+        service.store.fail(ACCOUNT, "task_counts", job, error, since=0.0, stale=False)
+        service.store.flush()
+        (account,) = (await ask(http, "status"))["accounts"]
+        assert account["cause"] == cause
+        async with http.get("/metrics") as response:
+            line = f'azure_batch_account_failure{{account="{ACCOUNT}",cause="{cause}"}} 1\n'
+            assert line in await response.text()
+
+
+async def test_an_account_that_is_up_says_that_signing_in_fails(
+    service: Service, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = SignInTrouble("AADSTS7000222", "client_secret", "make a new one", NOW, NOW + 3600)
+    monkeypatch.setattr(service, "sign_in_trouble", {ACCOUNT: trouble}.get)
+    (account,) = (await ask(http, "status"))["accounts"]
+    assert (account["up"], "error" in account) == (True, False)
+    assert account["sign_in"] == {
+        "error": "AADSTS7000222",
+        "cause": "client_secret",
+        "cure": "make a new one",
+        "since": "2027-01-15T08:00:00.000Z",
+        "good_until": "2027-01-15T09:00:00.000Z",
+    }
+    trouble = msgspec.structs.replace(trouble, good_until=None)
+    monkeypatch.setattr(service, "sign_in_trouble", {ACCOUNT: trouble}.get)
+    (account,) = (await ask(http, "status"))["accounts"]
+    assert "good_until" not in account["sign_in"]
 
 
 async def test_an_account_that_is_being_taken_over_is_left_out(

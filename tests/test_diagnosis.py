@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 
 import pytest
+from multidict import MultiDict
 
 from exporter import config
 from exporter.batch import errors
@@ -16,6 +18,8 @@ from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.body import Format
 from exporter.service.service import open_service
 from exporter.simulator import SCENARIOS, Clock, Faults, Rule, Simulation, World, serve
+from exporter.web.api.status_views import status
+from exporter.web.pages import PAGES, Links
 from tests.process import finish
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -133,6 +137,47 @@ async def test_why_an_account_is_down_is_a_metric_while_it_is(
             text = service.exposition.body(Format.TEXT).plain.decode()
             assert "azure_batch_account_failure{" not in text
             assert 'azure_batch_up{account="simulated"} 1\n' in text
+
+
+@pytest.mark.parametrize(
+    ("fault", "operation", "causes"),
+    [
+        ("authentication-failed", None, {"key"}),
+        ("forbidden", None, {"network"}),
+        ("html-instead", None, {"invalid"}),
+        # Some requests are answered with 503, other connections break.
+        ("outage", None, {"service", "connection"}),
+        ("forbidden", "Account_ListPoolNodeCounts", {"network"}),
+    ],
+)
+async def test_metric_log_api_and_page_name_one_cause_and_cure(
+    fault: str,
+    operation: str | None,
+    causes: set[str],
+    make_config: Callable[..., config.Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults = Faults(Rule(fault, operation=operation))
+    world = World(SCENARIOS["steady"], seed=2, jobs=2, nodes=2, start=START)
+    async with serve(world, Clock(START, speed=0.0), interceptors=(faults,)) as simulation:
+        made = make_config(simulation.endpoint, name="simulated", auth=key_of(simulation, tmp_path))
+        async with open_service(made) as service:
+            await service.run_once()
+            text = service.exposition.body(Format.TEXT).plain.decode()
+            (account,) = (await status(service)).accounts
+            page = unescape(await PAGES["/"](service, MultiDict(), Links("/metrics")))
+            faults.clear()
+            await service.run_once()
+            (mended,) = (await status(service)).accounts
+    assert account.cause in causes
+    told = {(each.cause, each.cure) for each in caplog.records if hasattr(each, "cure")}
+    assert (account.cause, account.cure) in told
+    why = f'azure_batch_account_failure{{account="simulated",cause="{account.cause}"}} 1\n'
+    assert (why in text) == (account.up is False)
+    for line in (account.error, f"Cause: {account.cause}", f"What to do: {account.cure}"):
+        assert f">{line}</p>" in page
+    assert (mended.up, mended.error, mended.cause, mended.cure) == (True, None, None, None)
 
 
 async def test_the_log_says_cause_and_cure(tmp_path: Path) -> None:

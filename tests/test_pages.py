@@ -14,6 +14,8 @@ import pytest
 from multidict import MultiDict
 
 from exporter import config
+from exporter.batch.errors import Forbidden
+from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.service.service import Service, open_service
 from exporter.web.api.endpoints import FILTERS
 from exporter.web.api.job_views import SORT_KEYS, job_detail, job_list
@@ -127,6 +129,39 @@ async def test_every_number_of_an_account_is_that_of_the_api(http: aiohttp.Clien
     assert account["endpoint"] in page.text
 
 
+async def test_a_job_that_fails_says_why_and_what_to_do(
+    service: Service, http: aiohttp.ClientSession
+) -> None:
+    job = service.store.jobs(ACCOUNT)["job-00001"].watched.job
+    error = Forbidden(403, "AuthorizationFailure")
+    error.cause, error.cure = "role", "give the identity the role"
+    service.store.fail(ACCOUNT, "task_counts", job, error, since=0.0, stale=False)
+    page = await see(http, f"/job?account={ACCOUNT}&job_id=job-00001")
+    advice = "Cause: roleWhat to do: give the identity the role"  # each in an element of its own
+    assert f"task_counts: {error}\n{advice}\n" in page.text
+    (row,) = [each for each in page.rows if each.get("Collector") == "task_counts"]
+    assert row["Error"] == f"{error}{advice}"
+
+
+async def test_an_account_that_is_up_warns_that_signing_in_fails(
+    service: Service, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Signing in" not in (await see(http, "/")).text
+    trouble = SignInTrouble(HOSTILE, "client_secret", HOSTILE, 1_800_000_000.0, 1_800_003_600.0)
+    monkeypatch.setattr(service, "sign_in_trouble", {ACCOUNT: trouble}.get)
+    page = await see(http, "/")
+    assert_harmless(page)
+    assert (
+        "Signing in has failed since 2027-01-15 08:00:00 UTC;"
+        " the present token is good until 2027-01-15 09:00:00 UTC."
+        f"\n{HOSTILE}\nCause: client_secretWhat to do: {HOSTILE}\n"
+    ) in page.text
+    trouble = msgspec.structs.replace(trouble, good_until=None)
+    monkeypatch.setattr(service, "sign_in_trouble", {ACCOUNT: trouble}.get)
+    text = (await see(http, "/")).text
+    assert "Signing in has failed since 2027-01-15 08:00:00 UTC.\n" in text
+
+
 async def test_every_link_of_a_page_leads_to_one(http: aiohttp.ClientSession) -> None:
     for path in ("/", f"/job?account={ACCOUNT}&job_id=job-00050", "/config"):
         page = await see(http, path)
@@ -237,7 +272,11 @@ async def test_hostile_names_are_text(
     assert parse_qs(urlsplit(target).query)["job_id"] == [HOSTILE]
 
 
-async def test_every_text_of_a_view_is_escaped(service: Service) -> None:
+async def test_every_text_of_a_view_is_escaped(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = SignInTrouble("error", "cause", "cure", 1_800_000_000.0, 1_800_003_600.0)
+    monkeypatch.setattr(service, "sign_in_trouble", {ACCOUNT: trouble}.get)
     values = dict(parse(MultiDict(), FILTERS))
     planted = values | dict.fromkeys(("search", "account", "job_group", "pool_id"), HOSTILE)
     links = Links(f"/{HOSTILE}", HOSTILE)

@@ -18,18 +18,19 @@ class PollError(Exception):
     `account_wide`: every poll of the account fails for the same cause.
     `is_transient`: the same request may succeed a little later.
     `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
-    poll ends: see `exporter.diagnosis`.
+    poll ends: see `exporter.diagnosis`. Until then the cause is the reason.
     """
 
     reason: ClassVar[str] = "internal"
     account_wide: ClassVar[bool] = False
     is_transient: bool = False
-    cause: str = ""
+    cause: str
     cure: str = ""
 
     def __init__(self, text: str = "") -> None:
         # An answer may have megabytes of text.
         super().__init__(redact(text[: 4 * MAX_TEXT])[:MAX_TEXT])
+        self.cause = self.reason
 
 
 class CredentialError(PollError):

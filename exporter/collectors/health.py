@@ -30,7 +30,7 @@ def _up(account: AccountState) -> Samples:
 
 
 def _failure(account: AccountState) -> Samples:
-    return info(account.problem.cause or account.problem.reason) if account.problem else []
+    return info(account.problem.cause) if account.problem else []
 
 
 JOB_METRICS: tuple[Metric[Polls], ...] = (

@@ -25,6 +25,7 @@ from exporter.exposition.scrapes import Scrapes
 from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
+from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import ROWS, AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
@@ -140,6 +141,10 @@ class Service:
     def is_account_ready(self, account: str) -> bool:
         """Whether an account has finished a first round of polls."""
         return account in self._accounts and self._accounts[account].poller.is_ready
+
+    def sign_in_trouble(self, account: str) -> SignInTrouble | None:  # noqa: ARG002
+        """Why the token of an account cannot be renewed; None: it can."""
+        return None
 
     @property
     def problem(self) -> str | None:

@@ -716,9 +716,10 @@ class Store:
 
     def _note_refusal(self, account: str, error: PollError | None) -> None:
         state = self._accounts[account]
-        before = state.refusal
+        before = state.problem
         state.note_refusal(error)
-        if (before is None) != (state.refusal is None):
+        after = state.problem
+        if (before and before.cause) != (after and after.cause):
             self._show_account(account, table_names.ACCOUNT_HEALTH)
 
     def _count(

@@ -9,6 +9,7 @@ from exporter.config.shard import Shard
 from exporter.exposition.body import Exposition, Format
 from exporter.exposition.scrapes import Scrapes
 from exporter.polling.load import Load
+from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.state.failures import Failures
 from exporter.state.store import Store
 
@@ -42,6 +43,9 @@ class Backend(Protocol):
 
     def is_account_ready(self, account: str) -> bool:
         """Whether an account has finished a first round of polls."""
+
+    def sign_in_trouble(self, account: str) -> SignInTrouble | None:
+        """Why the token of an account cannot be renewed; None: it can."""
 
     def own_metrics(self, format_: Format, series_of_state: int) -> bytes:
         """The exporter's own metrics as text, with the end mark of OpenMetrics."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from exporter.batch.errors import PollError
 from exporter.batch.models import Job, enum_value, unix_time
 from exporter.collectors import preparation_release, task_counts
 from exporter.collectors.jobs import STATES
@@ -156,11 +157,10 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
     nodes = job.outcome(PREPARATION_RELEASE).shown
     info = known.execution_info
     health, succeeded_at = health_of(job), _succeeded_at(job)
-    errors = (
-        f"{name}: {job.outcome(name).error}"
-        for name in watched.rule.collectors
-        if job.outcome(name).error and _health(job.outcome(name)) == health
-    )
+    outcomes = ((name, job.outcome(name)) for name in watched.rule.collectors)
+    errors = ((name, each.error) for name, each in outcomes if _health(each) == health)
+    name, error = next((each for each in errors if each[1] is not None), ("", None))
+    cause, cure = cause_and_cure(error)
     return JobView(
         account=account,
         job_id=known.id,
@@ -178,7 +178,9 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
         task_slots=counts.slots if counts else None,
         preparation=_nodes(nodes, "preparation") if nodes and nodes.configured else None,
         release=_nodes(nodes, "release") if nodes and nodes.configured else None,
-        error=next(errors, None),
+        error=f"{name}: {error}" if error else None,
+        cause=cause,
+        cure=cure,
         last_success=iso_time(succeeded_at),
         age_seconds=_age(succeeded_at, now),
     )
@@ -194,13 +196,22 @@ def _nodes(nodes: PreparationRelease, task: str) -> Nodes:
 
 def collector_status(name: str, outcome: Outcome, now: float) -> CollectorStatus:
     """What the polls of a collector came to."""
+    error = outcome.error
+    cause, cure = cause_and_cure(error)
     return CollectorStatus(
-        name,
-        _health(outcome),
-        str(outcome.error) if outcome.error else None,
-        iso_time(outcome.succeeded_at),
-        _age(outcome.succeeded_at, now),
+        collector=name,
+        health=_health(outcome),
+        error=str(error) if error else None,
+        cause=cause,
+        cure=cure,
+        last_success=iso_time(outcome.succeeded_at),
+        age_seconds=_age(outcome.succeeded_at, now),
     )
+
+
+def cause_and_cure(error: PollError | None) -> tuple[str | None, str | None]:
+    """The cause and the cure of an error; None where there is none."""
+    return (error.cause, error.cure or None) if error is not None else (None, None)
 
 
 def _age(moment: float | None, now: float) -> float | None:

@@ -39,12 +39,15 @@ class Nodes(View, frozen=True):
 class CollectorStatus(View, frozen=True):
     """What the polls of one collector came to. `age_seconds`: since the last good one.
 
-    `error`: why the last poll failed; absent where it succeeded, or there was none.
+    `error`: why the last poll failed; absent where it succeeded, or there was none. `cause`,
+    `cure`: its probable cause, a word of docs/check.md, and what to do about it.
     """
 
     collector: str
     health: Health
     error: str | None = None
+    cause: str | None = None
+    cure: str | None = None
     last_success: Time | None = None
     age_seconds: float | None = None
 
@@ -52,7 +55,7 @@ class CollectorStatus(View, frozen=True):
 class JobView(View, frozen=True):
     """A job that is watched.
 
-    `error`, `last_success`, `age_seconds`: of the collector that is worst off.
+    `error`, `cause`, `cure`, `last_success`, `age_seconds`: of the collector that is worst off.
     """
 
     account: str
@@ -72,6 +75,8 @@ class JobView(View, frozen=True):
     preparation: Nodes | None = None
     release: Nodes | None = None
     error: str | None = None
+    cause: str | None = None
+    cure: str | None = None
     last_success: Time | None = None
     age_seconds: float | None = None
 
@@ -109,9 +114,24 @@ class JobDetail(View, frozen=True):
     failures: tuple[Failure, ...]
 
 
+class SignIn(View, frozen=True):
+    """Why the token of an account cannot be renewed, since when, and what to do about it.
+
+    `good_until`: when the present token expires; absent where that is not known.
+    """
+
+    error: str
+    cause: str
+    cure: str
+    since: Time
+    good_until: Time | None = None
+
+
 class AccountView(View, frozen=True):
     """An account. `up`: absent until its jobs were listed. `error`: why it is not.
 
+    `cause`: the probable cause, the word of `azure_batch_account_failure`. `cure`: what to do.
+    `sign_in`: absent unless its token cannot be renewed; the account is up while the token is good.
     `jobs_by_state`, `jobs_by_health`: of the jobs that are watched. `jobs_dropped`: beyond
     `max_jobs`.
     """
@@ -128,6 +148,9 @@ class AccountView(View, frozen=True):
     polls: tuple[CollectorStatus, ...]
     up: bool | None = None
     error: str | None = None
+    cause: str | None = None
+    cure: str | None = None
+    sign_in: SignIn | None = None
 
 
 class Status(View, frozen=True):

@@ -10,11 +10,12 @@ from exporter.batch.models import enum_value
 from exporter.batch.redaction import redact
 from exporter.collectors.jobs import STATES
 from exporter.polling.load import Load
+from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.state.account import JOBS, POOL_NODES, AccountState
 from exporter.state.timestamps import iso_time
 from exporter.state.watched_job import NOT_POLLED
-from exporter.web.api.job_views import collector_status, health_of, in_turns
-from exporter.web.api.models import HEALTHS, AccountView, RunningConfig, Status
+from exporter.web.api.job_views import cause_and_cure, collector_status, health_of, in_turns
+from exporter.web.api.models import HEALTHS, AccountView, RunningConfig, SignIn, Status
 from exporter.web.backend import Backend
 
 
@@ -51,8 +52,10 @@ async def _account(
     selected = state.outcomes.get(JOBS, NOT_POLLED).shown
     collectors = (JOBS, POOL_NODES) if POOL_NODES in state.outcomes else (JOBS,)
     outcomes = {each: state.outcomes.get(each, NOT_POLLED) for each in collectors}
-    errors = (f"{each}: {found.error}" for each, found in outcomes.items() if found.error)
-    refusal = "the credentials are refused" if state.refusal is not None else None
+    # What azure_batch_account_failure names; else why an account that is up lacks its nodes.
+    error = state.problem or state.outcomes.get(POOL_NODES, NOT_POLLED).error
+    source = next((f"{each}: " for each, found in outcomes.items() if found.error is error), "")
+    cause, cure = cause_and_cure(error)
     return AccountView(
         name=name,
         endpoint=account.endpoint,
@@ -65,7 +68,22 @@ async def _account(
         load=load,
         polls=tuple(collector_status(each, found, now) for each, found in outcomes.items()),
         up=state.is_up,
-        error=next(errors, refusal),
+        error=f"{source}{error}" if error else None,
+        cause=cause,
+        cure=cure,
+        sign_in=_sign_in(service.sign_in_trouble(name)),
+    )
+
+
+def _sign_in(trouble: SignInTrouble | None) -> SignIn | None:
+    if trouble is None:
+        return None
+    return SignIn(
+        error=trouble.error,
+        cause=trouble.cause,
+        cure=trouble.cure,
+        since=iso_time(trouble.since) or "",
+        good_until=iso_time(trouble.good_until),
     )
 
 
