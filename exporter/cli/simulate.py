@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -56,10 +56,21 @@ SCENARIOS = {
 SIGN_IN = "sign-in-"
 """How the scenarios begin that need clients who sign in with tokens."""
 
-SCENARIOS_HELP = "scenarios:\n" + "\n".join(
-    textwrap.fill(f"  {name:17}  {summary}", 79, subsequent_indent=" " * 21)
-    for name, summary in SCENARIOS.items()
-)
+
+def scenario_lines(names: Iterable[str]) -> str:
+    """Lines with these scenarios, each with its summary."""
+    return "\n".join(
+        textwrap.fill(f"  {name:17}  {SCENARIOS[name]}", 79, subsequent_indent=" " * 21)
+        for name in names
+    )
+
+
+SCENARIOS_HELP = f"""\
+scenarios:
+{scenario_lines(SCENARIOS)}
+
+Those that begin with {SIGN_IN} need clients who sign in with tokens: the demo is
+one where it starts with such a scenario; simulate needs --identity."""
 
 HELP = f"""\
 Serves the REST API of a simulated Batch account: jobs are created and deleted,
