@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 import textwrap
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from exporter.cli import flags
@@ -15,7 +19,7 @@ from exporter.cli import flags
 if TYPE_CHECKING:
     import ssl
 
-    from exporter.simulator import Simulation
+    from exporter.simulator import Identity, Simulation
 
 # As the simulator has them. The help does not import it: that takes 0.3 s of CPU.
 SCENARIOS = {
@@ -41,12 +45,32 @@ SCENARIOS = {
     "auth-expired": "No request is authenticated any more.",
     "no-access": "Every request is refused: no role allows it.",
     "garbage": "Three of ten requests meet a fault of the catalogue, drawn by chance.",
+    "sign-in-secret-expired": "Microsoft Entra ID refuses the client secret: it has expired.",
+    "sign-in-certificate-expired": (
+        "Microsoft Entra ID refuses the client certificate: it has expired."
+    ),
+    "sign-in-throttled": "One token of 5 minutes, then 429 to each request for another.",
+    "sign-in-hangs": "One token of 5 minutes, then no answer to requests for another.",
 }
 
-SCENARIOS_HELP = "scenarios:\n" + "\n".join(
-    textwrap.fill(f"  {name:17}  {summary}", 79, subsequent_indent=" " * 21)
-    for name, summary in SCENARIOS.items()
-)
+SIGN_IN = "sign-in-"
+"""How the scenarios begin that need clients who sign in with tokens."""
+
+
+def scenario_lines(names: Iterable[str]) -> str:
+    """Lines with these scenarios, each with its summary."""
+    return "\n".join(
+        textwrap.fill(f"  {name:17}  {SCENARIOS[name]}", 79, subsequent_indent=" " * 21)
+        for name in names
+    )
+
+
+SCENARIOS_HELP = f"""\
+scenarios:
+{scenario_lines(SCENARIOS)}
+
+Those that begin with {SIGN_IN} need clients who sign in with tokens: the demo is
+one where it starts with such a scenario; simulate needs --identity."""
 
 HELP = f"""\
 Serves the REST API of a simulated Batch account: jobs are created and deleted,
@@ -61,11 +85,17 @@ examples:
       larger, and faster
   azure-batch-exporter simulate --tls
       over https; SSL_CERT_FILE is to name the file that is printed
+  azure-batch-exporter simulate --identity
+      with a stand-in of Microsoft Entra ID, of a virtual machine's token
+      endpoint and of App Service's
 
 {SCENARIOS_HELP}
 
 {flags.EXIT_STATUS}
 """
+
+_TOKEN_LIFETIME = timedelta(days=30)
+"""Of the federated token, which nobody renews as Kubernetes would."""
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - only where the user gave an address without a host
 
@@ -84,6 +114,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", help=help_, type=_speed, default=1.0, metavar="X")
     help_ = "serve https; also prints the file with the authority to trust"
     parser.add_argument("--tls", help=help_, action="store_true")
+    help_ = "also serve token endpoints on loopback; prints what each way to sign in needs"
+    parser.add_argument("--identity", help=help_, action="store_true")
 
 
 def add_simulator_flags(parser: argparse.ArgumentParser, address: str) -> None:
@@ -114,6 +146,10 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal stops the process."""
     import asyncio
 
+    if options.scenario.startswith(SIGN_IN) and not options.identity:
+        print(f"--scenario={options.scenario} needs --identity: add it", file=sys.stderr)
+        return 2
+
     return asyncio.run(_serve(options))
 
 
@@ -122,13 +158,16 @@ async def _serve(options: argparse.Namespace) -> int:
 
     stop = process.stop_on_signals()
     host, port = options.listen_address
-    with ExitStack() as stack:
-        tls = authority = None
-        if options.tls:
+    async with AsyncExitStack() as stack:
+        tls = authority = identity = None
+        if options.tls or options.identity:
             from exporter.cli.certificate import server_certificate
 
-            tls, authority = stack.enter_context(server_certificate(host or _ANYWHERE))
-        async with simulated_account(
+            certificate = server_certificate(host or _ANYWHERE)
+            tls, authority = stack.enter_context(certificate)
+        if tls is not None and options.identity:
+            identity = await stack.enter_async_context(simulated_identity(tls))
+        account = simulated_account(
             options.scenario,
             host or _ANYWHERE,
             port,
@@ -136,15 +175,64 @@ async def _serve(options: argparse.Namespace) -> int:
             jobs=options.jobs,
             nodes=options.nodes,
             speed=options.speed,
-            tls=tls,
-        ) as simulation:
-            print(f"endpoint: {simulation.endpoint}")
-            print(f"account: {simulation.account_name}")
-            print(f"key: {simulation.account_key}", flush=True)
-            if authority is not None:
-                print(f"authority: {authority}", flush=True)
-            await stop.wait()
+            tls=tls if options.tls else None,
+            identity=identity,
+        )
+        simulation = await stack.enter_async_context(account)
+        print(f"endpoint: {simulation.endpoint}")
+        print(f"account: {simulation.account_name}")
+        print(f"key: {simulation.account_key}", flush=True)
+        if options.tls:
+            print(f"authority: {authority}", flush=True)
+        if authority is not None and identity is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="azure-batch-simulator-"))
+            print(_sign_in_lines(identity, authority, Path(folder)), flush=True)
+        await stop.wait()
     return 0
+
+
+def _sign_in_lines(identity: Identity, authority: Path, folder: Path) -> str:
+    """What each way to sign in needs. Writes a certificate and a federated token to the folder."""
+    from exporter.cli.certificate import write_client_certificate
+    from exporter.simulator import IDENTITY_PATH
+
+    pem, pfx = write_client_certificate(folder)
+    identity.application.certificates.append(pem.read_bytes())
+    token = folder / "federated-token"
+    token.write_text(identity.application.federated[0].token(identity.now(), _TOKEN_LIFETIME))
+    return f"""\
+tenant_id: {identity.tenant_id}
+client_id: {identity.client_id}
+client_secret: {identity.client_secret}
+certificate_file: {pem}
+certificate_file (PFX): {pfx}
+sign-in control: {identity.url}{IDENTITY_PATH}
+
+Microsoft Entra ID, for the client secret, the certificate and workload identity
+AZURE_AUTHORITY_HOST={identity.authority}
+SSL_CERT_FILE={authority}
+
+workload identity
+AZURE_TENANT_ID={identity.tenant_id}
+AZURE_CLIENT_ID={identity.client_id}
+AZURE_FEDERATED_TOKEN_FILE={token}
+
+managed identity as on a virtual machine
+AZURE_POD_IDENTITY_AUTHORITY_HOST={identity.url}
+
+managed identity as in App Service, which goes before that of a virtual machine
+IDENTITY_ENDPOINT={identity.app_service_url}
+IDENTITY_HEADER={identity.header}"""
+
+
+@asynccontextmanager
+async def simulated_identity(tls: ssl.SSLContext) -> AsyncIterator[Identity]:
+    """Serve token endpoints on loopback, for a simulated account."""
+    from exporter import simulator
+
+    tokens = simulator.TokenRegistry(lambda: datetime.now(UTC))
+    async with simulator.serve_identity(tokens, tls=tls) as identity:
+        yield identity
 
 
 @asynccontextmanager
@@ -158,24 +246,33 @@ async def simulated_account(
     nodes: int = 8,
     speed: float = 1.0,
     tls: ssl.SSLContext | None = None,
+    identity: Identity | None = None,
+    sign_in: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Simulation]:
     """Serve a simulated account that starts now. OSError where the port is not free.
 
-    `nodes`: of each fixed pool. `speed`: simulated seconds to a real one.
+    `nodes`: of each fixed pool. `speed`: simulated seconds to a real one. The account takes the
+    tokens of `identity`. `sign_in` begins the sign-in of a scenario, where that is more than to
+    play its failure.
     """
     from exporter import simulator
 
+    if identity is not None and sign_in is None:
+        sign_in = partial(simulator.begin_sign_in, identity)
+    if sign_in is not None:
+        sign_in(scenario)
     start = datetime.now(UTC)
     faults = simulator.Faults(seed=seed)
     simulator.begin_faults(faults, scenario)
     life = simulator.SCENARIOS[simulator.world_of(scenario)]
     clock = simulator.Clock(start, speed=speed)
     world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)
-    scenario_routes = simulator.scenario_routes(world, faults, scenario)
+    scenario_routes = simulator.scenario_routes(world, faults, scenario, sign_in)
     routes = (*scenario_routes, *simulator.fault_routes(faults))
     async with simulator.serve(
         world,
         clock,
+        tokens=None if identity is None else identity.tokens,
         interceptors=(faults,),
         routes=routes,
         host=host,

@@ -30,6 +30,7 @@ from exporter.simulator.scenario_control import (
 )
 from exporter.simulator.scenarios import SCENARIOS
 from exporter.simulator.server import Interceptor, Proceed, Simulation, build_app, serve
+from exporter.simulator.sign_in_scenarios import SIGN_IN_SCENARIOS, begin_sign_in
 from exporter.simulator.signatures import Account, TokenRegistry, make_account
 from exporter.simulator.world import World
 
@@ -41,6 +42,7 @@ __all__ = [
     "IDENTITY_PATH",
     "SCENARIOS",
     "SCENARIO_PATH",
+    "SIGN_IN_SCENARIOS",
     "SUMMARIES",
     "Account",
     "Application",
@@ -61,6 +63,7 @@ __all__ = [
     "TokenRegistry",
     "World",
     "begin_faults",
+    "begin_sign_in",
     "build_app",
     "fault_routes",
     "make_account",

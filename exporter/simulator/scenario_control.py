@@ -1,13 +1,14 @@
 """The scenario changed over HTTP while the account is served, on the simulator's own port."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 from aiohttp import web
 
 from exporter.simulator.faults import FAULT_SCENARIOS, Faults, Rule
 from exporter.simulator.scenarios import SCENARIOS
+from exporter.simulator.sign_in_scenarios import SIGN_IN_SCENARIOS
 from exporter.simulator.world import World
 
 SCENARIO_PATH = "/simulator/scenario"
@@ -15,12 +16,17 @@ SCENARIO_PATH = "/simulator/scenario"
 SUMMARIES: Mapping[str, str] = {
     **{name: scenario.summary for name, scenario in SCENARIOS.items()},
     **{name: fault.summary for name, fault in FAULT_SCENARIOS.items()},
+    **{name: scenario.summary for name, scenario in SIGN_IN_SCENARIOS.items()},
 }
-"""Every scenario there is: of the account's life, and of the service and the way to it."""
+"""Every scenario there is: of the account's life, of the service and the way to it, of sign-in."""
 
 HEALTHY = "steady"
 """How the account lives while only the service is out of order."""
 
+_NO_SIGN_IN = (
+    "{0} cannot begin here: clients sign in with the account key. Start `demo --scenario={0}`, or "
+    "`simulate --identity`"
+)
 _EXAMPLE = '{"scenario": "prep-storm"}'
 
 
@@ -34,8 +40,13 @@ def begin_faults(faults: Faults, name: str) -> None:
     faults.set(*((Rule(name),) if name in FAULT_SCENARIOS else ()))
 
 
-def scenario_routes(world: World, faults: Faults, current: str) -> Sequence[web.RouteDef]:
-    """`GET` and `PUT` of the scenario; pass it to `serve`, before the routes of the faults."""
+def scenario_routes(
+    world: World, faults: Faults, current: str, sign_in: Callable[[str], None] | None = None
+) -> Sequence[web.RouteDef]:
+    """`GET` and `PUT` of the scenario; pass it to `serve`, before the routes of the faults.
+
+    `sign_in` begins the sign-in of a scenario. Without it there are none of SIGN_IN_SCENARIOS.
+    """
 
     async def show(_: web.Request) -> web.Response:
         return _json({"scenario": current, "scenarios": SUMMARIES})
@@ -46,6 +57,10 @@ def scenario_routes(world: World, faults: Faults, current: str) -> Sequence[web.
             wanted = _parse(await request.read())
         except ValueError as error:
             return _json({"error": str(error)}, 400)
+        if sign_in is not None:
+            sign_in(wanted)
+        elif wanted in SIGN_IN_SCENARIOS:
+            return _json({"error": _NO_SIGN_IN.format(wanted)}, 409)
         world.change(SCENARIOS[world_of(wanted)])
         begin_faults(faults, wanted)
         current = wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -13,14 +14,19 @@ from exporter.simulator import (
     FAULT_SCENARIOS,
     SCENARIO_PATH,
     SCENARIOS,
+    SIGN_IN_SCENARIOS,
     Clock,
     Faults,
+    Identity,
     Rule,
+    TokenRegistry,
     World,
+    begin_sign_in,
     fault_routes,
     scenario_routes,
     serve,
 )
+from exporter.simulator.server import utc_now
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -60,7 +66,9 @@ async def control() -> AsyncIterator[Control]:
 async def test_the_path_names_the_scenario_and_all_that_there_are(control: Control) -> None:
     found = await control.get()
     assert found["scenario"] == "steady"
-    assert found["scenarios"].keys() == SCENARIOS.keys() | FAULT_SCENARIOS.keys()
+    assert found["scenarios"].keys() == (
+        SCENARIOS.keys() | FAULT_SCENARIOS.keys() | SIGN_IN_SCENARIOS.keys()
+    )
 
 
 async def test_a_scenario_of_the_account_is_lived_from_now_on(control: Control) -> None:
@@ -97,6 +105,37 @@ async def test_what_is_no_scenario_is_refused_and_changes_nothing(
     status, answer = await control.put(body)
     assert (status, answer["error"][: len(error)]) == (400, error)
     assert [rule.name for rule in control.faults.active] == ["outage"]
+
+
+@pytest.mark.parametrize("name", SIGN_IN_SCENARIOS)
+async def test_signing_in_cannot_fail_where_the_account_key_signs_in(
+    name: str, control: Control
+) -> None:
+    control.faults.set(Rule("outage"))
+    status, answer = await control.put(f'{{"scenario": "{name}"}}')
+    assert status == 409
+    assert answer["error"].startswith(f"{name} cannot begin here: clients sign in with the account")
+    assert f"Start `demo --scenario={name}`" in answer["error"]
+    assert (await control.get())["scenario"] == "steady"
+    assert [rule.name for rule in control.faults.active] == ["outage"]
+
+
+@pytest.mark.parametrize("name", SIGN_IN_SCENARIOS)
+async def test_signing_in_fails_until_another_scenario_begins(name: str) -> None:
+    account, faults, identity = world(), Faults(), Identity(TokenRegistry(utc_now))
+    routes = scenario_routes(account, faults, "steady", partial(begin_sign_in, identity))
+    async with (
+        serve(account, Clock(START, speed=0.0), routes=routes) as simulation,
+        aiohttp.ClientSession(simulation.endpoint) as client,
+    ):
+        control = Control(client, account, faults)
+        assert await control.put(f'{{"scenario": "{name}"}}') == (200, {"scenario": name})
+        active = identity.failures.active
+        assert active is not None
+        assert active.failure == SIGN_IN_SCENARIOS[name].failure
+        assert identity.lifetime == timedelta(minutes=5)
+        assert (await control.put('{"scenario": "flaky-tasks"}'))[0] == 200
+        assert identity.failures.active is None
 
 
 def test_an_image_breaks_in_the_scenario_that_has_it_and_is_mended_by_the_next() -> None:
