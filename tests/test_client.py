@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from exporter.batch import errors, models, odata
-from exporter.batch.auth import string_to_sign
+from exporter.batch.auth import Auth, string_to_sign
 from exporter.batch.client import MAX_EMPTY_PAGES, BatchClient
 from exporter.batch.failure_codes import category
 from exporter.batch.models import FailureInfo, duration_seconds, unix_time
@@ -617,22 +617,20 @@ async def test_a_service_that_is_down_is_not_asked_several_times_as_often(
     assert len(batch.requests) == 50
 
 
-class Renewable:
+class Renewable(Auth):
     """Gives tokens that the account refuses, but for the last."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = [f"Bearer {number}" for number in range(tokens)]
 
-    async def headers(self, *_: Any) -> dict[str, str]:
+    async def headers(self, _url: str, _e_tag: str = "", /) -> dict[str, str]:
         return {"Authorization": self.tokens[0]}
 
-    def forget(self, headers: Any) -> bool:
+    def forget(self, headers: Any, /) -> bool:
         if len(self.tokens) == 1:
             return False
         self.tokens.remove(headers["Authorization"])
         return True
-
-    async def close(self) -> None: ...
 
 
 @pytest.mark.parametrize(("tokens", "asked"), [(1, 1), (2, 2), (3, 2)])

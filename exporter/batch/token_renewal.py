@@ -227,7 +227,7 @@ class Tokens:
             return max(min(delay, MAX_DELAY, left), FIRST_DELAY, asked)
         if self._failure.code == self._timeout_code:
             return asked  # the attempt was long enough
-        return max(FIRST_DELAY + self._jitter(), asked)
+        return max(FIRST_DELAY * (1.0 + 0.2 * self._jitter()), asked)
 
 
 def _time() -> float:

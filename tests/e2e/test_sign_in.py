@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from exporter.batch import credentials, token_renewal
 from exporter.batch.auth import TokenAuth
 from exporter.batch.token_renewal import Tokens
 from exporter.cli.certificate import server_certificate, write_client_certificate
@@ -233,6 +234,10 @@ async def played(
         ):
             made = Played(method, folder, simulation, identity)
             made.prepare(authority)
+            # How long is waited is proven in virtual time.
+            monkeypatch.setattr(token_renewal, "FIRST_DELAY", 0.3)
+            monkeypatch.setattr(credentials, "TIMEOUT", 2.0)
+            monkeypatch.setattr(credentials, "LONG_TIMEOUT", 5.0)
             with environment(monkeypatch, made.environment):
                 yield made
 
