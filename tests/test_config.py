@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import yaml
 
 from exporter import config
-from exporter.config import loader, secret
+from exporter.config import files, loader, secret, validation
 from exporter.config.problems import ConfigError
+from exporter.config.validation import read_text
 from exporter.config.yaml_document import parse_yaml
 from exporter.service.service import load_config
 from tests.conftest import KEY
@@ -139,11 +141,46 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path) -> None:
         (tmp_path / "none.yaml", "cannot be read: No such file or directory"),
         (tmp_path, "cannot be read: Is a directory"),
         (tmp_path / "binary.yaml", "not UTF-8 text: invalid start byte"),
+        (Path(os.devnull), "cannot be read: Not a regular file"),
     ):
         (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError) as caught:
             load_config(file)
         assert str(caught.value) == f"{file}: {reason}"
+
+
+def test_a_configuration_may_come_through_a_pipe() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, EXAMPLE.encode())
+    os.close(writer)
+    text = read_text(Path(f"/dev/fd/{reader}"))
+    os.close(reader)
+    assert text == EXAMPLE
+
+
+def test_a_pipe_that_is_never_closed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "PIPE_TIMEOUT", 0.1)
+    reader, writer = os.pipe()
+    os.write(writer, b"accounts:")
+    with pytest.raises(ConfigError, match="cannot be read: The pipe's writer does not end"):
+        read_text(Path(f"/dev/fd/{reader}"))
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_secret_in_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "secret"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="Not a regular file"):
+        files.read(pipe)
+
+
+def test_a_file_of_any_size_is_not_taken_into_memory(tmp_path: Path) -> None:
+    large = tmp_path / "secret"
+    with large.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(OSError, match="Larger than 16 MiB"):
+        files.read(large)
 
 
 def test_the_least_configuration_watches_all_jobs_with_the_default_credential(

@@ -422,6 +422,24 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
     ]
 
 
+def test_causes_that_change_with_each_poll_are_a_line_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def story(world: World) -> None:
+        await asyncio.sleep(61)
+        for number in range(600):
+            errors = (ConnectionFailed("reset"), AuthenticationFailed(401, "AuthenticationFailed"))
+            error = errors[number // 10 % 2]
+            world.api.listing = world.api.nodes = world.api.jobs["a"] = error
+            await asyncio.sleep(1)
+
+    play(Api(a=1), story, discovery_interval=5)
+    lines = [each for each in caplog.records if "cannot be polled" in each.getMessage()]
+    assert 2 <= len(lines) <= 11
+
+
 def test_a_job_that_fails_as_if_the_account_did_is_one_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

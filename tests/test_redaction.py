@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.batch import models
+from exporter.batch import models, redaction
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import CredentialError, PollError, ServiceError
 from exporter.batch.redaction import redact
@@ -180,6 +180,32 @@ def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def test_a_secret_of_ours_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_hidden", [])
+    monkeypatch.setattr(redaction, "_hidden_since", {})
+    for secret in ('Kx~7 &"plain\\tail', "opaque1token", "opaque1token-2", "short"):
+        redaction.hide(secret)
+    for text in (
+        'refused Kx~7 &"plain\\tail here',
+        "refused Kx~7%20%26%22plain%5Ctail here",
+        "refused Kx~7+%26%22plain%5Ctail here",
+        'refused Kx~7 &\\"plain\\\\tail here',
+        "refused opaque1token here",
+        "refused opaque1token-2 here",
+    ):
+        assert redact(text) == "refused <redacted> here"
+    assert redact("a short text") == "a short text"
+
+
+def test_the_oldest_secret_of_ours_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_hidden", [])
+    monkeypatch.setattr(redaction, "_hidden_since", {})
+    for number in range(redaction.HIDDEN_AT_MOST + 1):
+        redaction.hide(f"opaque-{number:04}")
+        redaction.hide("opaque-0000")
+    assert redact("opaque-0000 opaque-0001 opaque-0002") == "<redacted> opaque-0001 <redacted>"
 
 
 def test_log_lines_are_masked_whoever_wrote_them(log: io.StringIO) -> None:

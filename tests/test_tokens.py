@@ -263,6 +263,72 @@ def test_recovery_is_told_once_and_not_after_the_first_token() -> None:
     play(scene, Issuer())
 
 
+@pytest.mark.parametrize("lifetime", [10**12, 10**400, -5, 0])
+def test_a_token_is_used_for_a_minute_and_for_about_a_day_whatever_it_says(lifetime: int) -> None:
+    async def fetch() -> AccessTokenInfo:
+        asked.append(asyncio.get_running_loop().time())
+        return AccessTokenInfo("token", int(EPOCH) + lifetime, refresh_on=int(EPOCH) + lifetime)
+
+    async def scene(_: Issuer) -> None:
+        tokens = Tokens(fetch, 10, "authority_timeout", now=lambda: EPOCH)
+        assert await tokens.get() == "token"
+        await asyncio.sleep(29 if lifetime <= 0 else 86_400)
+        assert await tokens.get() == "token"
+        await asyncio.sleep(0)
+        assert len(asked) == 1
+        await asyncio.sleep(2 if lifetime <= 0 else 14_000)
+        assert await tokens.get() == "token"
+        await asyncio.sleep(1)
+        assert len(asked) == 2
+        await tokens.close()
+
+    asked: list[float] = []
+    play(scene, Issuer())
+
+
+def test_a_good_token_is_inherited_and_renewed_at_once() -> None:
+    async def scene(issuer: Issuer) -> None:
+        assert await issuer.tokens.get() == "token-1"
+        later = Issuer()
+        later.fails = WRONG
+        later.tokens.inherit(issuer.tokens)
+        assert await poll(later, 3) == ["token-1"] * 3
+        assert later.tokens.trouble is not None
+        later.fails = None
+        await asyncio.sleep(10)
+        assert await later.tokens.get() != "token-1"
+        assert later.tokens.trouble is None
+        await later.tokens.close()
+
+    play(scene, Issuer())
+
+
+def test_an_expired_token_is_not_inherited() -> None:
+    async def scene(issuer: Issuer) -> None:
+        await issuer.tokens.get()
+        await asyncio.sleep(3601)
+        later = Issuer()
+        later.fails = WRONG
+        later.tokens.inherit(issuer.tokens)
+        with pytest.raises(CredentialError, match="AADSTS7000215"):
+            await later.tokens.get()
+        await later.tokens.close()
+
+    play(scene, Issuer())
+
+
+def test_who_hears_of_recovery_and_fails_does_not_end_the_renewal() -> None:
+    async def scene(issuer: Issuer) -> None:
+        issuer.tokens.on_recovery.append(lambda: 1 // 0)  # type: ignore[arg-type]
+        issuer.fails = WRONG
+        await poll(issuer, 1)
+        issuer.fails = None
+        await asyncio.sleep(20)
+        assert (await issuer.tokens.get()).startswith("token-")
+
+    play(scene, Issuer())
+
+
 def test_an_unexpected_error_is_a_failure_like_others() -> None:
     async def scene(issuer: Issuer) -> None:
         async def fetch() -> AccessTokenInfo:

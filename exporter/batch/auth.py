@@ -16,6 +16,7 @@ from functools import partial
 from urllib.parse import unquote
 
 from exporter import config
+from exporter.batch import redaction
 from exporter.batch.credentials import SignIn
 from exporter.batch.errors import CredentialError
 from exporter.batch.token_renewal import Tokens, Trouble
@@ -45,6 +46,9 @@ class Auth:
     def trouble(self) -> Trouble | None:
         """Why what `headers` gives cannot be renewed, although it is still good."""
         return None
+
+    def inherit(self, _: Auth, /) -> None:
+        """Use what the account's authentication before a reload still has that is good."""
 
     def on_recovery(self, tell: Callable[[], None], /) -> None:
         """Call `tell` each time that there are headers after there were none."""
@@ -79,8 +83,13 @@ class SharedKeyAuth(Auth):
     ) -> None:
         self._account = account
         self._read_key = read_key
-        self._key = read_key()
+        self._key = self._read()
         self._now = now
+
+    def _read(self) -> bytes:
+        key = self._read_key()
+        redaction.hide(base64.b64encode(key).decode())
+        return key
 
     async def headers(self, url: str, e_tag: str = "", /) -> dict[str, str]:
         """ocp-date and Authorization."""
@@ -93,7 +102,7 @@ class SharedKeyAuth(Auth):
     def forget(self, _: Mapping[str, str], /) -> bool:
         """Read the key again. True: it is another one than before."""
         try:
-            key = self._read_key()
+            key = self._read()
         except ValueError:
             return False
         changed, self._key = key != self._key, key
@@ -101,10 +110,17 @@ class SharedKeyAuth(Auth):
 
 
 class TokenAuth(Auth):
-    """Bearer tokens, shared by the accounts with the same sign-in. `release`: called at the end."""
+    """Bearer tokens, shared by the accounts with the same sign-in.
 
-    def __init__(self, tokens: Tokens, release: Callable[[], Awaitable[None]]) -> None:
+    `identity`: equal for those whose tokens are of the same identity, although its secret may have
+    changed. `release`: called at the end.
+    """
+
+    def __init__(
+        self, tokens: Tokens, identity: object, release: Callable[[], Awaitable[None]]
+    ) -> None:
         self.tokens = tokens
+        self._identity = identity
         self._release = release
         self._tell: Callable[[], None] | None = None
 
@@ -125,6 +141,11 @@ class TokenAuth(Auth):
     def trouble(self) -> Trouble | None:
         """Why a token that is still good cannot be renewed."""
         return self.tokens.trouble
+
+    def inherit(self, before: Auth, /) -> None:
+        """Use the token of the same identity until there is a new one."""
+        if isinstance(before, TokenAuth) and before._identity == self._identity:  # noqa: SLF001
+            self.tokens.inherit(before.tokens)
 
     def on_recovery(self, tell: Callable[[], None], /) -> None:
         """Call `tell` each time that a token comes after there was none."""
@@ -165,7 +186,8 @@ class SignIns:
             tokens = Tokens(sign_in.get_token, sign_in.timeout, sign_in.timeout_code, explain)
             self._tokens[key] = tokens
         self._users[key] += 1
-        return TokenAuth(tokens, partial(self._release, key))
+        identity = (auth.method, auth.tenant_id, auth.client_id, account.scope, account.authority)
+        return TokenAuth(tokens, identity, partial(self._release, key))
 
     async def _release(self, key: object) -> None:
         self._users[key] -= 1

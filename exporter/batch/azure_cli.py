@@ -14,10 +14,18 @@ import shutil
 import signal
 from contextlib import suppress
 from datetime import datetime
+from tempfile import TemporaryFile
+from typing import IO
 
 from azure.core.credentials import AccessTokenInfo
 
 from exporter.batch.errors import CredentialError
+
+MAX_OUTPUT = 64 * 2**10
+"""Bytes that are read of what az printed."""
+
+# Without telemetry az starts no process that outlives it.
+_SETTINGS = {"AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_COLLECT_TELEMETRY": "false"}
 
 
 async def get_token(scope: str, tenant_id: str | None) -> AccessTokenInfo:
@@ -51,21 +59,28 @@ async def get_token(scope: str, tenant_id: str | None) -> AccessTokenInfo:
 
 async def _run(program: str, *arguments: str) -> tuple[int | None, str, str]:
     """Exit status, output and errors of a program that nothing of outlives this call."""
-    process = await asyncio.create_subprocess_exec(
-        *(program, *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "AZURE_CORE_NO_COLOR": "true"},
-        start_new_session=True,  # a process group of its own
-    )
-    try:
-        output, errors = await process.communicate()
-    finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-    return process.returncode, output.decode(errors="replace"), errors.decode(errors="replace")
+    # What az starts in the background may hold its output open: the end of a pipe never comes.
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, **_SETTINGS},
+            start_new_session=True,  # a process group of its own
+        )
+        try:
+            await process.wait()
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        return process.returncode, _start(output), _start(errors)
+
+
+def _start(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(MAX_OUTPUT).decode(errors="replace")
 
 
 def _parsed(output: str) -> AccessTokenInfo:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,11 +23,11 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.credentials_async import AsyncSupportsTokenInfo
 
 from exporter import config
-from exporter.batch import azure_cli
+from exporter.batch import azure_cli, redaction
 from exporter.batch.credential_errors import Endpoint, Said, as_credential_error
 from exporter.batch.errors import CredentialError
 from exporter.batch.resolver import NameResolver
-from exporter.config import secret
+from exporter.config import files, secret
 from exporter.config.environment import is_workload_identity_pod
 
 TIMEOUT = 10.0
@@ -73,16 +75,26 @@ class SignIn:
         """A new token. CredentialError where there is none."""
         if self.auth.method == "default":
             return await self._first_of_all()
-        return await _METHODS[self.auth.method](self)
+        return await self._by(self.auth.method)
+
+    async def _by(self, method: str) -> AccessTokenInfo:
+        issued = await _METHODS[method](self)
+        # A header takes nothing else; azure-identity passes on what it got.
+        if not isinstance(issued.token, str) or not re.fullmatch(r"[!-~]+", issued.token):
+            code = {"managed_identity": "identity_invalid", "azure_cli": "az_failed"}
+            text = "the answer holds no usable token, it is empty or has odd characters"
+            raise CredentialError(text, code.get(method, "authority_invalid"))
+        redaction.hide(issued.token)
+        return issued
 
     async def _first_of_all(self) -> AccessTokenInfo:
         if self.chosen:
-            return await _METHODS[self.chosen](self)
+            return await self._by(self.chosen)
         said = []
         answered: CredentialError | None = None
         for method in _wanted(os.environ):
             try:
-                token = await _METHODS[method](self)
+                token = await self._by(method)
             except CredentialError as error:
                 said.append(f"{method}: {error}")
                 if error.code not in _NOT_THERE:
@@ -128,6 +140,8 @@ async def _environment(sign_in: SignIn) -> AccessTokenInfo:
     if not all(name in os.environ for name in ids) or not any(map(os.environ.get, names)):
         text = f"not set: {' and '.join(ids)} with {' or '.join(names)}"
         raise CredentialError(text, "not_set", is_unavailable=True)
+    for name in ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PASSWORD"):
+        redaction.hide(os.environ.get(name, ""))
 
     def make(options: Options) -> Any:
         return aio.EnvironmentCredential(authority=sign_in.authority, **options)
@@ -138,6 +152,7 @@ async def _environment(sign_in: SignIn) -> AccessTokenInfo:
 async def _client_secret(sign_in: SignIn) -> AccessTokenInfo:
     aio = await _library()
     given = (await _read(lambda: secret.read_secret(sign_in.auth))).decode()
+    redaction.hide(given)
 
     def make(options: Options) -> Any:
         ids = _ids(sign_in.auth)
@@ -186,6 +201,7 @@ async def _workload_identity(sign_in: SignIn) -> AccessTokenInfo:
     if lacking:
         text = f"not set: {', '.join(lacking)}"
         raise CredentialError(text, "not_set", is_unavailable=True)
+    await _see_federated_token()
 
     def make(options: Options) -> Any:
         return aio.WorkloadIdentityCredential(**ids, authority=sign_in.authority, **options)
@@ -200,6 +216,10 @@ async def _managed_identity(sign_in: SignIn) -> AccessTokenInfo:
         client_id = client_id or os.environ.get("AZURE_CLIENT_ID")
     given = {"client_id": client_id} if client_id else {}
     is_pod = is_workload_identity_pod(os.environ)
+    if is_pod:
+        await _see_federated_token()
+    for name in ("IDENTITY_HEADER", "MSI_SECRET"):
+        redaction.hide(os.environ.get(name, ""))
 
     def make(options: Options) -> Any:
         if sign_in.auth.method == "default":
@@ -244,6 +264,17 @@ async def _read(read: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(read)
     except ValueError as error:
         raise CredentialError(str(error), "file") from error
+
+
+async def _see_federated_token() -> None:
+    """See that azure-identity, which reads the file in the event loop, will not wait there."""
+    file = Path(os.environ["AZURE_FEDERATED_TOKEN_FILE"])
+    try:
+        redaction.hide((await asyncio.to_thread(files.read, file)).decode().strip())
+    except OSError as error:
+        raise CredentialError(f"{file}: {error.strerror}", "file") from error
+    except UnicodeDecodeError:
+        raise CredentialError(f"{file}: not text", "file") from None
 
 
 async def _token(

@@ -1,17 +1,44 @@
 """Masks secrets in texts that others wrote: error messages, command lines, URLs, log lines.
 
 The values of names such as `password` are masked, and texts that have the shape of a credential.
-A secret in free text, with neither a name nor a known shape, cannot be recognised.
+Our own secrets are masked wherever they stand. One of others in free text, with neither a name
+nor a known shape, cannot be recognised.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from urllib.parse import quote, quote_plus
 
 MASK = "<redacted>"
 
 is_suspect = re.compile(r"[\s=:%>\\@J]").search
 """Whether a text has one of the characters of which each secret has one; J is that of "eyJ"."""
+
+HIDDEN_AT_MOST = 300
+"""Texts that are masked as a whole; the oldest one is forgotten first."""
+
+_hidden: list[str] = []
+"""Longer ones first: one may be a part of another."""
+
+_hidden_since: dict[str, None] = {}
+
+
+def hide(secret: str) -> None:
+    """Mask this secret of ours from now on, also as it is written in a form, a URL or JSON.
+
+    One of less than 8 characters is not: it may be part of any word.
+    """
+    if len(secret) < 8:
+        return
+    for written in (secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]):
+        _hidden_since.pop(written, None)
+        _hidden_since[written] = None
+    while len(_hidden_since) > HIDDEN_AT_MOST:
+        del _hidden_since[next(iter(_hidden_since))]
+    _hidden[:] = sorted(_hidden_since, key=len, reverse=True)
+
 
 _STEMS = (
     *("pass", "pwd", "token", "secret", "credential", "sig", "sas", "key"),
@@ -72,6 +99,9 @@ is_secret_name = re.compile(rf"{_NAME}s?\Z", re.IGNORECASE).search
 
 def redact(text: str) -> str:
     """The text with each secret in it replaced by `<redacted>`; the name of a secret stays."""
+    for secret in _hidden:
+        if secret in text:
+            text = text.replace(secret, MASK)
     if not is_suspect(text):
         return text
     lower = text.lower()

@@ -33,6 +33,9 @@ RENEW_AFTER = 30.0
 REFUSE_AT_MOST_EVERY = 60.0
 """Seconds between two renewals because the service refused a token."""
 
+LONGEST = 100_000.0
+"""Seconds for which any token is used: more than a day, for which the longest ones are issued."""
+
 SHORTEST = 60.0
 """Seconds for which any token is used. One that ends sooner by this machine's clock shows that the
 clock is wrong; the service refuses a token that has expired."""
@@ -130,6 +133,13 @@ class Tokens:
         self._hurry.set()
         return True
 
+    def inherit(self, other: Tokens) -> None:
+        """Use the good token of others until there is a new one, which is due."""
+        if other is not self and other.is_good and not self.is_good:
+            self._token, self._good_until = other._token, other._good_until
+            self._is_refused = other._is_refused
+            self._due_at = _time()
+
     async def close(self) -> None:
         """Stop renewing."""
         if self._task is not None:
@@ -166,6 +176,7 @@ class Tokens:
         try:
             async with asyncio.timeout(self._timeout):
                 token = await self._fetch()
+            self._succeeded(token)
         except TimeoutError:
             self._failed(
                 CredentialError(f"no token within {self._timeout:g} s", self._timeout_code)
@@ -175,16 +186,14 @@ class Tokens:
         except Exception as error:
             log.exception("unexpected error while signing in")
             self._failed(CredentialError(f"{type(error).__name__}: {error}", "unknown"))
-        else:
-            self._succeeded(token)
-            return True
-        return False
+        return self._failure is None
 
     def _succeeded(self, token: AccessTokenInfo) -> None:
         now, had_none = _time(), not self.is_good
-        lifetime = max(token.expires_on - self._now(), SHORTEST)
+        ends_at = min(token.expires_on, self._now() + LONGEST)
+        lifetime = max(ends_at - self._now(), SHORTEST)
         renew_in = lifetime - min(RENEW_BEFORE, lifetime / 2)
-        if token.refresh_on is not None and self._now() < token.refresh_on < token.expires_on:
+        if token.refresh_on is not None and self._now() < token.refresh_on < ends_at:
             renew_in = token.refresh_on - self._now()
         self._token = token.token
         self._good_until = now + lifetime

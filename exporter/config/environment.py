@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from exporter.config import client_certificate
+from exporter.config import client_certificate, files
 from exporter.config.problems import did_you_mean
 from exporter.config.sign_in import TENANT_PATTERN, Auth
 
@@ -130,7 +130,7 @@ def _of_default(environ: Mapping[str, str]) -> list[str]:
     password = os.fsencode(environ.get("AZURE_CLIENT_CERTIFICATE_PASSWORD", ""))
     try:
         client_certificate.parse(
-            Path(file).read_bytes(), password, file, "AZURE_CLIENT_CERTIFICATE_PASSWORD"
+            files.read(Path(file)), password, file, "AZURE_CLIENT_CERTIFICATE_PASSWORD"
         )
     except OSError as error:
         problems.append(f"AZURE_CLIENT_CERTIFICATE_PATH: {file} cannot be read: {error.strerror}")

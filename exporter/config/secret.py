@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from exporter.config import client_certificate
+from exporter.config import client_certificate, files
 from exporter.config.client_certificate import ClientCertificate
 from exporter.config.sign_in import Auth
 
@@ -76,7 +76,7 @@ def _read(auth: Auth, key: str) -> bytes:
     """What stands in the file or the variable that a key names, and is not empty."""
     place: Path | str = getattr(auth, key)
     try:
-        given = place.read_bytes() if isinstance(place, Path) else os.fsencode(os.getenv(place, ""))
+        given = files.read(place) if isinstance(place, Path) else os.fsencode(os.getenv(place, ""))
     except OSError as error:
         raise SecretError(key, f"{place} cannot be read: {error.strerror}") from error
     if given.strip():

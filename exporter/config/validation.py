@@ -14,16 +14,21 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from exporter.config.files import read
 from exporter.config.problems import ConfigError, did_you_mean, nearest
 from exporter.config.yaml_document import Document, format_path
 
 M = TypeVar("M", bound=BaseModel)
 
 
+PIPE_TIMEOUT = 5.0
+"""Seconds in which a configuration that comes through a pipe is to be there."""
+
+
 def read_text(file: Path) -> str:
     """The text of a file; ConfigError if it cannot be read."""
     try:
-        return file.read_text(encoding="utf-8")
+        return read(file, PIPE_TIMEOUT).decode()
     except OSError as error:
         raise ConfigError((f"{file}: cannot be read: {error.strerror}",)) from error
     except UnicodeDecodeError as error:

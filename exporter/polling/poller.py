@@ -37,6 +37,9 @@ LAST = "last"
 MAX_LAST_INTERVAL = 60.0
 """Seconds between two of them at most: a job that is being deleted is soon gone."""
 
+LOG_AT_MOST_EVERY = 60.0
+"""Seconds between two lines of the log that say why an account cannot be polled."""
+
 GIVE_UP_AFTER = 1800.0
 """Seconds without a change after which a job is given up."""
 
@@ -103,6 +106,7 @@ class AccountPoller:
         self._requests_at = requests_at
         self._busy_at: dict[str, float] = {}
         self._account_error: tuple[str, str] | None = None
+        self._account_error_at = 0.0
         self._has_dropped = False
         self._doubted_at: float | None = None
         """When the watch began, in seconds of the event loop, if the clocks differed then."""
@@ -526,8 +530,11 @@ class AccountPoller:
             pass  # it is in the log already
         elif not error.account_wide:
             log.warning("poll failed: %s", error, extra=context)
-        elif self._account_error != kind:
-            self._account_error = kind
+        elif self._account_error is None or (
+            self._account_error != kind
+            and self._now() - self._account_error_at >= LOG_AT_MOST_EVERY
+        ):
+            self._account_error, self._account_error_at = kind, self._now()
             log.warning("account cannot be polled: %s", error, extra=context)
         log.debug("poll failed: %s", error, extra=context)
 

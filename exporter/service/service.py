@@ -244,6 +244,7 @@ class Service:
             saved = self._state_file.load(account.name) if self._state_file else Saved()
             self.store.add_account(account.name, saved, partial(watch_saved, account.jobs))
         else:
+            credential.inherit(before.credential)
             await before.stop()
             observer, budget = before.observer, before.budget
             budget.set_rate(rate)  # a pause that was asked for goes on

@@ -73,6 +73,10 @@ async def _reset(request: web.Request) -> web.StreamResponse:
 
 
 _HTML = b"<html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>\n"
+_BLANK = (
+    b'{"token_type": "Bearer", "expires_in": 3599, "expires_on": 4102444800,'
+    b' "resource": "", "access_token": "blank token"}'
+)
 _EMPTY = b'{"token_type": "Bearer", "expires_in": 3599}'
 
 FAILURES: Mapping[str, Failure] = MappingProxyType(
@@ -168,6 +172,11 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
             Failure("reset", "a TCP reset instead of an answer", _everywhere(_reset)),
             Failure("html", "200 with a web page", _everywhere(_say(_HTML, "text/html"))),
             Failure("empty", "200 without a token", _everywhere(_say(_EMPTY, "application/json"))),
+            Failure(
+                "blank-token",
+                "200 with a token that no header can have",
+                _everywhere(_say(_BLANK, "application/json")),
+            ),
             Failure(
                 "garbage",
                 "200 with bytes that are no JSON",

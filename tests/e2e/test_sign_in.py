@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -500,6 +501,64 @@ async def test_all_that_az_started_ends_with_the_attempt(
             await stop(exporter)
         for each in map(int, ids.read_text().split()):
             await until(lambda each=each: not is_running(each))
+
+
+async def test_what_az_leaves_in_a_session_of_its_own_holds_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with played("azure_cli", tmp_path, monkeypatch) as made, service_of(made) as service:
+        az, ids = tmp_path / "bin" / "az", tmp_path / "ids"
+        text = az.read_text()
+        az.write_text(f"#!/bin/sh\nsetsid sleep 1000 &\necho $! >> {ids}\nsleep 1000\n")
+        await service.run_once()  # it ends by the time-out, although its output stays open
+        assert not is_up(service)
+        az.write_text(f"#!/bin/sh\nsetsid sleep 1000 &\necho $! >> {ids}\necho {{}}\n")
+        await until(lambda: len(ids.read_text().split()) >= 2)
+        az.write_text(text)
+        polling = asyncio.create_task(service.run())
+        await until(lambda: is_up(service))
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+        for each in map(int, ids.read_text().split()):
+            os.kill(each, signal.SIGKILL)
+
+
+async def test_a_reload_during_an_outage_keeps_the_good_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with played("client_secret", tmp_path, monkeypatch) as made, service_of(made) as service:
+        await service.run_once()
+        made.rotate()
+        made.break_down("server-error")
+        config = json.loads((tmp_path / "config.yaml").read_text())
+        config["defaults"]["interval"] = "2s"
+        (tmp_path / "config.yaml").write_text(json.dumps(config))
+        await service.configure(loader.load(tmp_path / "config.yaml"))
+        await service.run_once()
+        assert is_up(service)
+        made.mend()
+        await until(lambda: made.issued == 2)
+        await service.run_once()
+        assert is_up(service)
+
+
+@pytest.mark.parametrize("file", ["secret", "token"])
+async def test_a_pipe_in_place_of_a_secret_is_a_failure_that_heals(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = {"secret": "client_secret", "token": "workload_identity"}[file]
+    async with played(method, tmp_path, monkeypatch) as made, service_of(made) as service:
+        given = (tmp_path / file).read_text()
+        (tmp_path / file).unlink()
+        os.mkfifo(tmp_path / file)
+        await service.run_once()
+        assert not is_up(service)
+        (tmp_path / file).unlink()
+        (tmp_path / file).write_text(given)
+        polling = asyncio.create_task(service.run())
+        await until(lambda: is_up(service))
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
 
 
 def is_running(process: int) -> bool:

@@ -192,6 +192,20 @@ TENANT = "00000000-0000-0000-0000-000000007e4a"
         ),
         (
             "client_secret",
+            "blank-token",
+            "the answer holds no usable token, it is empty or has odd characters",
+            "authority_invalid",
+            "see what answers",
+        ),
+        (
+            "managed_identity",
+            "blank-token",
+            "the answer holds no usable token, it is empty or has odd characters",
+            "identity_endpoint",
+            "see what answers",
+        ),
+        (
+            "client_secret",
             "reset",
             "no answer of the authority: ",
             "authority_connection",

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from exporter.config import files
 from exporter.web.server.web_config import TlsServerConfig
 
 _VERSIONS = {
@@ -105,7 +106,7 @@ def _pem(tls: TlsServerConfig, name: str, kind: str) -> tuple[str, str]:
 
 def _read(file: Path, key: str) -> str:
     try:
-        return _ascii(file.read_bytes())
+        return _ascii(files.read(file))
     except OSError as error:
         raise TlsError(key, f"{file} cannot be read: {error.strerror}") from None
 
