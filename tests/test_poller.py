@@ -435,7 +435,7 @@ def test_causes_that_change_with_each_poll_are_a_line_a_minute(
             world.api.listing = world.api.nodes = world.api.jobs["a"] = error
             await asyncio.sleep(1)
 
-    play(Api(a=1), story, discovery_interval=5)
+    play(Api(a=1), story, discovery_interval="10s")
     lines = [each for each in caplog.records if "cannot be polled" in each.getMessage()]
     assert 2 <= len(lines) <= 11
 
