@@ -9,6 +9,7 @@ import pytest
 
 from exporter.batch.models import Job, JobExecutionInfo, NameValuePair
 from exporter.config import Rule
+from exporter.config.patterns import Pattern
 from exporter.polling.selection import listing_filter, select
 
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -114,3 +115,29 @@ def test_only_the_metadata_that_a_rule_names_is_kept() -> None:
         (watched,) = select(rules, [one], NOW.timestamp())
         found = watched.job.metadata
         assert (found and [item.name for item in found]) == kept
+
+
+@pytest.mark.parametrize(
+    ("pattern", "job_id"),
+    [
+        ("(a+)+b", "a" * 64),
+        ("(?P<pipeline>([a-z0-9]+-?)+)-run-[0-9]+", "a" * 64),
+        ("(.*a){20}", "a" * 19 + "b" * 45),
+        (".*".join("abcdefgh"), "abcdefg" * 9),
+    ],
+)
+def test_no_id_makes_a_pattern_take_long(pattern: str, job_id: str) -> None:
+    assert Pattern(pattern).groups(job_id) is None
+
+
+def test_no_name_of_a_group_takes_long() -> None:
+    names = "-".join(f"${{metadata.m{number}}}" for number in range(12))
+    rule = Rule(id_regex=".*", group=f"{names}!")
+    assert not rule.can_make("a-" * 500)
+
+
+def test_a_group_that_took_no_part_is_empty_and_a_match_is_of_the_whole_text() -> None:
+    pattern = Pattern("(?P<a>x)?(?P<b>y+)")
+    assert pattern.groups("yy") == {"a": "", "b": "yy"}
+    assert pattern.groups("yyz") is None
+    assert pattern.names == ("a", "b")

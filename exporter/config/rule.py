@@ -18,6 +18,7 @@ from exporter.config.fields import (
     duration_field,
     unique,
 )
+from exporter.config.patterns import Pattern, escape
 
 JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
 WATCHED_TASKS = "watched_tasks"
@@ -92,11 +93,7 @@ def _metadata_labels(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _regex(text: str) -> str:
-    try:
-        re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        cure = "; any text is .*" if text.startswith("*") else ""
-        raise ValueError(f"not a regular expression: {error}{cure}") from error
+    Pattern(text)
     return text
 
 
@@ -116,8 +113,8 @@ class Rule(Defaults):
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
     state unless `states` is given."""
     id_regex: Annotated[str, AfterValidator(_regex)] | None = None
-    """Regular expression (Python) for the whole id of jobs that the account lists. Upper and lower
-    case differ; with `(?i)` in front they do not."""
+    """Regular expression for the whole id of jobs that the account lists, in the syntax of
+    Prometheus (RE2). Upper and lower case differ; with `(?i)` in front they do not."""
     states: Annotated[UniqueListOf[JobState], Field(min_length=1)] | None = Field(
         default=None, json_schema_extra={"default": list(DEFAULT_STATES)}
     )
@@ -140,20 +137,20 @@ class Rule(Defaults):
     the label `task_id`."""
 
     @cached_property
-    def pattern(self) -> re.Pattern[str] | None:
+    def pattern(self) -> Pattern | None:
         """`id_regex`, compiled."""
-        return re.compile(self.id_regex) if self.id_regex is not None else None
+        return Pattern(self.id_regex) if self.id_regex is not None else None
 
     @cached_property
-    def _group_names(self) -> re.Pattern[str] | None:
+    def _group_names(self) -> Pattern | None:
         if self.group is None:
             return None
         texts = PLACEHOLDER.split(self.group)[::2]  # every second part is a placeholder's name
-        return re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
+        return Pattern("(?s)" + ".*".join(map(escape, texts)))
 
     def can_make(self, group: str) -> bool:
         """Whether a group of this name may be the rule's. A placeholder may stand for any text."""
-        return self._group_names is not None and self._group_names.fullmatch(group) is not None
+        return self._group_names is not None and self._group_names.groups(group) is not None
 
     @property
     def collectors(self) -> tuple[str, ...]:
@@ -169,7 +166,7 @@ class Rule(Defaults):
     def _keys_fit_together(self) -> Rule:
         if (self.id is None) == (self.id_regex is None):
             raise ValueError("a rule has either id or id_regex")
-        named = self.pattern.groupindex if self.pattern is not None else {}
+        named = self.pattern.names if self.pattern is not None else ()
         for name in PLACEHOLDER.findall(self.group or ""):
             if name not in (*named, "pool_id") and not name.startswith("metadata."):
                 raise ValueError(

@@ -30,7 +30,7 @@ def names(rule: Rule, job: Job) -> bool:
     if rule.id is not None:
         if job.id.lower() != rule.id.lower():
             return False
-    elif rule.pattern is not None and rule.pattern.fullmatch(job.id) is None:
+    elif rule.pattern is not None and rule.pattern.groups(job.id) is None:
         return False
     carried = {(item.name, item.value) for item in job.metadata or ()}
     return rule.metadata.items() <= carried
@@ -54,8 +54,7 @@ def watch(job: Job, rule: Rule) -> WatchedJob:
     labels = tuple(sorted({**given, **rule.labels}.items()))
     if rule.group is None:
         return WatchedJob(job, rule, None, labels)
-    match = rule.pattern.fullmatch(job.id) if rule.pattern is not None else None
-    values = {name: value or "" for name, value in (match.groupdict() if match else {}).items()}
+    values = dict(rule.pattern.groups(job.id) or {}) if rule.pattern is not None else {}
     values |= {f"metadata.{name}": value for name, value in metadata.items()}
     values["pool_id"] = job.pool_id
     group = config.PLACEHOLDER.sub(lambda found: values.get(found[1], ""), rule.group)

@@ -279,7 +279,7 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
 
 def _describe(rule: Rule) -> str:
     """A rule by what it matches."""
-    text = f"id_regex {rule.pattern.pattern}" if rule.pattern is not None else f"id {rule.id}"
+    text = f"id_regex {rule.pattern.text}" if rule.pattern is not None else f"id {rule.id}"
     wanted = ", ".join(f"{name}={value}" for name, value in sorted(rule.metadata.items()))
     return f"{text} with {wanted}" if wanted else text
 
