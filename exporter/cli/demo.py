@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal stops the process."""
     import asyncio
 
-    logs.configure(options.log_level, options.log_format)
+    logs.configure(options.log_level, options.log_format, is_service=True)
     if not options.scenario.startswith(simulate.SIGN_IN):
         return asyncio.run(_serve(options, None))
 

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         async with open_service(loaded, revision=revision(), shard=options.shard) as service:
             await process.run(service, flags.listener(options), load, stop)
 
-    logs.configure(options.log_level, options.log_format)
+    logs.configure(options.log_level, options.log_format, is_service=True)
     load = partial(load_config, options.config_file)
     asyncio.run(serve(load()))
     return 0

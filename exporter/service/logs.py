@@ -13,6 +13,7 @@ import sys
 from typing import Literal, TextIO
 
 from exporter.batch.redaction import redact
+from exporter.service.log_writer import BackgroundHandler
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
@@ -23,6 +24,9 @@ FORMATS: tuple[LogFormat, ...] = ("logfmt", "json")
 
 MAX_TEXT = 2000
 """Characters of a message or a value that are logged: both may hold text of the service."""
+
+MAX_TRACEBACK = 20_000
+"""Characters of a traceback that are logged."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _PLAIN = re.compile(r"[^\s\"=\\]+")
@@ -42,7 +46,8 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
         if name not in _STANDARD
     }
     if record.exc_info:
-        fields["traceback"] = redact(logging.Formatter().formatException(record.exc_info))
+        traceback = logging.Formatter().formatException(record.exc_info)
+        fields["traceback"] = redact(traceback)[:MAX_TRACEBACK]
     return fields
 
 
@@ -62,14 +67,29 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(_fields(record), default=str)
 
 
+def dropped() -> int:
+    """Lines of the log that were dropped because nobody read it."""
+    handlers = logging.getLogger().handlers
+    return sum(each.dropped for each in handlers if isinstance(each, BackgroundHandler))
+
+
 def _quoted(value: object) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
 
 
-def configure(level: Level, format_: LogFormat, stream: TextIO | None = None) -> None:
-    """Send all log lines to `stream` (standard error)."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+def configure(
+    level: Level, format_: LogFormat, stream: TextIO | None = None, *, is_service: bool = False
+) -> None:
+    """Send all log lines to `stream` (standard error).
+
+    `is_service`: never wait for whoever reads standard error; see `dropped`.
+    """
+    handler: logging.Handler
+    if is_service:
+        handler = BackgroundHandler(sys.stderr.fileno())
+    else:
+        handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # These libraries log details at info.

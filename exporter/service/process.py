@@ -6,7 +6,9 @@ import asyncio
 import faulthandler
 import gc
 import logging
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from functools import partial
 
 from exporter.config import Config
 from exporter.config.problems import ConfigError
-from exporter.service import systemd
+from exporter.service import logs, systemd
 from exporter.service.service import Service
 from exporter.service.supervision import supervised
 from exporter.web.app import build_app
@@ -144,8 +146,10 @@ async def _heartbeat(service: Service) -> None:
     """Notify systemd while the event loop runs and polls begin; write a traceback if it stalls."""
     interval = min(HEARTBEAT, systemd.watchdog_interval() or HEARTBEAT)
     is_frozen = False
+    traces = _unblocked_stderr()
     while True:
-        faulthandler.dump_traceback_later(STALL)
+        faulthandler.dump_traceback_later(STALL, file=traces)
+        service.telemetry.set("log_lines_dropped_total", logs.dropped())
         if service.problem is None:
             systemd.notify(systemd.ALIVE)
         if service.is_ready and not is_frozen:
@@ -155,3 +159,15 @@ async def _heartbeat(service: Service) -> None:
             gc.freeze()
             is_frozen = True
         await asyncio.sleep(interval)
+
+
+def _unblocked_stderr() -> int:
+    """Standard error, opened anew so that a traceback that nobody reads is cut and holds nobody.
+
+    Itself where that cannot be: a socket, such as systemd's journal, or one of another user.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(f"/proc/self/fd/{sys.stderr.fileno()}", flags)
+    except OSError:
+        return sys.stderr.fileno()

@@ -148,6 +148,11 @@ ROWS: tuple[Row, ...] = (
         ("account",),
     ),
     Row(
+        "log_lines_dropped_total",
+        "counter",
+        "Lines of the log that were dropped because nobody read standard error.",
+    ),
+    Row(
         "state_file_works",
         "gauge",
         "Whether counters are saved to the state file: 1 if they are; 0 after an error, until the"

@@ -1,0 +1,54 @@
+"""A log that nobody reads holds nobody: the real process, its standard error a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.process import program
+
+CONFIG = """\
+accounts:
+  - name: acc
+    endpoint: https://acc.example
+    auth: {method: shared_key, key_env: BATCH_KEY}
+"""
+MISTAKES = "".join(f"mistake_{number}: 1\n" for number in range(500))
+"""Of a configuration with these, a reload logs five hundred lines."""
+
+
+@pytest.mark.parametrize("is_read_again", [True, False])
+async def test_while_nobody_reads_the_log_all_else_goes_on(
+    is_read_again: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(CONFIG)
+    arguments = (f"--config.file={file}", "--web.listen-address=127.0.0.1:0")
+    async with program("run", *arguments) as exporter, aiohttp.ClientSession() as session:
+        assert exporter.stderr is not None
+        listening = (await exporter.stderr.readline()).decode()
+        url = listening.partition("address=")[2].partition(" ")[0]
+        file.write_text(CONFIG + MISTAKES)
+        dropped = 0.0
+        async with asyncio.timeout(200):
+            while not dropped:
+                exporter.send_signal(signal.SIGHUP)
+                async with session.get(url) as answer:
+                    lines = (await answer.text()).splitlines()
+                name = "azure_batch_exporter_log_lines_dropped_total "
+                dropped = next(
+                    float(line.removeprefix(name)) for line in lines if line.startswith(name)
+                )
+            logged = b""
+            if is_read_again:
+                while b"log lines were dropped: nobody read this log for a while" not in logged:
+                    logged = await exporter.stderr.readline()
+            exporter.send_signal(signal.SIGTERM)
+            # Its output is not read meanwhile.
+            while exporter.returncode is None:
+                await asyncio.sleep(0.1)
+        assert exporter.returncode == 0
