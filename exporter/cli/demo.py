@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> int:
-    from exporter.service import process
+    from exporter.service import open_files, process
     from exporter.service.service import open_service
 
     stop = process.stop_on_signals()
@@ -106,6 +106,7 @@ async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> int
         )
         simulation = await stack.enter_async_context(account)
         loaded = demo_config(simulation, sign_in.auth if sign_in else None)
+        open_files.raise_limit()
         service = await stack.enter_async_context(open_service(loaded, revision=revision()))
         await process.run(service, flags.listener(options), lambda: loaded, stop, announce)
     return 0

@@ -39,11 +39,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal stops the process."""
     import asyncio
+    from dataclasses import replace
     from functools import partial
 
     from exporter.config import Config
     from exporter.config.problems import ConfigError
-    from exporter.service import process
+    from exporter.service import open_files, process
     from exporter.service.service import load_config, open_service
 
     if options.config_file is None:
@@ -57,8 +58,13 @@ def run(options: argparse.Namespace) -> int:
 
     async def serve(loaded: Config) -> None:
         stop = process.stop_on_signals()
-        async with open_service(loaded, revision=revision(), shard=options.shard) as service:
-            await process.run(service, flags.listener(options), load, stop)
+        listener = flags.listener(options)
+        files = open_files.divide(open_files.raise_limit(), listener.limits.connections)
+        limits = replace(listener.limits, connections=files.clients)
+        async with open_service(
+            loaded, revision=revision(), shard=options.shard, connections=files.polls
+        ) as service:
+            await process.run(service, replace(listener, limits=limits), load, stop)
 
     logs.configure(options.log_level, options.log_format, is_service=True)
     load = partial(load_config, options.config_file)

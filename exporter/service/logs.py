@@ -13,7 +13,6 @@ import sys
 from typing import Literal, TextIO
 
 from exporter.batch.redaction import redact
-from exporter.service.log_writer import BackgroundHandler
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
@@ -69,8 +68,7 @@ class JsonFormatter(logging.Formatter):
 
 def dropped() -> int:
     """Lines of the log that were dropped because nobody read it."""
-    handlers = logging.getLogger().handlers
-    return sum(each.dropped for each in handlers if isinstance(each, BackgroundHandler))
+    return sum(getattr(handler, "dropped", 0) for handler in logging.getLogger().handlers)
 
 
 def _quoted(value: object) -> str:
@@ -87,6 +85,8 @@ def configure(
     """
     handler: logging.Handler
     if is_service:
+        from exporter.service.log_writer import BackgroundHandler
+
         handler = BackgroundHandler(sys.stderr.fileno())
     else:
         handler = logging.StreamHandler(stream or sys.stderr)

@@ -23,7 +23,7 @@ from exporter.service.service import Service
 from exporter.service.supervision import supervised
 from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
-from exporter.web.server.listener import listen, raise_file_limit
+from exporter.web.server.listener import listen
 from exporter.web.server.web_config_file import CurrentSettings
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,6 @@ async def run(
     reloader, hangup = Reloader(service, load), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     settings, limits, path = listener.settings, listener.limits, listener.telemetry_path
-    raise_file_limit(limits.connections)
     reload = reloader.reload if listener.enable_lifecycle else None
     app = build_app(service, path, settings, limits, reload, docs_url=listener.docs_url)
     server = await listen(app, listener.addresses, settings, limits)

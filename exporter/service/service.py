@@ -26,6 +26,7 @@ from exporter.polling.load import Load, RequestRate, as_measured
 from exporter.polling.poller import AccountPoller
 from exporter.polling.selection import watch_saved
 from exporter.polling.sign_in_trouble import SignInTrouble
+from exporter.service.open_files import limited
 from exporter.service.supervision import supervised
 from exporter.service.telemetry import ROWS, AccountTelemetry, Telemetry
 from exporter.state.failures import Failures
@@ -100,6 +101,7 @@ class Service:
         state_file: StateFile | None,
         now: Callable[[], float],
         shard: Shard = WHOLE,
+        connections: int = 2**20,
     ) -> None:
         self.telemetry = telemetry
         self.exposition = Exposition(collectors.tables())
@@ -111,6 +113,7 @@ class Service:
             state_file.snapshot = self.store.snapshot
         self.now = now
         self.shard = shard
+        self._connections = connections
         self._sign_ins = SignIns(explain)
         self._config: Config | None = None
         self._accounts: dict[str, _Polled] = {}
@@ -186,7 +189,8 @@ class Service:
         before = self._config
         if before is not None and before.state_file != config.state_file:
             raise ConfigError(("state_file: another file needs a restart of the process",))
-        wanted = {each.name: _wanted(each, config.defaults) for each in config.accounts}
+        accounts = limited(config.accounts, self._connections)
+        wanted = {each.name: _wanted(each, config.defaults) for each in accounts}
         changed = [
             each
             for name, each in wanted.items()
@@ -325,10 +329,11 @@ async def open_service(
     revision: str = "",
     shard: Shard = WHOLE,
     now: Callable[[], float] = time.time,
+    connections: int = 2**20,
 ) -> AsyncIterator[Service]:
     """Connect a configuration's accounts; nothing is polled yet.
 
-    ConfigError where a secret cannot be read. `now`: Unix time.
+    ConfigError where a secret cannot be read. `now`: Unix time. `connections`: to Batch, at most.
     """
     telemetry = Telemetry(revision, shard)
     async with AsyncExitStack() as stack:
@@ -343,7 +348,7 @@ async def open_service(
                 max_gap=MAX_GAP * max(account.discovery_interval for account in config.accounts),
             )
             stack.push_async_callback(state_file.close)
-        service = Service(telemetry, state_file, now, shard)
+        service = Service(telemetry, state_file, now, shard, connections)
         stack.push_async_callback(service.close)
         await service.configure(config)
         yield service

@@ -48,7 +48,6 @@ async def test_while_nobody_reads_the_log_all_else_goes_on(
                 while b"log lines were dropped: nobody read this log for a while" not in logged:
                     logged = await exporter.stderr.readline()
             exporter.send_signal(signal.SIGTERM)
-            # Its output is not read meanwhile.
-            while exporter.returncode is None:
+            while exporter.returncode is None:  # noqa: ASYNC110 - its output is a pipe that nobody reads
                 await asyncio.sleep(0.1)
         assert exporter.returncode == 0

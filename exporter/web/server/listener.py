@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import socket
 import ssl
 from collections.abc import Iterable
@@ -28,7 +27,6 @@ Address = tuple[str | None, int]
 
 _BACKLOG = 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_OTHER_FILES = 1000
 """File descriptors for everything else, mostly connections of polls."""
 _SHUTDOWN_TIMEOUT = 2.5
 """Seconds for running answers when the process stops. aiohttp waits this long twice."""
@@ -132,16 +130,6 @@ class Listening:
         self._open -= 1
         if self._open <= self._limits.connections // 2:
             self._is_full = False  # the next time is logged again
-
-
-def raise_file_limit(connections: int) -> None:
-    """Raise the limit of open files for so many connections, as far as the hard limit allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _NoClientMistakes(logging.Filter):
