@@ -125,6 +125,20 @@ def test_an_old_version_is_accepted_with_a_warning_and_a_date_is_text(
     assert warnings == ([f"{text} write 2025-06-01"] if is_old else [])
 
 
+def test_two_accounts_with_one_endpoint_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = (
+        "accounts:\n  - {name: a, endpoint: 'https://a.b'}\n  - {name: c, endpoint: 'https://c.d'}\n"
+        "  - {name: e, endpoint: 'https://A.b/'}\n"
+    )
+    loader.parse(text, "c.yaml", tmp_path)
+    assert caplog.messages == [
+        "c.yaml:4: accounts[2].endpoint: account a has it too, and sums over accounts count each"
+        " job twice: write one account with the rules of both"
+    ]
+
+
 def test_the_schema_refuses_an_unknown_key() -> None:
     from jsonschema import Draft202012Validator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from exporter.__main__ import explain, main
-from exporter.state.journal import lock
+from exporter.state.file_lock import lock
 from tests.conftest import KEY
 
 
@@ -38,6 +39,13 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     Path("latin.yaml").write_bytes(b"\xe9\xff")
     Path("empty").write_text("")
     write("state_is_used.yaml", state_file="state.db")
+    write("state_no_folder.yaml", state_file="none/state.db")
+    write("state_is_pipe.yaml", state_file="pipe")
+    write("state_is_device.yaml", state_file="/dev/null")
+    write("state_is_folder.yaml", state_file="folder")
+    write("state_is_other.yaml", state_file="good.yaml")
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
     write("proxied.yaml", endpoint="https://a.westeurope.batch.azure.com")
     for name, place in (
         ("no_secret", {"key_env": "NOWHERE"}),
@@ -72,6 +80,19 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
          "address already in use: stop what has the port, or choose another one"),
         (["run", "--config.file=state_is_used.yaml"], 2,
          "this state file is in use by another process: give each its own"),
+        (["check", "--config.file=state_no_folder.yaml"], 2,
+         "state_no_folder.yaml: state_file: there is no folder none: make it, writable for the"
+         " exporter's user"),
+        (["check", "--config.file=state_is_pipe.yaml"], 2,
+         "state_file: pipe is not a regular file: name another one"),
+        (["run", "--config.file=state_is_pipe.yaml"], 2,
+         "state_file: pipe is not a regular file: name another one"),
+        (["run", "--config.file=state_is_device.yaml"], 2,
+         "state_file: /dev/null is not a regular file: name another one"),
+        (["check", "--config.file=state_is_folder.yaml"], 2,
+         "state_file: folder is a folder: name a file in it"),
+        (["check", "--config.file=state_is_other.yaml"], 2,
+         "state_file: good.yaml is another kind of file: name one that only the exporter uses"),
         (["scrape", "--config.file=good.yaml", "--output=none/f.prom"], 2,
          "none/f.prom: cannot be written: there is no folder none: make it"),
         (["scrape", "--config.file=good.yaml", "--output=."], 2, "name a file in it"),

@@ -147,6 +147,30 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     await StateFile(tmp_path / "s.db", JOB_COLLECTORS, Health()).close()
 
 
+async def test_a_second_process_is_refused_although_the_lock_file_was_removed(
+    tmp_path: Path,
+) -> None:
+    path, lock_file = tmp_path / "s.db", tmp_path / "s.db.lock"
+    file = StateFile(path, JOB_COLLECTORS, Health())
+    lock_file.unlink()
+    with pytest.raises(ConfigError, match="in use by another process"):
+        StateFile(path, JOB_COLLECTORS, Health())
+    # Also where the file is no longer that of the start.
+    file.snapshot = lambda _: {}
+    path.unlink()
+    await write(file, counting(1))
+    await asyncio.wait_for(_there(path), 200)
+    lock_file.unlink()
+    with pytest.raises(ConfigError, match="in use by another process"):
+        StateFile(path, JOB_COLLECTORS, Health())
+    await file.close()
+
+
+async def _there(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("content", [b"no database at all, but long enough\n" * 200, b"short"])
 async def test_a_corrupt_file_is_put_aside_and_a_new_one_is_begun_at_once(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -44,9 +44,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong, and with --online the report."""
-    from exporter.service.service import load_config
+    from exporter.config.problems import ConfigError
+    from exporter.config.shard import WHOLE
+    from exporter.service.service import load_config, state_path
+    from exporter.state import file_lock
 
     loaded = load_config(options.config_file)
+    if loaded.state_file is not None:
+        path = state_path(loaded.state_file, WHOLE)
+        if (problem := file_lock.problem(path)) is not None:
+            raise ConfigError((f"{options.config_file}: state_file: {problem}",))
     if not options.online:
         rules = sum(len(account.jobs) for account in loaded.accounts)
         print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")

@@ -43,6 +43,15 @@ def parse(text: str, name: str, folder: Path, families: Collection[str] = ()) ->
         if account.api_version[:10] < API_VERSION:
             text = f"{account.api_version} is announced for retirement: write {API_VERSION}"
             log.warning("%s", document.problem(("accounts", number, "api_version"), text))
+    first: dict[str, str] = {}
+    for number, account in enumerate(config.accounts):
+        other = first.setdefault(account.endpoint.lower().rstrip("/"), account.name)
+        if other != account.name:
+            text = (
+                f"account {other} has it too, and sums over accounts count each job twice: write one"
+                " account with the rules of both"
+            )
+            log.warning("%s", document.problem(("accounts", number, "endpoint"), text))
     problems = []
     for number, pattern in enumerate(config.exclude_metrics if families else ()):
         is_of_process = pattern.startswith(("process_", "python_"))

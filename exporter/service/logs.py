@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+from contextlib import suppress
 from typing import Literal, TextIO
 
 from exporter.batch.redaction import redact
@@ -83,13 +84,12 @@ def configure(
 
     `is_service`: never wait for whoever reads standard error; see `dropped`.
     """
-    handler: logging.Handler
+    handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
     if is_service:
         from exporter.service.log_writer import BackgroundHandler
 
-        handler = BackgroundHandler(sys.stderr.fileno())
-    else:
-        handler = logging.StreamHandler(stream or sys.stderr)
+        with suppress(OSError):  # a stream that is no file, as tests have it
+            handler = BackgroundHandler(sys.stderr.fileno())
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # These libraries log details at info.

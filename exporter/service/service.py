@@ -339,7 +339,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         state_file = None
         if config.state_file is not None:
-            path = Path(str(config.state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
+            path = state_path(config.state_file, shard)
             on_works = partial(telemetry.set, "state_file_works")
             state_file = StateFile(
                 *(path, collectors.JOB_COLLECTORS, on_works, shard),
@@ -352,6 +352,11 @@ async def open_service(
         stack.push_async_callback(service.close)
         await service.configure(config)
         yield service
+
+
+def state_path(state_file: Path, shard: Shard) -> Path:
+    """The state file of a shard."""
+    return Path(str(state_file).replace(SHARD_PLACEHOLDER, str(shard.index)))
 
 
 def _wanted(account: Account, defaults: Defaults) -> _Wanted:

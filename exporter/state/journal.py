@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import queue
@@ -29,7 +28,7 @@ from typing import IO
 
 from exporter.config.problems import ConfigError
 from exporter.config.shard import WHOLE, Shard
-from exporter.state import database
+from exporter.state import database, file_lock
 from exporter.state.database import Collectors, Damaged
 from exporter.state.saved import Changes, Saved
 
@@ -83,7 +82,14 @@ class StateFile:
         self._pauses = pauses
         self._pause = pauses[0]
         self._retry: asyncio.TimerHandle | None = None
-        self._lock = lock(path)
+        file_lock.require_regular(path)
+        self._lock = file_lock.lock(path)
+        try:
+            self._held = file_lock.hold(path, None)
+        except ConfigError:
+            if self._lock is not None:
+                self._lock.close()
+            raise
         self._generation = _marked(self._lock)
         """Of the last transaction that may have been shown."""
         self._connection: sqlite3.Connection | None = None
@@ -97,6 +103,7 @@ class StateFile:
         """Set once the thread has written everything."""
         try:
             self._connection, self._loaded = self._open()
+            self._held = file_lock.hold(path, self._held)
             self._note_written(database.generation(self._connection))
         except (sqlite3.Error, OSError, ValueError, Damaged) as error:
             self._give_up("cannot be used", error)
@@ -167,8 +174,9 @@ class StateFile:
             self._retry.cancel()
         if self._connection is not None:
             self._connection.close()
-        if self._lock is not None:
-            self._lock.close()
+        for held in (self._held, self._lock):
+            if held is not None:
+                held.close()
 
     def _try_later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -241,6 +249,7 @@ class StateFile:
             database.note_written(self._connection, number, now)
         self._note_written(number)
         if is_new:
+            self._held = file_lock.hold(self._path, self._held)
             self._pause = self._pauses[0]
             if self._aside is not None:  # all that was in it is in the new one
                 with contextlib.suppress(OSError):
@@ -303,24 +312,3 @@ def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
     # The loop may have ended, and with it whatever would have been shown.
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)
-
-
-def lock(path: Path) -> IO[bytes] | None:
-    """A lock that ends with the process, however that ends.
-
-    ConfigError where another process has it. None where the folder is not writable: opening the
-    database then reports that.
-    """
-    try:
-        flags = os.O_CREAT | os.O_RDWR
-        file = os.fdopen(os.open(path.with_name(f"{path.name}.lock"), flags, 0o600), "r+b")
-    except (OSError, ValueError):  # ValueError: a path that cannot be
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(
-            (f"{path}: this state file is in use by another process: give each its own",)
-        ) from error
-    return file
