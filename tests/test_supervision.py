@@ -14,7 +14,7 @@ from exporter.exposition.body import Format
 from exporter.polling.poller import AccountPoller
 from exporter.polling.scheduler import Poll, Scheduler
 from exporter.service import supervision
-from exporter.service.service import STUCK_AFTER, Service, open_service
+from exporter.service.service import STUCK_AFTER, Service, _Polled, open_service
 from exporter.service.supervision import RESTART_AFTER, supervised
 from exporter.web.app import build_app
 from exporter.web.server.listener import listen
@@ -128,3 +128,25 @@ async def ask(service: Service) -> tuple[int, str]:
             return answer.status, await answer.text()
     finally:
         await server.close()
+
+
+async def test_accounts_are_closed_at_once_and_not_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing: list[str] = []
+    all_are = asyncio.Event()
+
+    async def stop(polled: _Polled) -> None:
+        closing.append(polled.wanted.account.name)
+        if len(closing) == 20:
+            all_are.set()
+        await asyncio.wait_for(all_are.wait(), 100)
+
+    accounts = [
+        {"name": f"account-{number}", "endpoint": f"https://{number}.example"}
+        for number in range(20)
+    ]
+    made = config.Config.model_validate({"accounts": accounts})
+    async with open_service(made):
+        monkeypatch.setattr(_Polled, "stop", stop)
+    assert len(closing) == 20

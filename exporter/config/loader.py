@@ -48,8 +48,8 @@ def parse(text: str, name: str, folder: Path, families: Collection[str] = ()) ->
         other = first.setdefault(account.endpoint.lower().rstrip("/"), account.name)
         if other != account.name:
             text = (
-                f"account {other} has it too, and sums over accounts count each job twice: write one"
-                " account with the rules of both"
+                f"account {other} has it too, and sums over accounts count each job twice: write"
+                " one account with the rules of both"
             )
             log.warning("%s", document.problem(("accounts", number, "endpoint"), text))
     problems = []

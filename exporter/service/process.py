@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 STALL = 30.0
 """Seconds for which the event loop may stand still before a traceback of it is written."""
+
+LONGEST_END = 4.5
+"""Seconds from a signal to the end of the process at most."""
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of the event loop."""
@@ -92,9 +96,26 @@ def stop_on_signals() -> asyncio.Event:
     """An event that SIGTERM and SIGINT set."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def on_signal(*_: object) -> None:
+        loop.call_soon_threadsafe(stop.set)
+        timer = threading.Timer(LONGEST_END, _leave)
+        timer.daemon = True
+        timer.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, on_signal)  # not the loop's own, which a loop that stands still loses
     return stop
+
+
+def _leave() -> None:
+    """End the process, whatever still waits: a disk, a thread, a client.
+
+    Nothing is lost that was ever exposed: that is saved before.
+    """
+    log.error("did not end within %g s of a signal, and is ended: something hangs", LONGEST_END)
+    logging.shutdown()
+    os._exit(1)
 
 
 async def run(
@@ -138,6 +159,7 @@ async def run(
         for task in done:
             task.result()  # polling ends by itself only by a defect
     finally:
+        await service.close()  # first what was counted is saved
         await server.close()
 
 

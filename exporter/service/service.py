@@ -316,10 +316,10 @@ class Service:
         self.store.flush()
 
     async def close(self) -> None:
-        """Stop polling and close all connections."""
+        """Stop polling, close all connections, and save what was counted."""
         self._is_running = False
-        for polled in self._accounts.values():
-            await polled.stop()
+        await asyncio.gather(*(polled.stop() for polled in self._accounts.values()))
+        await self.store.all_saved()
 
 
 @asynccontextmanager

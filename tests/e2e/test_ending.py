@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from tests.fake_batch import FakeBatch
 from tests.process import finish, logged_address, program, stop
+from tests.process import process as started
 
 Moment = Callable[[asyncio.subprocess.Process, str], Awaitable[None]]
 
@@ -137,3 +139,23 @@ async def test_at_once_after_it_listens(number: int, batch: FakeBatch, tmp_path:
         await logged_address(it)
         errors = await stop(it, number)
         assert (it.returncode, "Traceback" in errors) == (0, False)
+
+
+async def test_a_process_that_stands_still_ends_all_the_same() -> None:
+    """Its event loop never comes to what a signal asks for."""
+    code = """
+import asyncio, logging, time
+from exporter.service import process
+async def main():
+    process.LONGEST_END = 0.2
+    process.stop_on_signals()
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+asyncio.run(main())
+"""
+    async with started(sys.executable, "-c", code) as it:
+        assert it.stdout is not None
+        assert await it.stdout.readline() == b"ready\n"
+        assert "did not end within 0.2 s of a signal" in await stop(it)
+        assert it.returncode == 1

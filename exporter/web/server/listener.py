@@ -28,7 +28,7 @@ Address = tuple[str | None, int]
 _BACKLOG = 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """File descriptors for everything else, mostly connections of polls."""
-_SHUTDOWN_TIMEOUT = 2.5
+_SHUTDOWN_TIMEOUT = 1.5
 """Seconds for running answers when the process stops. aiohttp waits this long twice."""
 
 
