@@ -134,6 +134,7 @@ async def test_accounts_are_closed_at_once_and_not_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     closing: list[str] = []
+    real = _Polled.stop
     all_are = asyncio.Event()
 
     async def stop(polled: _Polled) -> None:
@@ -141,6 +142,7 @@ async def test_accounts_are_closed_at_once_and_not_one_after_the_other(
         if len(closing) == 20:
             all_are.set()
         await asyncio.wait_for(all_are.wait(), 100)
+        await real(polled)
 
     accounts = [
         {"name": f"account-{number}", "endpoint": f"https://{number}.example"}
