@@ -128,16 +128,19 @@ async def test_check_accepts_and_refuses(
     assert output == f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s)\n"
     flag = write_config(one_job.endpoint, api_version="2024-07-01.20.0")
     status, output, errors = await finish("check", flag)
-    assert (status, output) == (0, f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s)\n")
+    valid = f"{tmp_path}/config.yaml: valid, 1 account(s), 1 rule(s), 1 warning(s)\n"
+    assert (status, output) == (0, valid)
     assert errors == (
-        f"{tmp_path}/config.yaml:1: accounts[0].api_version: 2024-07-01.20.0 is announced for"
-        " retirement: write 2025-06-01\n"
+        f"warning: {tmp_path}/config.yaml:1: accounts[0].api_version: 2024-07-01.20.0 is"
+        " announced for retirement: write 2025-06-01\n"
     )
     status, output, errors = await finish("check", write_config(one_job.endpoint, pool_node=1))
     assert (status, output) == (2, "")
     assert errors == (
         f"{tmp_path}/config.yaml:1: accounts[0].pool_node: unknown key: did you mean pool_nodes?\n"
     )
+    json_alone = await finish("check", write_config(one_job.endpoint), "--format=json")
+    assert json_alone == (2, "", "--format=json needs --online, whose report it prints\n")
     assert one_job.requests == []
 
 

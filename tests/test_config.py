@@ -15,6 +15,7 @@ import yaml
 from exporter import config
 from exporter.config import files, loader, secret, validation
 from exporter.config.problems import ConfigError
+from exporter.config.sign_in import Auth
 from exporter.config.validation import read_text
 from exporter.config.yaml_document import parse_yaml
 from exporter.service.service import load_config
@@ -137,6 +138,32 @@ def test_two_accounts_with_one_endpoint_are_warned_of(
         "c.yaml:4: accounts[2].endpoint: account a has it too, and sums over accounts count each"
         " job twice: write one account with the rules of both"
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xef\xbb\xbfs3cret~value\r\n", None),
+        (b"'s3cret~value'", "has white space or quotes in it: write the secret's value alone"),
+        (b"s3cret~value\nanother", "has white space or quotes in it: write the secret's value"),
+    ],
+)
+def test_a_secret_is_what_stands_in_its_file_and_no_more(
+    content: bytes, problem: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    (tmp_path / "secret").chmod(0o600)
+    auth = Auth(
+        method="client_secret",
+        tenant_id="t",
+        client_id="c",
+        client_secret_file=tmp_path / "secret",
+    )
+    if problem is None:
+        assert secret.read_secret(auth) == b"s3cret~value"
+    else:
+        with pytest.raises(secret.SecretError, match=problem):
+            secret.read_secret(auth)
 
 
 def test_the_schema_refuses_an_unknown_key() -> None:

@@ -76,7 +76,8 @@ WORKLOAD = {"method": "workload_identity"}
             {},
             {"AZURE_AUTHORITY_HOST": "https://login.microsoftonline.com/common"},
             "AZURE_AUTHORITY_HOST is 'https://login.microsoftonline.com/common': write the host"
-            " alone, for example login.microsoftonline.com, or https:// and the host",
+            " alone, for example login.microsoftonline.com, or https:// and the host, with"
+            " its port if it has one",
             id="authority with a path",
         ),
         pytest.param(
@@ -112,6 +113,19 @@ WORKLOAD = {"method": "workload_identity"}
             "method managed_identity uses the workload identity of this pod, and the environment"
             " lacks AZURE_CLIENT_ID: set client_id",
             id="managed identity in such a pod",
+        ),
+        pytest.param(
+            {"method": "managed_identity"},
+            {"IDENTITY_ENDPOINT": "http://127.0.0.1:1/token"},
+            "IDENTITY_ENDPOINT is set without IDENTITY_HEADER: set both as Azure did, or none",
+            id="App Service without its header",
+        ),
+        pytest.param(
+            {"method": "managed_identity"},
+            {"AZURE_POD_IDENTITY_AUTHORITY_HOST": "127.0.0.1:80"},
+            "AZURE_POD_IDENTITY_AUTHORITY_HOST is '127.0.0.1:80': write http:// and the host, or"
+            " leave it to Azure",
+            id="managed identity endpoint without http",
         ),
         pytest.param(
             {},
@@ -184,10 +198,44 @@ def test_an_environment_that_suffices_passes_without_a_word(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    (tmp_path / "token").write_text("a token")
     for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+        is_token = name == "AZURE_FEDERATED_TOKEN_FILE"
+        monkeypatch.setenv(name, str(tmp_path / "token") if is_token else value)
     loader.load(written(tmp_path, settings))
     assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("environment", "warning"),
+    [
+        (
+            {"SSL_CERT_FILE": "none.pem"},
+            "SSL_CERT_FILE: none.pem cannot be read: No such file or directory; without it no"
+            " certificate is trusted: put the file there, or unset SSL_CERT_FILE",
+        ),
+        (
+            {"SSL_CERT_FILE": __file__},
+            f"SSL_CERT_FILE: {__file__} holds no certificate in PEM; without it no certificate is"
+            " trusted: put the file there, or unset SSL_CERT_FILE",
+        ),
+        (
+            {**OF_A_POD, **APPLICATION, "AZURE_FEDERATED_TOKEN_FILE": "none"},
+            "AZURE_FEDERATED_TOKEN_FILE: none cannot be read: No such file or directory; without it"
+            " there are no tokens: put the file there",
+        ),
+    ],
+    ids=["missing bundle", "no bundle", "federated token"],
+)
+async def test_a_file_of_the_environment_that_may_come_is_a_warning(
+    environment: dict[str, str], warning: str, tmp_path: Path
+) -> None:
+    file = written(tmp_path, WORKLOAD if len(environment) > 1 else {})
+    assert await finish("check", f"--config.file={file}", **environment) == (
+        0,
+        f"{file}: valid, 1 account(s), 1 rule(s), 1 warning(s)\n",
+        f"warning: {warning}\n",
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,8 +263,8 @@ async def test_a_setting_of_another_cloud_is_a_warning(
     file = written(tmp_path, settings, CHINA)
     assert await finish("check", f"--config.file={file}", **environment) == (
         0,
-        f"{file}: valid, 1 account(s), 1 rule(s)\n",
-        f"{file}:1: {warning}\n",
+        f"{file}: valid, 1 account(s), 1 rule(s), 1 warning(s)\n",
+        f"warning: {file}:1: {warning}\n",
     )
 
 

@@ -183,7 +183,10 @@ class SignIns:
         if tokens is None:
             sign_in = SignIn(auth, account.scope, account.authority)
             explain = partial(self._explain, auth.method)
-            tokens = Tokens(sign_in.get_token, sign_in.timeout, sign_in.timeout_code, explain)
+            tokens = Tokens(
+                *(sign_in.get_token, sign_in.timeout, sign_in.timeout_code, explain),
+                identity=sign_in.identity,
+            )
             self._tokens[key] = tokens
         self._users[key] += 1
         identity = (auth.method, auth.tenant_id, auth.client_id, account.scope, account.authority)

@@ -62,6 +62,11 @@ class SignIn:
         return LONG_TIMEOUT if self.auth.method in ("default", "azure_cli") else TIMEOUT
 
     @property
+    def identity(self) -> str:
+        """Who signs in, for people."""
+        return " ".join(filter(None, (self.auth.method, self.auth.client_id)))
+
+    @property
     def timeout_code(self) -> str:
         """The code of an attempt that takes longer, as CredentialError has it."""
         by_method = {
@@ -263,7 +268,8 @@ async def _read(read: Callable[[], Any]) -> Any:
     try:
         return await asyncio.to_thread(read)
     except ValueError as error:
-        raise CredentialError(str(error), "file") from error
+        is_missing = isinstance(error.__cause__, OSError)
+        raise CredentialError(str(error), "file" if is_missing else "secret_invalid") from error
 
 
 async def _see_federated_token() -> None:

@@ -56,6 +56,7 @@ class Tokens:
     A failure is remembered and given to all who ask, until the next attempt.
     `fetch`: gets a token, or raises CredentialError. `timeout`: seconds for it. `explain`: sets
     cause and cure of an error. `now`: Unix time. `jitter`: a random number from 0 to 1.
+    `identity`: as log lines call it.
     Times without a name are seconds of the event loop, which a wrong clock does not move.
     """
 
@@ -67,6 +68,7 @@ class Tokens:
         explain: Callable[[CredentialError], None] = lambda _: None,
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
+        identity: str = "",
     ) -> None:
         self._fetch = fetch
         self._timeout = timeout
@@ -74,6 +76,7 @@ class Tokens:
         self._explain = explain
         self._now = now
         self._jitter = jitter
+        self._identity = identity
         self._token = ""
         self._good_until = 0.0
         self._due_at = 0.0
@@ -201,7 +204,7 @@ class Tokens:
         self._is_refused = False
         failed_before, self._failure, self._failures = self._failure, None, 0
         if failed_before is not None and not had_none:
-            log.info("the token is renewed again")
+            log.info("the token is renewed again", extra={"identity": self._identity})
         if failed_before is not None and had_none:
             for tell in self.on_recovery:
                 tell()
@@ -215,7 +218,7 @@ class Tokens:
             self._failing_since = self._now()
         # Without a good token the accounts are down, which is logged for each.
         if self.is_good and (before is None or before.code != error.code):
-            context = {"cause": error.cause, "cure": error.cure}
+            context = {"identity": self._identity, "cause": error.cause, "cure": error.cure}
             if error.trace:
                 context["trace"] = error.trace
             log.warning(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 
 from exporter.cli import flags
 from exporter.service import logs
@@ -33,12 +35,36 @@ exit status:
 """
 
 
+class _Warnings(logging.Handler):
+    """What the configuration's loader warns of while this is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the text."""
+        self.texts.append(record.getMessage())
+
+    def __enter__(self) -> _Warnings:
+        _loader_log.addHandler(self)
+        _loader_log.propagate = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _loader_log.removeHandler(self)
+        _loader_log.propagate = True
+
+
+_loader_log = logging.getLogger("exporter.config")
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command."""
     flags.add_config(parser, required=True)
     help_ = "also ask the accounts, and estimate the cost"
     parser.add_argument("--online", help=help_, action="store_true")
-    help_ = "of what --online prints (default: %(default)s)"
+    help_ = "of the report of --online (default: %(default)s)"
     parser.add_argument("--format", help=help_, choices=("text", "json"), default="text")
 
 
@@ -49,14 +75,23 @@ def run(options: argparse.Namespace) -> int:
     from exporter.service.service import load_config, state_path
     from exporter.state import file_lock
 
-    loaded = load_config(options.config_file)
+    if options.format == "json" and not options.online:
+        raise ConfigError(("--format=json needs --online, whose report it prints",))
+    with _Warnings() as warnings:
+        loaded = load_config(options.config_file)
     if loaded.state_file is not None:
         path = state_path(loaded.state_file, WHOLE)
         if (problem := file_lock.problem(path)) is not None:
             raise ConfigError((f"{options.config_file}: state_file: {problem}",))
     if not options.online:
         rules = sum(len(account.jobs) for account in loaded.accounts)
-        print(f"{options.config_file}: valid, {len(loaded.accounts)} account(s), {rules} rule(s)")
+        found = f", {len(warnings.texts)} warning(s)" if warnings.texts else ""
+        for text in warnings.texts:
+            print(f"warning: {text}", file=sys.stderr)
+        print(
+            f"{options.config_file}: valid, {len(loaded.accounts)} account(s),"
+            f" {rules} rule(s){found}"
+        )
         return 0
     import asyncio
 
@@ -66,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     from exporter.cli.preflight.report import as_text
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report
-    report = asyncio.run(check_accounts(loaded, str(options.config_file)))
+    report = asyncio.run(check_accounts(loaded, str(options.config_file), warnings.texts))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

@@ -190,13 +190,16 @@ Let signing in fail in one of some 30 ways, then heal it
         sign_in = """\
 Let signing in fail
   stop this demo, and start one with --scenario=sign-in-secret-expired"""
+    there = "All series are there within 10 seconds."
+    if scenario.startswith(simulate.SIGN_IN):
+        there = "Signing in fails, at once or within ten minutes; the page and the log say why."
     return f"""\
 A simulated Batch account at {endpoint}
 runs the scenario {scenario}. {simulate.SCENARIOS[scenario]}
 
 Open
 {pages}
-  All series are there within 10 seconds.
+  {there}
 
 Change the scenario
   curl -X PUT {control} -d '{{"scenario": "{others[0]}"}}'

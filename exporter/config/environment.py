@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from exporter.config import client_certificate, files
@@ -63,6 +63,29 @@ def environment_problems(auth: Auth, environ: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def environment_warnings(methods: Collection[str], environ: Mapping[str, str]) -> list[str]:
+    """What may keep this machine from Azure, each with a cure; files may come later.
+
+    `methods`: those of all accounts.
+    """
+    found = []
+    for name, lacking, holds in (
+        ("SSL_CERT_FILE", "no certificate is trusted", b"CERTIFICATE-----"),
+        ("AZURE_FEDERATED_TOKEN_FILE", "there are no tokens", b""),
+    ):
+        is_of_pods = name == "AZURE_FEDERATED_TOKEN_FILE"
+        if (is_of_pods and "workload_identity" not in methods) or not (file := environ.get(name)):
+            continue
+        try:
+            wrong = "" if holds in files.read(Path(file)) else "holds no certificate in PEM"
+        except OSError as error:
+            wrong = f"cannot be read: {error.strerror}"
+        if wrong:
+            text = f"{name}: {file} {wrong}; without it {lacking}: put the file there"
+            found.append(text if is_of_pods else f"{text}, or unset {name}")
+    return found
+
+
 def _of_authority(authority: str) -> list[str]:
     if authority.startswith("http://"):
         return [f"AZURE_AUTHORITY_HOST is {authority!r}: it must be https"]
@@ -70,7 +93,7 @@ def _of_authority(authority: str) -> list[str]:
         return []
     return [
         f"AZURE_AUTHORITY_HOST is {authority!r}: write the host alone, for example"
-        " login.microsoftonline.com, or https:// and the host"
+        " login.microsoftonline.com, or https:// and the host, with its port if it has one"
     ]
 
 
@@ -97,6 +120,21 @@ def _of_workload_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
 
 
 def _of_managed_identity(auth: Auth, environ: Mapping[str, str]) -> list[str]:
+    problems = [
+        f"{name} is {environ[name]!r}: write http:// and the host, or leave it to Azure"
+        for name in ("IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST")
+        if not re.match(r"https?://[^/]|\Z", environ.get(name, ""))
+    ]
+    # Azure Arc has IMDS_ENDPOINT in place of the header.
+    if environ.get("IDENTITY_ENDPOINT") and not any(
+        map(environ.get, ("IDENTITY_HEADER", "IMDS_ENDPOINT"))
+    ):
+        text = "IDENTITY_ENDPOINT is set without IDENTITY_HEADER: set both as Azure did, or none"
+        problems.append(text)
+    return problems + _of_pod(auth, environ)
+
+
+def _of_pod(auth: Auth, environ: Mapping[str, str]) -> list[str]:
     if not is_workload_identity_pod(environ) or auth.client_id or environ.get("AZURE_CLIENT_ID"):
         return []
     return [

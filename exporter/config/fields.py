@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -88,3 +89,17 @@ def _in_folder(path: Path, info: ValidationInfo) -> Path:
 
 FilePath = Annotated[Path, Field(strict=False), AfterValidator(_in_folder)]
 """A path. The context of the validation is the folder that it is relative to."""
+
+
+def _variable(name: str) -> str:
+    # Not shown: it may be the secret itself.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(
+            "this is no name of an environment variable: write the name alone, without $; the"
+            " secret stands in the variable, not here"
+        )
+    return name
+
+
+VariableName = Annotated[str, AfterValidator(_variable)]
+"""The name of an environment variable."""

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from exporter.config import Account, Config, secret, yaml_document
 from exporter.config.clouds import cloud_of, cloud_of_authority, cloud_of_scope
-from exporter.config.environment import ASKS_THE_AUTHORITY, environment_problems
+from exporter.config.environment import (
+    ASKS_THE_AUTHORITY,
+    environment_problems,
+    environment_warnings,
+)
 from exporter.config.models import API_VERSION
 from exporter.config.problems import ConfigError, did_you_mean
 from exporter.config.validation import read_text, validate
@@ -28,6 +32,9 @@ def load(file: Path, families: Collection[str] = ()) -> Config:
     `families`: the metrics that `exclude_metrics` may name; without them it is not checked.
     """
     config = parse(read_text(file), str(file), file.parent, families)
+    methods = {account.auth.method for account in config.accounts}
+    for text in environment_warnings(methods, os.environ):
+        log.warning("%s", text)
     for exposed in secret.open_to_all(account.auth for account in config.accounts):
         log.warning("every user of this machine can read the secret in %s: chmod 600 it", exposed)
     return config

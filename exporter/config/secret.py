@@ -35,7 +35,7 @@ def read_secret(auth: Auth) -> bytes:
     given = _read(auth, key)
     if auth.method == "client_certificate":
         return given  # the last byte of a PFX may look like white space
-    secret = given.strip()
+    secret = given.removeprefix(b"\xef\xbb\xbf").strip()  # Windows writes this mark first
     try:
         if auth.method == "shared_key":
             return base64.b64decode(secret, validate=True)
@@ -45,6 +45,11 @@ def read_secret(auth: Auth) -> bytes:
         raise SecretError(key, text) from None
     except UnicodeDecodeError:
         raise SecretError(key, f"{getattr(auth, key)} is not text") from None
+    if len(secret.split()) > 1 or secret[:1] + secret[-1:] in (b"''", b'""'):
+        text = (
+            f"{getattr(auth, key)} has white space or quotes in it: write the secret's value alone"
+        )
+        raise SecretError(key, text)
     return secret
 
 
@@ -83,7 +88,9 @@ def _read(auth: Auth, key: str) -> bytes:
         return given
     if isinstance(place, Path):
         raise SecretError(key, f"{place} is empty")
-    raise SecretError(key, f"the environment variable {place} is not set or empty")
+    # One with small letters may be the secret itself.
+    name = f" {place}" if place == place.upper() else ", whose name stands here,"
+    raise SecretError(key, f"the environment variable{name} is not set or empty")
 
 
 def open_to_all(auths: Iterable[Auth]) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from exporter.config.clouds import PUBLIC
-from exporter.config.fields import FilePath, Model
+from exporter.config.fields import FilePath, Model, VariableName
 
 AuthMethod = Literal[
     "default",
@@ -39,17 +39,17 @@ class Auth(Model):
     """Client id of the application, or of the user-assigned managed identity."""
     client_secret_file: FilePath | None = None
     """File with the client secret."""
-    client_secret_env: str | None = None
+    client_secret_env: VariableName | None = None
     """Environment variable with the client secret."""
     certificate_file: FilePath | None = None
     """PEM or PFX file with certificate and RSA private key."""
     certificate_password_file: FilePath | None = None
     """File with the password of an encrypted certificate file."""
-    certificate_password_env: str | None = None
+    certificate_password_env: VariableName | None = None
     """Environment variable with the password of an encrypted certificate file."""
     key_file: FilePath | None = None
     """File with the account key (base64)."""
-    key_env: str | None = None
+    key_env: VariableName | None = None
     """Environment variable with the account key (base64)."""
     scope: str | None = Field(
         default=None, pattern=r"^[a-z]+://.+/\.default$", examples=[PUBLIC.scope]

@@ -99,6 +99,8 @@ _TEXTS = {
 
 def _meant_key(fields: Mapping[tuple[str, str], FieldInfo], here: str, key: str) -> str:
     """What an unknown key was meant to be: a key of this mapping, or one of another place."""
+    if {(here, f"{key}_file"), (here, f"{key}_env")} <= fields.keys():
+        return f": write {key}_file, a file with it, or {key}_env, an environment variable with it"
     if near := did_you_mean(key, (known for place, known in fields if place == here)):
         return near
     places: dict[str, str] = {}

@@ -130,7 +130,7 @@ CAUSES: tuple[Cause, ...] = (
         " https://batch.core.windows.net//.default belongs there",
     ),
     Cause(
-        ("AADSTS50196", "AADSTS90033", "AADSTS90055"),
+        ("AADSTS50196", "AADSTS90055"),
         "authority_throttled",
         "Microsoft Entra ID asks for fewer requests, or is busy",
         "usually transient. If it lasts, see what else signs in with this identity",
@@ -177,7 +177,7 @@ CAUSES: tuple[Cause, ...] = (
         "usually transient. If it lasts, see what else signs in with this identity",
     ),
     Cause(
-        ("authority_unavailable",),
+        ("authority_unavailable", "AADSTS90033"),
         "authority_unavailable",
         "the authority answers with an error of its own",
         "usually transient. If it lasts, check Azure Service Health",
@@ -283,6 +283,13 @@ CAUSES: tuple[Cause, ...] = (
         "file",
         "a file with a secret or token cannot be read",
         "see that the file is there and the exporter's user may read it; it is read again soon",
+    ),
+    Cause(
+        ("secret_invalid",),
+        "file",
+        "what stands in the file cannot be the secret, or its password does not open it",
+        "put the right secret there, and a certificate together with its password; it is read again"
+        " soon",
     ),
 )
 

@@ -165,8 +165,8 @@ class Played:
         """Replace what is signed in with; the old one is of no use any more."""
         match self.method:
             case "client_secret":
-                self.identity.application.secrets[:] = ["another secret"]
-                self._write("secret", "another secret")
+                self.identity.application.secrets[:] = ["another-secret"]
+                self._write("secret", "another-secret")
             case "client_certificate":
                 self.new_certificate()
             case "workload_identity":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from math import ceil
 from typing import Literal
@@ -284,10 +284,14 @@ def _describe(rule: Rule) -> str:
     return f"{text} with {wanted}" if wanted else text
 
 
-async def check_accounts(config: Config, file: str) -> Report:
-    """Check all accounts of a configuration at once. ConfigError where a secret cannot be read."""
+async def check_accounts(config: Config, file: str, warnings: Iterable[str] = ()) -> Report:
+    """Check all accounts of a configuration at once. ConfigError where a secret cannot be read.
+
+    `warnings`: of the file.
+    """
     sign_ins = SignIns()
     checks = [AccountCheck(config, each, sign_ins) for each in range(len(config.accounts))]
     accounts = tuple(await asyncio.gather(*(check.run() for check in checks)))
     problems = [problem for account in accounts for problem in account.problems]
-    return Report(file, all(problem.level != "error" for problem in problems), accounts)
+    is_ok = all(problem.level != "error" for problem in problems)
+    return Report(file, is_ok, accounts, tuple(warnings))

@@ -79,11 +79,15 @@ class AccountReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All accounts. `ok`: no problem is an error. `version`: of the shape of the JSON."""
+    """All accounts. `ok`: no problem is an error. `warnings`: of the file itself.
+
+    `version`: of the shape of the JSON.
+    """
 
     file: str
     ok: bool
     accounts: tuple[AccountReport, ...]
+    warnings: tuple[str, ...] = ()
     version: int = 1
 
 
@@ -94,9 +98,11 @@ def as_text(report: Report) -> str:
     for problem in problems:
         lines.append(f"{problem.level}: {problem.where}: {problem.cause}: {problem.text}")
         lines.append(f"  cure: {problem.cure}")
+    lines += [f"warning: {text}" for text in report.warnings]
     errors = sum(problem.level == "error" for problem in problems)
     end = "ready to run" if report.ok else "not ready"
-    lines.append(f"{report.file}: {end}, {errors} error(s), {len(problems) - errors} warning(s)")
+    warnings = len(problems) - errors + len(report.warnings)
+    lines.append(f"{report.file}: {end}, {errors} error(s), {warnings} warning(s)")
     return "\n".join(lines)
 
 
