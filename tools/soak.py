@@ -1,12 +1,14 @@
-"""Lets the exporter run against a service that answers garbage, and looks what it leaves behind.
+"""Lets the exporter run among all that harms it, and looks what that leaves behind.
 
 python -m tools.soak --minutes=30
 
 The real process polls two simulated accounts of which one plays a random fault for a share of all
 requests; it is reloaded every ten seconds, now and then with a mistake, and scraped by many clients
-at once. Faults that answer well-formed lies (other counts, other ids) are left out: nobody could
-tell. At the end faults stop, time stands still, and the counters must be those of the ledger.
-Memory, open files, defects and error lines are looked at all the while. Exit status 1: not so.
+at once, some of which read slowly; others try wrong passwords; and for a minute now and then nobody
+reads its log. Faults that answer well-formed lies (other counts, other ids) are left out: nobody
+could tell. At the end faults stop, time stands still, and the counters must be those of the ledger.
+Memory, open files, defects, error lines and how soon health answers are looked at all the while.
+Exit status 1: not so.
 """
 
 from __future__ import annotations
@@ -17,21 +19,24 @@ import json
 import os
 import re
 import signal
+import socket
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import aiohttp
+import bcrypt
+from yarl import URL
 
 from exporter.simulator import (
     CATALOGUE,
@@ -63,6 +68,20 @@ SCENARIO = replace(
     ended_unstarted_share=0.0,
 )
 
+SLOW = 5
+"""Scrapers of all that read a few bytes a second."""
+
+GUESSERS = 8
+"""Clients that try wrong passwords, one after the other."""
+
+HEALTH_WITHIN = 1.0
+"""Seconds in which a health check is to be answered."""
+
+UNREAD = (180.0, 60.0)
+"""Seconds for which the log is read, and then not."""
+
+USER = aiohttp.BasicAuth("prometheus", "the right password")
+
 SETTLE = 60.0
 """Seconds at the end for everything to be polled once more and shown."""
 
@@ -75,11 +94,14 @@ class Process:
     lines: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     url: str = ""
+    is_read: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self) -> None:
-        """Take its log, lest it waits for us."""
+        """Take its log, while `is_read` is set."""
         assert self.process.stderr is not None
+        self.is_read.set()
         async for raw in self.process.stderr:
+            await self.is_read.wait()
             line = raw.decode("utf-8", "replace")
             if not line.startswith("{"):
                 self.errors.append(line)
@@ -151,7 +173,7 @@ async def scrape(process: Process, number: int, latencies: list[float]) -> None:
     accept = ["text/plain", "application/openmetrics-text;version=1.0.0"][number % 2]
     headers = {"Accept": accept, "Accept-Encoding": ["gzip", "identity"][number // 2 % 2]}
     random = Random(number)
-    async with aiohttp.ClientSession(headers=headers) as session:
+    async with aiohttp.ClientSession(headers=headers, auth=USER) as session:
         while True:
             await asyncio.sleep(random.uniform(0.5, 5.0))
             started = time.monotonic()
@@ -160,6 +182,57 @@ async def scrape(process: Process, number: int, latencies: list[float]) -> None:
                 await answer.read()
             if answer.status == 200:
                 latencies.append(time.monotonic() - started)
+
+
+async def trickle(process: Process) -> None:
+    """A client that reads some 600 bytes a second, until it is cut off."""
+    url = URL(process.url)
+    request = f"GET {url.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {USER.encode()}\r\n\r\n"
+    while True:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (url.host, url.port))
+            await loop.sock_sendall(client, request.encode())
+            with suppress(OSError):
+                while await loop.sock_recv(client, 64):
+                    await asyncio.sleep(0.1)
+
+
+async def guess(process: Process, number: int, answered: Counter[int]) -> None:
+    """Try one wrong password after the other."""
+    async with aiohttp.ClientSession() as session:
+        for attempt in count():
+            wrong = aiohttp.BasicAuth("prometheus", f"{number}-{attempt}")
+            async with session.get(process.url, auth=wrong) as answer:
+                answered[answer.status] += 1
+                await answer.read()
+            await asyncio.sleep(0.02)
+
+
+async def probe(process: Process, took: list[float]) -> None:
+    """A health check each second, as a cluster makes it."""
+    url = process.url.replace("/metrics", "/-/healthy")
+    async with aiohttp.ClientSession() as session:
+        while True:
+            started = time.monotonic()
+            async with session.get(url) as answer:
+                assert answer.status == 200, answer.status
+            took.append(time.monotonic() - started)
+            await asyncio.sleep(1.0)
+
+
+async def stop_reading(process: Process) -> None:
+    """Leave the log unread for a while, again and again."""
+    read, unread = UNREAD
+    while True:
+        await asyncio.sleep(read)
+        process.is_read.clear()
+        try:
+            await asyncio.sleep(unread)
+        finally:
+            process.is_read.set()
 
 
 async def reload(process: Process, file: Path, simulations: list[Simulation]) -> None:
@@ -174,7 +247,8 @@ async def reload(process: Process, file: Path, simulations: list[Simulation]) ->
 
 async def series(process: Process) -> dict[str, float]:
     """What is exposed now, by line."""
-    async with aiohttp.ClientSession() as session, session.get(process.url) as answer:
+    session = aiohttp.ClientSession(auth=USER)
+    async with session, session.get(process.url) as answer:
         text = await answer.text()
     lines = (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")
     return {name: float(value) for name, _, value in lines}
@@ -207,12 +281,16 @@ async def soak(minutes: float, scrapers: int, share: float, folder: Path) -> boo
             key = folder / f"{each.account_name}.key"
             key.write_text(each.account_key)
             key.chmod(0o600)
+        web = folder / "web.yaml"
+        hashed = bcrypt.hashpw(USER.password.encode(), bcrypt.gensalt(10)).decode()
+        web.write_text(json.dumps({"basic_auth_users": {USER.login: hashed}}))
         file = folder / "config.yaml"
         file.write_text(config(simulations, 0))
         process = Process(
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "exporter", "run", f"--config.file={file}"),
-                *("--web.listen-address=127.0.0.1:0", "--log.format=json"),
+                *("--web.listen-address=127.0.0.1:0", "--log.format=json", "--log.level=debug"),
+                f"--web.config.file={web}",
                 stderr=asyncio.subprocess.PIPE,
             )
         )
@@ -220,8 +298,17 @@ async def soak(minutes: float, scrapers: int, share: float, folder: Path) -> boo
         await asyncio.sleep(12)  # all is polled once before anything happens
         since = [each.world.tick for each in simulations]
         latencies: list[float] = []
+        health: list[float] = []
+        guesses: Counter[int] = Counter()
         background = [
-            asyncio.create_task(scrape(process, number, latencies)) for number in range(scrapers)
+            asyncio.create_task(each)
+            for each in (
+                *(scrape(process, number, latencies) for number in range(scrapers - SLOW)),
+                *(trickle(process) for _ in range(SLOW)),
+                *(guess(process, number, guesses) for number in range(GUESSERS)),
+                probe(process, health),
+                stop_reading(process),
+            )
         ]
         background.append(asyncio.create_task(reload(process, file, simulations)))
         memory, files = await live(minutes, process, faults, names, share, clock)
@@ -248,13 +335,19 @@ async def soak(minutes: float, scrapers: int, share: float, folder: Path) -> boo
     }
     half = len(memory) // 2
     report(shown, latencies, memory, files, process, faults, counted)
+    print(f"health checks: {len(health)}, longest {max(health) * 1000:.0f} ms")
+    print(f"wrong passwords: answered with {dict(guesses)}")
+    dropped = shown["azure_batch_exporter_log_lines_dropped_total"]
+    print(f"log lines that were dropped while nobody read: {dropped:.0f}")
     third, fourth = memory[half : half + half // 2], memory[half + half // 2 :]
     growth = statistics.mean(fourth) - statistics.mean(third)
     checks: dict[str, Any] = {
         "counters other than the ledger": wrong,
         "error lines": process.errors[:5],
         "defects": {k: v for k, v in shown.items() if "internal_errors_total" in k and v},
-        "scrapers that failed": failed,
+        "clients that failed": failed,
+        "health checks that took too long": sum(each > HEALTH_WITHIN for each in health),
+        "wrong passwords that were taken": guesses[200],
         "exit status": status,
         "memory grew in the second half by MB": round(growth / 1e6) if growth > 15e6 else 0,
         "files were left open": max(0, files[-1] - files[0] - 5),
