@@ -196,7 +196,7 @@ async def trickle(process: Process) -> None:
             await loop.sock_connect(client, (url.host, url.port))
             await loop.sock_sendall(client, request.encode())
             with suppress(OSError):
-                while await loop.sock_recv(client, 64):
+                while await loop.sock_recv(client, 64):  # noqa: ASYNC110 - its pace
                     await asyncio.sleep(0.1)
 
 
