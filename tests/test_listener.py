@@ -9,6 +9,7 @@ import gzip
 import random
 import resource
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -61,11 +62,14 @@ def clock() -> Clock:
 
 @asynccontextmanager
 async def serving(
-    service: Service, settings: CurrentSettings = Settings, **limits: Any
+    service: Service,
+    settings: CurrentSettings = Settings,
+    auth: BasicAuth | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Listening]:
     """A server of `service` at a free port."""
     bounds = Limits(**limits)
-    app = build_app(service, "/metrics", settings, bounds)
+    app = build_app(service, "/metrics", settings, bounds, auth=auth)
     server = await listen(app, [("127.0.0.1", 0)], settings, bounds)
     try:
         yield server
@@ -317,7 +321,7 @@ async def test_every_path_needs_a_user_and_password(service: Service) -> None:
     settings = fixed(basic_auth_users={"alice": hash_of("s3cret")})
     async with serving(service, settings) as server:
         for path in (
-            *("/metrics", "/-/healthy", "/-/ready", "/", "/job", "/config", "/nothing"),
+            *("/metrics", "/-/reload", "/", "/job", "/config", "/nothing"),
             *("/api/v1/failures", "/api/v1/config", *(f"/{each}" for each in STATIC)),
         ):
             async with (
@@ -330,6 +334,81 @@ async def test_every_path_needs_a_user_and_password(service: Service) -> None:
         known = {"Authorization": basic("alice", "s3cret")}
         assert await status(server, headers=known) == 200
         assert await status(server, "/nothing", headers=known) == 404
+
+
+class GatedCheck:
+    """Finds only "right" right, and answers for others once `gate` is set. Counts all of them."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.count = 0
+
+    def __call__(self, password: bytes, _: bytes) -> bool:
+        """Without a hash."""
+        self.count += 1
+        return password == b"right" or not self.gate.wait(200)
+
+
+async def test_wrong_passwords_delay_neither_probes_nor_who_had_the_right_one(
+    service: Service,
+) -> None:
+    check = GatedCheck()
+    settings = fixed(basic_auth_users={"alice": hash_of("right")})
+    right = {"Authorization": basic("alice", "right")}
+    refused = asyncio.Semaphore(0)
+    async with (
+        serving(service, settings, BasicAuth(check)) as server,
+        asyncio.timeout(200),
+    ):
+
+        async def guess(client: int) -> set[int]:
+            """Guess 15 passwords on one connection; the statuses of the answers."""
+            statuses = set()
+            async with aiohttp.ClientSession(server.urls[0]) as session:
+                for number in range(15):
+                    wrong = {"Authorization": basic("alice", f"{client}-{number}")}
+                    async with session.get("/metrics", headers=wrong) as response:
+                        statuses.add(response.status)
+                        assert response.status == 401 or response.headers["Retry-After"] == "1"
+                        refused.release()
+            return statuses
+
+        assert await status(server, headers=right) == 200
+        guessing = [asyncio.create_task(guess(client)) for client in range(8)]
+        # Four wait for their hash, which does not come. All others are refused without one.
+        for _ in range(4 * 15):
+            await refused.acquire()
+        assert check.count == 2
+        assert await status(server, headers=right) == 200
+        assert await status(server, "/-/healthy") == 200
+        assert await status(server, "/-/ready") == 503
+        assert not all(task.done() for task in guessing)
+        check.gate.set()
+        assert set().union(*await asyncio.gather(*guessing)) == {401, 429}
+
+
+async def test_one_client_leaves_room_for_the_passwords_of_others() -> None:
+    check = GatedCheck()
+    auth, users = BasicAuth(check), {"alice": hash_of("right")}
+
+    async def outcome(client: str, password: str) -> bool | None:
+        try:
+            return await auth.allows(users, basic("alice", password), client)
+        except auth_module.TooManyPasswords:
+            return None
+
+    flood = [asyncio.create_task(outcome("mallory", str(number))) for number in range(100)]
+    others = [asyncio.create_task(outcome(f"c{number}", f"x{number}")) for number in range(11)]
+    scrapes = [asyncio.create_task(outcome(f"p{number}", "right")) for number in range(5)]
+    late = asyncio.create_task(outcome("late", "late"))
+    await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+    check.gate.set()
+    outcomes = await asyncio.gather(*flood)
+    assert (outcomes.count(None), outcomes.count(False)) == (96, 4)
+    assert await asyncio.gather(*others) == [False] * 11
+    assert await asyncio.gather(*scrapes) == [True] * 5  # they share one check
+    assert await late is None
+    assert check.count == 4 + 11 + 1
 
 
 @pytest.mark.parametrize(
@@ -380,24 +459,24 @@ async def test_an_unknown_user_costs_the_same_work() -> None:
 
 
 async def test_what_came_out_is_remembered_and_bounded() -> None:
-    users = {"alice": hash_of("a")}
-    check = CountingCheck()
+    users = {"alice": hash_of("right")}
+    check = GatedCheck()
+    check.gate.set()
     auth = BasicAuth(check)
-    asked = [basic("alice", "a"), basic("alice", "b"), basic("bob", "a")]
+    right, wrong = basic("alice", "right"), basic("alice", "wrong")
     for _ in range(3):
-        assert await auth.allows(users, asked[0])
-        assert not await auth.allows(users, asked[1])
-    assert len(check.costs) == 2
-    for number in range(auth_module._CACHED - 2):
-        assert not await auth.allows(users, basic(f"user-{number}", "a"))
-    check.costs.clear()
-    assert not await auth.allows(users, asked[2])  # in the place of what was used longest ago
-    assert not await auth.allows(users, asked[1])
-    assert len(check.costs) == 1
-    assert await auth.allows(users, asked[0])
-    assert len(check.costs) == 2
-    assert not await auth.allows({"alice": hash_of("new")}, asked[0])
-    assert len(check.costs) == 3
+        assert await auth.allows(users, right)
+        assert not await auth.allows(users, wrong)
+    assert check.count == 2
+    for number in range(auth_module._CACHED):
+        assert not await auth.allows(users, basic(f"user-{number}", "wrong"))
+    check.count = 0
+    assert await auth.allows(users, right)  # wrong ones never push it out
+    assert check.count == 0
+    assert not await auth.allows(users, wrong)
+    assert check.count == 1
+    assert await auth.allows({"alice": hash_of("new")}, right)
+    assert check.count == 2
 
 
 async def test_one_password_is_hashed_at_a_time_and_only_once() -> None:
@@ -415,7 +494,7 @@ async def test_one_password_is_hashed_at_a_time_and_only_once() -> None:
 
     auth = BasicAuth(check)
     headers = [basic("alice", "a" if number % 2 else f"b{number % 8}") for number in range(40)]
-    outcomes = await asyncio.gather(*(auth.allows(users, header) for header in headers))
+    outcomes = await asyncio.gather(*(auth.allows(users, header, header) for header in headers))
     assert outcomes == [bool(number % 2) for number in range(40)]
     assert at_once == [1] * 5
 
@@ -449,8 +528,9 @@ async def test_healthcheck_takes_a_401_as_alive_and_trusts_any_certificate(
     locked = replace(settings(), config=WebConfig.model_validate(users))
     async with serving(service, lambda: locked) as server:
         alive = True, "Alive: it asks for a user and password."
+        assert await asyncio.to_thread(healthcheck.ask, f"{server.urls[0]}/metrics") == alive
         url = f"{server.urls[0]}/-/healthy"
-        assert await asyncio.to_thread(healthcheck.ask, url) == alive
+        assert await asyncio.to_thread(healthcheck.ask, url) == (True, "Healthy.")
         assert not (await asyncio.to_thread(healthcheck.ask, "http://127.0.0.1:1"))[0]
         other_scheme = (
             url.replace("https:", "http:") if with_tls else url.replace("http:", "https:")
