@@ -266,6 +266,37 @@ async def test_after_the_client_ca_changed_certificates_of_the_old_one_are_refus
             await status(server, ssl=old)
 
 
+@pytest.mark.parametrize("change", ["client CA", "names", "policy", "own certificate"])
+async def test_a_kept_connection_ends_when_certificates_of_its_client_are_withdrawn(
+    service: Service, authority: Authority, tmp_path: Path, clock: Clock, change: str
+) -> None:
+    authority.server()
+    trusted = authority.trust(authority.client("a.example"))
+    (tmp_path / "clients.crt").write_bytes(authority.file.read_bytes())
+    mutual = MUTUAL | {"client_ca_file": "clients.crt"}
+    file = tls_file(tmp_path, **mutual | {"client_allowed_sans": ["a.example"]})
+    async with serving(service, WebConfigFile(file, clock=clock)) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port_of(server), ssl=trusted, server_hostname="localhost"
+        )
+        writer.write(HEALTH)
+        assert await reader.readuntil(b"Healthy.\n")
+        if change == "client CA":
+            (tmp_path / "new").mkdir()
+            (tmp_path / "clients.crt").write_bytes(Authority(tmp_path / "new").file.read_bytes())
+        elif change == "names":
+            tls_file(tmp_path, **mutual | {"client_allowed_sans": ["b.example"]})
+        elif change == "policy":
+            tls_file(tmp_path, **mutual | {"client_allowed_sans": ["a.example", "b.example"]})
+        else:
+            authority.server()
+        clock.now += 1
+        writer.write(HEALTH)
+        answer = await reader.readuntil(b"Healthy.\n") if change == "own certificate" else b""
+        assert bool(answer) or await rest(reader) == b""
+        writer.close()
+
+
 async def test_an_invalid_change_keeps_the_certificate_of_before(
     service: Service, authority: Authority, tmp_path: Path, clock: Clock
 ) -> None:
@@ -559,8 +590,10 @@ async def test_headers_are_on_every_answer(service: Service) -> None:
         "X-Content-Type-Options": "nosniff",
         "X-XSS-Protection": "0",
         "Strict-Transport-Security": "max-age=60",
+        "Server": "azure-batch-exporter",
     }
-    settings = fixed(http_server_config={"headers": headers})
+    ours = {name: value for name, value in headers.items() if name != "Server"}
+    settings = fixed(http_server_config={"headers": ours})
     async with (
         serving(service, settings) as server,
         aiohttp.ClientSession(server.urls[0]) as session,
@@ -571,6 +604,71 @@ async def test_headers_are_on_every_answer(service: Service) -> None:
         async with session.post("/metrics") as response:
             assert response.status == 405
             assert headers.items() <= dict(response.headers).items()
+
+
+@pytest.mark.parametrize("path", ["/-/reload", "/-/forget-group", "/metrics", "/nothing"])
+@pytest.mark.parametrize(
+    ("fields", "is_refused"),
+    [
+        ({}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://exporter.example:8"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://outside.example"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "http://evil.example"}, True),
+        ({"Origin": "http://exporter.example:8"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": "https://exporter.example:9"}, False),
+    ],
+)
+async def test_other_sites_cannot_have_a_browser_post(
+    service: Service, path: str, fields: dict[str, str], is_refused: bool
+) -> None:
+    reloads = 0
+
+    async def reload() -> None:
+        nonlocal reloads
+        reloads += 1
+
+    app = build_app(service, "/metrics", reload=reload)
+    server = await listen(app, [("127.0.0.1", 0)])
+    headers = {"Host": "exporter.example:9", **fields}
+    async with aiohttp.ClientSession(server.urls[0]) as session:
+        async with session.post(path, headers=headers) as response:
+            assert (response.status == 403) == is_refused
+        async with session.get("/metrics", headers=headers) as response:
+            assert response.status == 200  # without CORS no other site can read it
+            assert "Access-Control-Allow-Origin" not in response.headers
+    assert reloads == (path == "/-/reload" and not is_refused)
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("exporter.example", 200),
+        ("EXPORTER.example.:10225", 200),
+        ("prometheus-target:10225", 200),
+        ("127.0.0.1:10225", 200),
+        ("[::1]:10225", 200),
+        ("localhost", 200),
+        ("", 200),
+        ("evil.example", 421),
+        ("exporter.example.evil.example", 421),
+        ("127.0.0.1.evil.example:10225", 421),
+        ("[::1", 421),
+        ("exporter.example@evil.example", 421),
+    ],
+)
+async def test_a_name_that_is_rebound_to_the_server_reads_nothing(
+    service: Service, host: str, expected: int
+) -> None:
+    names = ("Exporter.example", "prometheus-target")
+    app = build_app(service, "/metrics", allowed_hosts=names)
+    server = await listen(app, [("127.0.0.1", 0)])
+    assert await status(server, headers={"Host": host}) == expected
+    assert await status(server, "/-/healthy", headers={"Host": host}) == 200
+    await server.close()
 
 
 def test_a_rate_limit_lets_a_burst_through_and_then_one_each_interval() -> None:
@@ -709,10 +807,10 @@ async def test_an_idle_connection_is_kept_for_a_while(service: Service) -> None:
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [
-        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 80_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 80_000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 50, b""),
+        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 500, b"431"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400"),
         (b"no http at all\r\n\r\n", b"400"),
     ],
@@ -721,13 +819,58 @@ async def test_an_idle_connection_is_kept_for_a_while(service: Service) -> None:
 async def test_what_is_no_decent_request_ends_the_connection_and_fills_no_log(
     service: Service, request_: bytes, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(service) as server:
+    settings = fixed(http_server_config={"headers": {"Strict-Transport-Security": "max-age=60"}})
+    async with serving(service, settings) as server:
         reader, writer = await connect(server)
         writer.write(request_)
-        assert (await rest(reader))[9:12] == answer
+        head, _, text = (await rest(reader)).decode().partition("\r\n\r\n")
+        assert head[9:12] == answer.decode()
+        assert ("more than 72 KiB" in text) == (answer == b"431")
+        fields = head.splitlines()[1:]
+        for field in (
+            *("Server: azure-batch-exporter", "X-Content-Type-Options: nosniff"),
+            *("Strict-Transport-Security: max-age=60", f"Content-Length: {len(text)}"),
+        ):
+            assert field in fields
         writer.close()
         await nobody_is_left(server)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_header_fields_may_have_64_kib_and_who_sends_more_is_told(
+    service: Service, authority: Authority, tmp_path: Path, with_tls: bool
+) -> None:
+    authority.server()
+    settings = WebConfigFile(tls_file(tmp_path)) if with_tls else Settings
+    options = {"ssl": authority.trust()} if with_tls else {}
+    async with (
+        serving(service, settings) as server,
+        aiohttp.ClientSession(server.urls[0]) as session,
+    ):
+        for size, expected in ((64 * 1024, 200), (1_000_000, 431), (16, 200)):
+            cookie = {"Cookie": "a=" + "x" * size}
+            async with session.get("/metrics", headers=cookie, **options) as response:
+                assert response.status == expected
+                assert "version" not in response.headers["Server"].lower()
+
+
+async def test_requests_that_wait_for_their_turn_are_limited_too(service: Service) -> None:
+    async with serving(with_body(service, 20_000_000)) as server:
+        _, writer = await connect(server)
+        writer.write(GET)
+        async with asyncio.timeout(200):
+            while not server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        # The first answer is not read. The next request never ends.
+        writer.write(b"GET / HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            for number in range(100):
+                writer.write(f"X-{number}: ".encode() + b"y" * 4000 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+        await nobody_is_left(server)
+        writer.close()
 
 
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(service: Service) -> None:

@@ -91,6 +91,14 @@ def add_web_flags(parser: ArgumentParser) -> None:
         metavar="F",
     )
     parser.add_argument(
+        "--web.allowed-host",
+        help="host name by which clients may ask, addresses and localhost aside; repeatable"
+        " (default: all names)",
+        action="append",
+        default=[],
+        metavar="NAME",
+    )
+    parser.add_argument(
         "--web.max-requests",
         help="requests answered at once, past which they get 503; 0: no limit"
         " (default: %(default)s)",
@@ -113,6 +121,7 @@ def listener(options: Namespace) -> Listener:
         settings=WebConfigFile(file) if file is not None else Settings,
         limits=Limits(max_requests=options.web_max_requests),
         enable_lifecycle=options.web_enable_lifecycle,
+        allowed_hosts=tuple(options.web_allowed_host),
         docs_url=_docs_url(),
     )
 

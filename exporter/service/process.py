@@ -37,7 +37,8 @@ HEARTBEAT = 5.0
 class Listener:
     """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
 
-    `docs_url`: where the files of the project can be read; "": nowhere.
+    `allowed_hosts`: host names by which clients may ask; empty: all. `docs_url`: where the files of
+    the project can be read; "": nowhere.
     """
 
     addresses: tuple[tuple[str | None, int], ...]
@@ -45,6 +46,7 @@ class Listener:
     settings: CurrentSettings
     limits: Limits
     enable_lifecycle: bool
+    allowed_hosts: tuple[str, ...] = ()
     docs_url: str = ""
 
 
@@ -108,7 +110,11 @@ async def run(
     settings, limits, path = listener.settings, listener.limits, listener.telemetry_path
     raise_file_limit(limits.connections)
     reload = reloader.reload if listener.enable_lifecycle else None
-    app = build_app(service, path, settings, limits, reload, docs_url=listener.docs_url)
+    app = build_app(
+        *(service, path, settings, limits, reload),
+        docs_url=listener.docs_url,
+        allowed_hosts=listener.allowed_hosts,
+    )
     server = await listen(app, listener.addresses, settings, limits)
     try:
         auth = bool(settings().config.basic_auth_users)

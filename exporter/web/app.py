@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -25,6 +25,7 @@ from exporter.web.api.endpoints import OPERATIONS, Operation
 from exporter.web.api.parameters import Refusal, parse
 from exporter.web.backend import Backend
 from exporter.web.server.basic_auth import BasicAuth, TooManyPasswords
+from exporter.web.server.browsers import is_allowed_host, is_cross_site
 from exporter.web.server.client_connection import connection_of
 from exporter.web.server.limits import Limits, RateLimiter
 from exporter.web.server.negotiation import accepts_gzip, choose_format
@@ -50,14 +51,16 @@ def build_app(
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     reload: Reload | None = None,
     docs_url: str = "",
+    allowed_hosts: Collection[str] = (),
     auth: BasicAuth | None = None,
 ) -> web.Application:
     """The web application; metrics are at `telemetry_path`.
 
     `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where the files
-    of the project can be read; "": the pages do not link to them. `auth`: checks the passwords.
+    of the project can be read; "": the pages do not link to them. `allowed_hosts`: host names by
+    which clients may ask; empty: all. `auth`: checks the passwords.
     """
-    handlers = _Handlers(service, settings, limits, reload, auth or BasicAuth())
+    handlers = _Handlers(service, settings, limits, reload, allowed_hosts, auth or BasicAuth())
     app = web.Application(middlewares=[_while_answering, handlers.guard])
     app.on_response_prepare.append(handlers.set_headers)
     app.on_cleanup.append(handlers.close)
@@ -106,12 +109,14 @@ class _Handlers:
         settings: CurrentSettings,
         limits: Limits,
         reload: Reload | None,
+        allowed_hosts: Collection[str],
         auth: BasicAuth,
     ) -> None:
         self._service = service
         self._settings = settings
         self._limits = limits
         self._reload = reload
+        self._allowed_hosts = frozenset(each.lower() for each in allowed_hosts)
         self._auth = auth
         self._rate = RateLimiter()
         self._free = asyncio.Semaphore(limits.max_requests or sys.maxsize)
@@ -129,7 +134,7 @@ class _Handlers:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Lets in what is within the rate limit and has credentials.
+        """Lets in what is within the rate limit, of no hostile website, and has credentials.
 
         Probes are always let in: a flood that holds them up would have the process restarted.
         """
@@ -138,6 +143,10 @@ class _Handlers:
         config = self._settings().config
         if not self._rate.allow(config.rate_limit):
             return web.Response(status=429, text="Too many requests.\n")
+        if not is_allowed_host(request.headers.get("Host", ""), self._allowed_hosts):
+            return web.Response(status=421, text="No --web.allowed-host has this host name.\n")
+        if is_cross_site(request.method, request.headers):
+            return web.Response(status=403, text="Requests of other sites are refused.\n")
         authorization = request.headers.get("Authorization", "")
         try:
             is_allowed = await self._auth.allows(
@@ -153,8 +162,7 @@ class _Handlers:
 
     async def set_headers(self, _: web.Request, response: web.StreamResponse) -> None:
         """Set the headers of every answer."""
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.update(self._settings().config.http_server_config.headers.given)
+        response.headers.update(self._settings().headers)
 
     async def limited(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         """Send what a handler answers; 503 while too many requests are answered."""

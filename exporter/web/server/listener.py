@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from exporter.web.server.client_connection import Connection
+from exporter.web.server.client_connection import Connection, HttpHandler
 from exporter.web.server.limits import Limits
 from exporter.web.server.web_config_file import CurrentSettings, Settings
 
@@ -112,7 +112,10 @@ class Listening:
         server = self._runner.server
         assert server is not None
         settings = self._settings()
-        connection = Connection(server(), self._limits, self._lost, settings.allowed_sans)
+        handler = HttpHandler(server, self._settings, self._limits, _http_log)
+        connection = Connection(
+            handler, self._settings, settings.client_trust, self._limits, self._lost
+        )
         timeout = self._limits.header_timeout if settings.context is not None else None
         try:
             await self._loop.connect_accepted_socket(
@@ -171,13 +174,7 @@ async def listen(
         for each in sockets:
             each.close()
         raise
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        handle_signals=False,
-        logger=_http_log,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_TIMEOUT, handle_signals=False)
     await runner.setup()
     return Listening(runner, tuple(sockets), settings, limits)
 

@@ -256,7 +256,8 @@ class WebConfig(_Model):
     """User names with the bcrypt hashes of their passwords. Where there is one, every path needs a
     user and password, but for the probes `/-/healthy` and `/-/ready`."""
     rate_limit: RateLimit = RateLimit()
-    """A ceiling for all requests but probes. An older `promtool`, 2.42 for one, refuses this key."""
+    """A ceiling for all requests but probes. An older `promtool`, 2.42 for one, refuses
+    this key."""
 
     @field_validator("basic_auth_users", mode="before")
     @classmethod
