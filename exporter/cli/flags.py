@@ -115,10 +115,12 @@ def listener(options: Namespace) -> Listener:
     from exporter.web.server.web_config_file import Settings, WebConfigFile
 
     file = options.web_config_file
+    web = WebConfigFile(file) if file is not None else None
     return Listener(
         addresses=tuple(options.web_listen_address or [(None, DEFAULT_PORT)]),
         telemetry_path=options.web_telemetry_path,
-        settings=WebConfigFile(file) if file is not None else Settings,
+        settings=web or Settings,
+        read_settings_again=web.read_again if web is not None else lambda: None,
         limits=Limits(max_requests=options.web_max_requests),
         enable_lifecycle=options.web_enable_lifecycle,
         allowed_hosts=tuple(options.web_allowed_host),

@@ -38,7 +38,7 @@ class Listener:
     """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
 
     `allowed_hosts`: host names by which clients may ask; empty: all. `docs_url`: where the files of
-    the project can be read; "": nowhere.
+    the project can be read; "": nowhere. `read_settings_again`: for a reload; raises ConfigError.
     """
 
     addresses: tuple[tuple[str | None, int], ...]
@@ -48,14 +48,25 @@ class Listener:
     enable_lifecycle: bool
     allowed_hosts: tuple[str, ...] = ()
     docs_url: str = ""
+    read_settings_again: Callable[[], None] = lambda: None
 
 
 class Reloader:
-    """Reloads the configuration. `load`: reads it; raises ConfigError."""
+    """Reloads both configurations.
 
-    def __init__(self, service: Service, load: Callable[[], Config]) -> None:
+    `load`: reads that of the service. `read_settings_again`: takes over that of the web server.
+    Both raise ConfigError.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        load: Callable[[], Config],
+        read_settings_again: Callable[[], None] = lambda: None,
+    ) -> None:
         self._service = service
         self._load = load
+        self._read_settings_again = read_settings_again
         self._lock = asyncio.Lock()
         # A thread of its own: what else runs in threads may hang, as name resolution does.
         self._thread = ThreadPoolExecutor(1, "configuration")
@@ -68,6 +79,7 @@ class Reloader:
                 # A large file takes a while. Polls and scrapes go on.
                 loop = asyncio.get_running_loop()
                 loaded = await loop.run_in_executor(self._thread, self._load)
+                self._read_settings_again()
                 await self._service.configure(loaded)
             except ConfigError as error:
                 self._service.telemetry.set("config_last_reload_successful", 0)
@@ -105,7 +117,8 @@ async def run(
     on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> None:
     """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
-    reloader, hangup = Reloader(service, load), asyncio.Event()
+    reloader = Reloader(service, load, listener.read_settings_again)
+    hangup = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     settings, limits, path = listener.settings, listener.limits, listener.telemetry_path
     raise_file_limit(limits.connections)

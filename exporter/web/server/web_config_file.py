@@ -129,21 +129,27 @@ class WebConfigFile:
         stamp = _stamp(self._file)
         if stamp == self._stamp and all(_stamp(f) == seen for f, seen in self._stamps.items()):
             return
-        self._stamp = stamp
-        # If the file is unreadable now, the other files stay those of before.
-        self._stamps = {file: _stamp(file) for file in self._stamps}
         try:
-            parsed = _parse(self._file, before=self._settings)
-            self._stamps = _stamps(parsed[1].tls_server_config)
-            self._settings = self._as_listening(_build(parsed))
+            self.read_again()
         except ConfigError as error:
             for problem in error.problems:
                 log.error(
                     "web configuration cannot be used: what was in force before stays so",
                     extra={"problem": problem},
                 )
-        else:
-            log.info("web configuration read again", extra={"file": self._file})
+
+    def read_again(self) -> None:
+        """Read all files again, also those that seem not to have changed.
+
+        ConfigError: they cannot be used, and nothing changes.
+        """
+        self._stamp = _stamp(self._file)
+        # If the file is unreadable now, the other files stay those of before.
+        self._stamps = {file: _stamp(file) for file in self._stamps}
+        parsed = _parse(self._file, before=self._settings)
+        self._stamps = _stamps(parsed[1].tls_server_config)
+        self._settings = self._as_listening(_build(parsed))
+        log.info("web configuration read again", extra={"file": self._file})
 
     def _as_listening(self, settings: Settings) -> Settings:
         """`settings`, but with the previous TLS if a change switches TLS on or off."""
