@@ -21,7 +21,7 @@ from exporter.service.service import Service
 from exporter.service.supervision import supervised
 from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
-from exporter.web.server.listener import listen, raise_file_limit
+from exporter.web.server.listener import Address, listen, raise_file_limit
 from exporter.web.server.web_config_file import CurrentSettings
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ HEARTBEAT = 5.0
 
 @dataclass(frozen=True)
 class Listener:
-    """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
+    """Where and what to serve.
 
     `allowed_hosts`: host names by which clients may ask; empty: all. `docs_url`: where the files of
     the project can be read; "": nowhere. `read_settings_again`: for a reload; raises ConfigError.
     """
 
-    addresses: tuple[tuple[str | None, int], ...]
+    addresses: tuple[Address, ...]
     telemetry_path: str
     settings: CurrentSettings
     limits: Limits
@@ -132,7 +132,8 @@ async def run(
     try:
         auth = bool(settings().config.basic_auth_users)
         for url in server.urls:
-            log.info("listening", extra={"address": url + path, "basic_auth": auth})
+            address = url if url.startswith("unix:") else url + path
+            log.info("listening", extra={"address": address, "basic_auth": auth})
         on_listening(server.urls)
         systemd.notify(systemd.READY)
         reload_whenever = partial(reloader.reload_whenever, hangup)

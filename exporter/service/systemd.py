@@ -1,9 +1,14 @@
-"""Messages to systemd (sd_notify). Nothing is sent where systemd did not start the process."""
+"""Messages to systemd (sd_notify), and the sockets that it opens (socket activation).
+
+Nothing is sent where systemd did not start the process.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+
+from exporter.config.problems import ConfigError
 
 READY = "READY=1"
 STOPPING = "STOPPING=1"
@@ -11,12 +16,40 @@ ALIVE = "WATCHDOG=1"
 RELOADING = "RELOADING=1\nMONOTONIC_USEC={}"
 """With the monotonic time in microseconds. READY ends it."""
 
+_FIRST = 3
+"""The file descriptor of the first socket that systemd hands over."""
+
 
 def watchdog_interval() -> float | None:
     """Seconds between two ALIVE messages, half of what systemd allows; None: it wants none."""
     allowed = os.environ.get("WATCHDOG_USEC", "")
     is_ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(allowed) / 1e6 / 2 if is_ours and allowed.isdecimal() and int(allowed) else None
+
+
+def sockets() -> tuple[socket.socket, ...]:
+    """The sockets on which systemd already listens for this process. ConfigError: there are none.
+
+    They are taken once: programs that this process starts do not get them.
+    """
+    names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+    pid, count, _ = (os.environ.pop(name, "") for name in names)
+    if pid != str(os.getpid()) or not count.isdecimal() or not int(count):
+        text = "systemd has handed over no socket: start this service by its .socket unit"
+        raise ConfigError((f"--web.systemd-socket: {text}",))
+    found = []
+    for number in range(_FIRST, _FIRST + int(count)):
+        try:
+            each = socket.socket(fileno=number)
+            is_listening = each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError:
+            is_listening = False
+        if not is_listening or each.type != socket.SOCK_STREAM:
+            text = "is no stream socket that listens: write ListenStream= without Accept=yes"
+            raise ConfigError((f"--web.systemd-socket: file descriptor {number} {text}",))
+        each.set_inheritable(False)
+        found.append(each)
+    return tuple(found)
 
 
 def notify(message: str) -> None:

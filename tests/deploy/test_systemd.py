@@ -21,6 +21,7 @@ from tests.process import logged_address, process, until_ready
 pytestmark = pytest.mark.full
 
 UNIT = DEPLOY / "systemd" / "azure-batch-exporter.service"
+SOCKET = UNIT.with_suffix(".socket")
 PROGRAM = "/opt/azure-batch-exporter/bin/azure-batch-exporter"
 
 EXPOSURE = 20
@@ -40,17 +41,20 @@ def installed(folder: Path) -> Path:
     """The unit with its drop-in, and with a program that exists here."""
     unit = folder / UNIT.name
     text = UNIT.read_text()
-    assert text.count(PROGRAM) == 1
+    assert PROGRAM in text
     unit.write_text(text.replace(PROGRAM, sys.executable))
-    drop_in = folder / f"{UNIT.name}.d" / "secrets.conf"
-    drop_in.parent.mkdir()
-    drop_in.write_bytes((UNIT.parent / "secrets.conf").read_bytes())
+    drop_ins = folder / f"{UNIT.name}.d"
+    drop_ins.mkdir()
+    for name in ("secrets.conf", "socket.conf"):
+        text = (UNIT.parent / name).read_text()
+        (drop_ins / name).write_text(text.replace(PROGRAM, sys.executable))
+    (folder / SOCKET.name).write_bytes(SOCKET.read_bytes())
     return unit
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     unit = installed(tmp_path)
-    done = analyze("verify", unit)
+    done = analyze("verify", unit, tmp_path / SOCKET.name)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     unit.write_text(unit.read_text().replace("PrivateTmp", "PrivateTemp"))
     assert "PrivateTemp" in analyze("verify", unit).stderr
