@@ -75,6 +75,7 @@ class Reloader:
         """Reload all of it. ConfigError: it is invalid, and nothing changed."""
         async with self._lock:
             systemd.notify(systemd.RELOADING.format(time.monotonic_ns() // 1000))
+            problems: tuple[str, ...] = ("an internal error",)
             try:
                 # A large file takes a while. Polls and scrapes go on.
                 loop = asyncio.get_running_loop()
@@ -83,13 +84,15 @@ class Reloader:
                 await self._service.configure(loaded)
             except ConfigError as error:
                 self._service.telemetry.set("config_last_reload_successful", 0)
-                for problem in error.problems:
+                problems = error.problems
+                for problem in problems:
                     log.error("configuration not reloaded: %s", problem)
                 raise
             else:
+                problems = ()
                 log.info("configuration reloaded")
             finally:
-                systemd.notify(systemd.READY)
+                systemd.notify(systemd.reloaded(problems))
 
     async def reload_whenever(self, asked: asyncio.Event) -> None:
         """Reload each time that `asked` is set."""

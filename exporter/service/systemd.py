@@ -5,8 +5,10 @@ Nothing is sent where systemd did not start the process.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from collections.abc import Sequence
 
 from exporter.config.problems import ConfigError
 
@@ -14,7 +16,7 @@ READY = "READY=1"
 STOPPING = "STOPPING=1"
 ALIVE = "WATCHDOG=1"
 RELOADING = "RELOADING=1\nMONOTONIC_USEC={}"
-"""With the monotonic time in microseconds. READY ends it."""
+"""With the monotonic time in microseconds. What `reloaded` returns ends it."""
 
 _FIRST = 3
 """The file descriptor of the first socket that systemd hands over."""
@@ -52,6 +54,20 @@ def sockets() -> tuple[socket.socket, ...]:
     return tuple(found)
 
 
+def reloaded(problems: Sequence[str]) -> str:
+    """The message that a reload has ended.
+
+    `problems`: why the configuration was refused; empty: it was not.
+    systemd knows no reload that fails. It shows STATUS in `systemctl status` and ERRNO in
+    `systemctl show --property=StatusErrno`.
+    """
+    number, status = 0, "The configuration was reloaded."
+    if problems:
+        number, more = errno.EINVAL, f" (and {len(problems) - 1} more)" if problems[1:] else ""
+        status = f"The configuration was refused, the old one is in force: {problems[0]}{more}"
+    return f"{READY}\nERRNO={number}\nSTATUS={' '.join(status.split())}"
+
+
 def notify(message: str) -> None:
     """Send a message to the socket in NOTIFY_SOCKET, if there is one."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -62,6 +78,6 @@ def notify(message: str) -> None:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.setblocking(False)
-            sender.sendto(message.encode(), address)
+            sender.sendto(message.encode("utf-8", "replace"), address)
     except OSError:
         return  # systemd does not listen; the exporter works without it
