@@ -24,7 +24,7 @@ LINGER = 2.0
 
 
 class HttpHandler(web.RequestHandler):
-    """aiohttp's, with our headers and words where a request cannot be parsed."""
+    """aiohttp's, with the configured headers also where a request cannot be parsed."""
 
     __slots__ = ("_settings",)
 
