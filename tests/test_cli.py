@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 import exporter
-from exporter.cli.flags import parse_address
+from exporter.cli.flags import parse_address, parse_web_address
 from exporter.cli.healthcheck import ask
 from tests.conftest import KEY
 from tests.fake_batch import FakeBatch, batch_error
@@ -295,6 +295,15 @@ def test_listen_addresses_are_spelled_as_in_prometheus(
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="port"):
         parse_address(text)
+
+
+def test_a_unix_socket_is_spelled_as_in_exporter_toolkit() -> None:
+    assert parse_web_address("unix:/run/x.sock") == Path("/run/x.sock")
+    assert parse_web_address("unix:x.sock") == Path("x.sock")
+    assert parse_web_address("unix:80") == ("unix", 80)  # a host
+    assert parse_web_address(":80") == (None, 80)
+    with pytest.raises(argparse.ArgumentTypeError, match="unix:/path"):
+        parse_web_address("unix:")
 
 
 async def test_the_demo_shows_every_kind_of_series_of_several_jobs() -> None:

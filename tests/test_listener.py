@@ -9,6 +9,7 @@ import gzip
 import random
 import resource
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -62,11 +63,14 @@ def clock() -> Clock:
 
 @asynccontextmanager
 async def serving(
-    service: Service, settings: CurrentSettings = Settings, **limits: Any
+    service: Service,
+    settings: CurrentSettings = Settings,
+    auth: BasicAuth | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Listening]:
     """A server of `service` at a free port."""
     bounds = Limits(**limits)
-    app = build_app(service, "/metrics", settings, bounds)
+    app = build_app(service, "/metrics", settings, bounds, auth=auth)
     server = await listen(app, [("127.0.0.1", 0)], settings, bounds)
     try:
         yield server
@@ -263,6 +267,37 @@ async def test_after_the_client_ca_changed_certificates_of_the_old_one_are_refus
             await status(server, ssl=old)
 
 
+@pytest.mark.parametrize("change", ["client CA", "names", "policy", "own certificate"])
+async def test_a_kept_connection_ends_when_certificates_of_its_client_are_withdrawn(
+    service: Service, authority: Authority, tmp_path: Path, clock: Clock, change: str
+) -> None:
+    authority.server()
+    trusted = authority.trust(authority.client("a.example"))
+    (tmp_path / "clients.crt").write_bytes(authority.file.read_bytes())
+    mutual = MUTUAL | {"client_ca_file": "clients.crt"}
+    file = tls_file(tmp_path, **mutual | {"client_allowed_sans": ["a.example"]})
+    async with serving(service, WebConfigFile(file, clock=clock)) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port_of(server), ssl=trusted, server_hostname="localhost"
+        )
+        writer.write(HEALTH)
+        assert await reader.readuntil(b"Healthy.\n")
+        if change == "client CA":
+            (tmp_path / "new").mkdir()
+            (tmp_path / "clients.crt").write_bytes(Authority(tmp_path / "new").file.read_bytes())
+        elif change == "names":
+            tls_file(tmp_path, **mutual | {"client_allowed_sans": ["b.example"]})
+        elif change == "policy":
+            tls_file(tmp_path, **mutual | {"client_allowed_sans": ["a.example", "b.example"]})
+        else:
+            authority.server()
+        clock.now += 1
+        writer.write(HEALTH)
+        answer = await reader.readuntil(b"Healthy.\n") if change == "own certificate" else b""
+        assert bool(answer) or await rest(reader) == b""
+        writer.close()
+
+
 async def test_an_invalid_change_keeps_the_certificate_of_before(
     service: Service, authority: Authority, tmp_path: Path, clock: Clock
 ) -> None:
@@ -318,7 +353,7 @@ async def test_every_path_needs_a_user_and_password(service: Service) -> None:
     settings = fixed(basic_auth_users={"alice": hash_of("s3cret")})
     async with serving(service, settings) as server:
         for path in (
-            *("/metrics", "/-/healthy", "/-/ready", "/", "/job", "/config", "/nothing"),
+            *("/metrics", "/-/reload", "/", "/job", "/config", "/nothing"),
             *("/api/v1/failures", "/api/v1/config", *(f"/{each}" for each in STATIC)),
         ):
             async with (
@@ -331,6 +366,81 @@ async def test_every_path_needs_a_user_and_password(service: Service) -> None:
         known = {"Authorization": basic("alice", "s3cret")}
         assert await status(server, headers=known) == 200
         assert await status(server, "/nothing", headers=known) == 404
+
+
+class GatedCheck:
+    """Finds only "right" right, and answers for others once `gate` is set. Counts all of them."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.count = 0
+
+    def __call__(self, password: bytes, _: bytes) -> bool:
+        """Without a hash."""
+        self.count += 1
+        return password == b"right" or not self.gate.wait(200)
+
+
+async def test_wrong_passwords_delay_neither_probes_nor_who_had_the_right_one(
+    service: Service,
+) -> None:
+    check = GatedCheck()
+    settings = fixed(basic_auth_users={"alice": hash_of("right")})
+    right = {"Authorization": basic("alice", "right")}
+    refused = asyncio.Semaphore(0)
+    async with (
+        serving(service, settings, BasicAuth(check)) as server,
+        asyncio.timeout(200),
+    ):
+
+        async def guess(client: int) -> set[int]:
+            """Guess 15 passwords on one connection; the statuses of the answers."""
+            statuses = set()
+            async with aiohttp.ClientSession(server.urls[0]) as session:
+                for number in range(15):
+                    wrong = {"Authorization": basic("alice", f"{client}-{number}")}
+                    async with session.get("/metrics", headers=wrong) as response:
+                        statuses.add(response.status)
+                        assert response.status == 401 or response.headers["Retry-After"] == "1"
+                        refused.release()
+            return statuses
+
+        assert await status(server, headers=right) == 200
+        guessing = [asyncio.create_task(guess(client)) for client in range(8)]
+        # Four wait for their hash, which does not come. All others are refused without one.
+        for _ in range(4 * 15):
+            await refused.acquire()
+        assert check.count == 2
+        assert await status(server, headers=right) == 200
+        assert await status(server, "/-/healthy") == 200
+        assert await status(server, "/-/ready") == 503
+        assert not all(task.done() for task in guessing)
+        check.gate.set()
+        assert set().union(*await asyncio.gather(*guessing)) == {401, 429}
+
+
+async def test_one_client_leaves_room_for_the_passwords_of_others() -> None:
+    check = GatedCheck()
+    auth, users = BasicAuth(check), {"alice": hash_of("right")}
+
+    async def outcome(client: str, password: str) -> bool | None:
+        try:
+            return await auth.allows(users, basic("alice", password), client)
+        except auth_module.TooManyPasswords:
+            return None
+
+    flood = [asyncio.create_task(outcome("mallory", str(number))) for number in range(100)]
+    others = [asyncio.create_task(outcome(f"c{number}", f"x{number}")) for number in range(11)]
+    scrapes = [asyncio.create_task(outcome(f"p{number}", "right")) for number in range(5)]
+    late = asyncio.create_task(outcome("late", "late"))
+    await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+    check.gate.set()
+    outcomes = await asyncio.gather(*flood)
+    assert (outcomes.count(None), outcomes.count(False)) == (96, 4)
+    assert await asyncio.gather(*others) == [False] * 11
+    assert await asyncio.gather(*scrapes) == [True] * 5  # they share one check
+    assert await late is None
+    assert check.count == 4 + 11 + 1
 
 
 @pytest.mark.parametrize(
@@ -381,24 +491,24 @@ async def test_an_unknown_user_costs_the_same_work() -> None:
 
 
 async def test_what_came_out_is_remembered_and_bounded() -> None:
-    users = {"alice": hash_of("a")}
-    check = CountingCheck()
+    users = {"alice": hash_of("right")}
+    check = GatedCheck()
+    check.gate.set()
     auth = BasicAuth(check)
-    asked = [basic("alice", "a"), basic("alice", "b"), basic("bob", "a")]
+    right, wrong = basic("alice", "right"), basic("alice", "wrong")
     for _ in range(3):
-        assert await auth.allows(users, asked[0])
-        assert not await auth.allows(users, asked[1])
-    assert len(check.costs) == 2
-    for number in range(auth_module._CACHED - 2):
-        assert not await auth.allows(users, basic(f"user-{number}", "a"))
-    check.costs.clear()
-    assert not await auth.allows(users, asked[2])  # in the place of what was used longest ago
-    assert not await auth.allows(users, asked[1])
-    assert len(check.costs) == 1
-    assert await auth.allows(users, asked[0])
-    assert len(check.costs) == 2
-    assert not await auth.allows({"alice": hash_of("new")}, asked[0])
-    assert len(check.costs) == 3
+        assert await auth.allows(users, right)
+        assert not await auth.allows(users, wrong)
+    assert check.count == 2
+    for number in range(auth_module._CACHED):
+        assert not await auth.allows(users, basic(f"user-{number}", "wrong"))
+    check.count = 0
+    assert await auth.allows(users, right)  # wrong ones never push it out
+    assert check.count == 0
+    assert not await auth.allows(users, wrong)
+    assert check.count == 1
+    assert await auth.allows({"alice": hash_of("new")}, right)
+    assert check.count == 2
 
 
 async def test_one_password_is_hashed_at_a_time_and_only_once() -> None:
@@ -416,7 +526,7 @@ async def test_one_password_is_hashed_at_a_time_and_only_once() -> None:
 
     auth = BasicAuth(check)
     headers = [basic("alice", "a" if number % 2 else f"b{number % 8}") for number in range(40)]
-    outcomes = await asyncio.gather(*(auth.allows(users, header) for header in headers))
+    outcomes = await asyncio.gather(*(auth.allows(users, header, header) for header in headers))
     assert outcomes == [bool(number % 2) for number in range(40)]
     assert at_once == [1] * 5
 
@@ -450,8 +560,9 @@ async def test_healthcheck_takes_a_401_as_alive_and_trusts_any_certificate(
     locked = replace(settings(), config=WebConfig.model_validate(users))
     async with serving(service, lambda: locked) as server:
         alive = True, "Alive: it asks for a user and password."
+        assert await asyncio.to_thread(healthcheck.ask, f"{server.urls[0]}/metrics") == alive
         url = f"{server.urls[0]}/-/healthy"
-        assert await asyncio.to_thread(healthcheck.ask, url) == alive
+        assert await asyncio.to_thread(healthcheck.ask, url) == (True, "Healthy.")
         assert not (await asyncio.to_thread(healthcheck.ask, "http://127.0.0.1:1"))[0]
         other_scheme = (
             url.replace("https:", "http:") if with_tls else url.replace("http:", "https:")
@@ -480,8 +591,10 @@ async def test_headers_are_on_every_answer(service: Service) -> None:
         "X-Content-Type-Options": "nosniff",
         "X-XSS-Protection": "0",
         "Strict-Transport-Security": "max-age=60",
+        "Server": "azure-batch-exporter",
     }
-    settings = fixed(http_server_config={"headers": headers})
+    ours = {name: value for name, value in headers.items() if name != "Server"}
+    settings = fixed(http_server_config={"headers": ours})
     async with (
         serving(service, settings) as server,
         aiohttp.ClientSession(server.urls[0]) as session,
@@ -492,6 +605,71 @@ async def test_headers_are_on_every_answer(service: Service) -> None:
         async with session.post("/metrics") as response:
             assert response.status == 405
             assert headers.items() <= dict(response.headers).items()
+
+
+@pytest.mark.parametrize("path", ["/-/reload", "/-/forget-group", "/metrics", "/nothing"])
+@pytest.mark.parametrize(
+    ("fields", "is_refused"),
+    [
+        ({}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://exporter.example:8"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://outside.example"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "http://evil.example"}, True),
+        ({"Origin": "http://exporter.example:8"}, True),
+        ({"Origin": "null"}, True),
+        ({"Origin": "https://exporter.example:9"}, False),
+    ],
+)
+async def test_other_sites_cannot_have_a_browser_post(
+    service: Service, path: str, fields: dict[str, str], is_refused: bool
+) -> None:
+    reloads = 0
+
+    async def reload() -> None:
+        nonlocal reloads
+        reloads += 1
+
+    app = build_app(service, "/metrics", reload=reload)
+    server = await listen(app, [("127.0.0.1", 0)])
+    headers = {"Host": "exporter.example:9", **fields}
+    async with aiohttp.ClientSession(server.urls[0]) as session:
+        async with session.post(path, headers=headers) as response:
+            assert (response.status == 403) == is_refused
+        async with session.get("/metrics", headers=headers) as response:
+            assert response.status == 200  # without CORS no other site can read it
+            assert "Access-Control-Allow-Origin" not in response.headers
+    assert reloads == (path == "/-/reload" and not is_refused)
+    await server.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("exporter.example", 200),
+        ("EXPORTER.example.:10225", 200),
+        ("prometheus-target:10225", 200),
+        ("127.0.0.1:10225", 200),
+        ("[::1]:10225", 200),
+        ("localhost", 200),
+        ("", 200),
+        ("evil.example", 421),
+        ("exporter.example.evil.example", 421),
+        ("127.0.0.1.evil.example:10225", 421),
+        ("[::1", 421),
+        ("exporter.example@evil.example", 421),
+    ],
+)
+async def test_a_name_that_is_rebound_to_the_server_reads_nothing(
+    service: Service, host: str, expected: int
+) -> None:
+    names = ("Exporter.example", "prometheus-target")
+    app = build_app(service, "/metrics", allowed_hosts=names)
+    server = await listen(app, [("127.0.0.1", 0)])
+    assert await status(server, headers={"Host": host}) == expected
+    assert await status(server, "/-/healthy", headers={"Host": host}) == 200
+    await server.close()
 
 
 def test_a_rate_limit_lets_a_burst_through_and_then_one_each_interval() -> None:
@@ -630,10 +808,10 @@ async def test_an_idle_connection_is_kept_for_a_while(service: Service) -> None:
 @pytest.mark.parametrize(
     ("request_", "answer"),
     [
-        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b"400"),
+        (b"GET /" + b"x" * 80_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 80_000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 50, b""),
+        (b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 500, b"431"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"400"),
         (b"no http at all\r\n\r\n", b"400"),
     ],
@@ -642,13 +820,58 @@ async def test_an_idle_connection_is_kept_for_a_while(service: Service) -> None:
 async def test_what_is_no_decent_request_ends_the_connection_and_fills_no_log(
     service: Service, request_: bytes, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serving(service) as server:
+    settings = fixed(http_server_config={"headers": {"Strict-Transport-Security": "max-age=60"}})
+    async with serving(service, settings) as server:
         reader, writer = await connect(server)
         writer.write(request_)
-        assert (await rest(reader))[9:12] == answer
+        head, _, text = (await rest(reader)).decode().partition("\r\n\r\n")
+        assert head[9:12] == answer.decode()
+        assert ("more than 72 KiB" in text) == (answer == b"431")
+        fields = head.splitlines()[1:]
+        for field in (
+            *("Server: azure-batch-exporter", "X-Content-Type-Options: nosniff"),
+            *("Strict-Transport-Security: max-age=60", f"Content-Length: {len(text)}"),
+        ):
+            assert field in fields
         writer.close()
         await nobody_is_left(server)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_header_fields_may_have_64_kib_and_who_sends_more_is_told(
+    service: Service, authority: Authority, tmp_path: Path, with_tls: bool
+) -> None:
+    authority.server()
+    settings = WebConfigFile(tls_file(tmp_path)) if with_tls else Settings
+    options = {"ssl": authority.trust()} if with_tls else {}
+    async with (
+        serving(service, settings) as server,
+        aiohttp.ClientSession(server.urls[0]) as session,
+    ):
+        for size, expected in ((64 * 1024, 200), (1_000_000, 431), (16, 200)):
+            cookie = {"Cookie": "a=" + "x" * size}
+            async with session.get("/metrics", headers=cookie, **options) as response:
+                assert response.status == expected
+                assert "version" not in response.headers["Server"].lower()
+
+
+async def test_requests_that_wait_for_their_turn_are_limited_too(service: Service) -> None:
+    async with serving(with_body(service, 20_000_000)) as server:
+        _, writer = await connect(server)
+        writer.write(GET)
+        async with asyncio.timeout(200):
+            while not server.connections:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        # The first answer is not read. The next request never ends.
+        writer.write(b"GET / HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            for number in range(100):
+                writer.write(f"X-{number}: ".encode() + b"y" * 4000 + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+        await nobody_is_left(server)
+        writer.close()
 
 
 async def test_a_client_that_does_not_read_its_answer_is_cut_off(service: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from exporter.config.problems import ConfigError
 from exporter.exposition.body import Format
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, Simulation, World, serve
+from tests.certificates import Authority
 from tests.process import logged_address, program, stop
 from tests.scraping import read
 from tests.truth import Series
@@ -315,6 +317,73 @@ async def test_a_process_reloads(
             assert "Use POST" in await answer.text()
         await stop(process)
         assert process.returncode == 0
+
+
+async def test_sighup_reads_client_authorities_and_certificates_that_look_unchanged(
+    account: tuple[Simulation, Clock], tmp_path: Path
+) -> None:
+    simulation, _ = account
+    (tmp_path / "config.yaml").write_text(json.dumps(settings(simulation)))
+    folders = [tmp_path / "old", tmp_path / "new"]
+    for folder in folders:
+        folder.mkdir()
+    authorities = [Authority(folder) for folder in folders]
+    clients = [authority.client("a.example") for authority in authorities]
+    # As a copy that keeps the time makes them, and by chance of the same size.
+    texts = [[file.read_bytes() for file in (a.file, *a.server())] for a in authorities]
+    names = ("clients.crt", "server.crt", "server.key")
+    sizes = [max(map(len, each)) for each in zip(*texts, strict=True)]
+    web = {"cert_file": "server.crt", "key_file": "server.key", "client_ca_file": "clients.crt"}
+    web["client_auth_type"] = "RequireAndVerifyClientCert"
+    (tmp_path / "web.yaml").write_text(json.dumps({"tls_server_config": web}))
+
+    def install(number: int) -> None:
+        for name, size, text in zip(names, sizes, texts[number], strict=True):
+            (tmp_path / name).write_bytes(text.ljust(size, b"\n"))
+            os.utime(tmp_path / name, (1, 1))
+
+    async def answers(number: int) -> bool:
+        trusted = authorities[number].trust(clients[number])
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(url, ssl=trusted) as response,
+            ):
+                return response.status == 200
+        except (aiohttp.ClientError, OSError):
+            return False
+
+    install(0)
+    async with (
+        program(
+            "run",
+            f"--config.file={tmp_path / 'config.yaml'}",
+            f"--web.config.file={tmp_path / 'web.yaml'}",
+            "--web.listen-address=127.0.0.1:0",
+            SIMULATED_KEY=simulation.account_key,
+        ) as process,
+        asyncio.timeout(200),
+    ):
+        url = await logged_address(process)
+        assert (await answers(0), await answers(1)) == (True, False)
+        install(1)
+        process.send_signal(signal.SIGHUP)
+        await logged(process, b"configuration reloaded")
+        assert (await answers(0), await answers(1)) == (False, True)
+        (tmp_path / "clients.crt").write_bytes(b"none")
+        process.send_signal(signal.SIGHUP)
+        line = await logged(process, b"not reloaded")
+        assert b"client_ca_file: holds no certificate" in line
+        assert await answers(1)
+
+
+async def logged(process: asyncio.subprocess.Process, text: bytes) -> bytes:
+    """The next line of the log that holds `text`."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if text in line:
+            return line
+    raise AssertionError("the process ended")
 
 
 async def test_reloading_by_request_must_be_allowed(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from exporter.service import systemd
+from exporter.service import logs, systemd
 from tests.process import logged_address, program, stop
 
 
@@ -27,6 +29,13 @@ def notify_socket(tmp_path: Path) -> Iterator[socket.socket]:
 
 async def told(listening: socket.socket) -> str:
     return (await asyncio.to_thread(listening.recv, 1000)).decode()
+
+
+async def news(listening: socket.socket) -> str:
+    """The next message but signs of life."""
+    while (message := await told(listening)) == systemd.ALIVE:
+        pass
+    return message
 
 
 async def test_the_process_tells_when_it_is_ready_alive_reloading_and_stopping(
@@ -49,12 +58,50 @@ async def test_the_process_tells_when_it_is_ready_alive_reloading_and_stopping(
         while not messages[-1].startswith("RELOADING=1"):
             messages.append(await told(notify_socket))
         assert "\nMONOTONIC_USEC=" in messages[-1]
-        while messages[-1] != "READY=1":
+        while not messages[-1].startswith("READY=1\n"):
             messages.append(await told(notify_socket))
+        assert messages[-1] == "READY=1\nERRNO=0\nSTATUS=The configuration was reloaded."
         await stop(process)
         while messages[-1] != "STOPPING=1":
             messages.append(await told(notify_socket))
         assert process.returncode == 0
+
+
+async def test_a_refused_reload_is_seen_by_systemd(
+    notify_socket: socket.socket, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    good = """\
+accounts:
+  - name: a
+    endpoint: http://127.0.0.1:1
+    auth: {method: shared_key, key_env: BATCH_KEY}
+    jobs: [{id_regex: .*}]
+"""
+    file.write_text(good)
+
+    async def outcome() -> str:
+        """What is told when a reload has ended."""
+        process.send_signal(signal.SIGHUP)
+        assert (await news(notify_socket)).startswith("RELOADING=1\n")
+        return await news(notify_socket)
+
+    flags = (f"--config.file={file}", "--web.listen-address=127.0.0.1:0")
+    async with (
+        program("run", *flags, NOTIFY_SOCKET=str(tmp_path / "notify")) as process,
+        asyncio.timeout(200),
+    ):
+        assert await news(notify_socket) == "READY=1"
+        file.write_text(good + "    max_job: 1\n    max_node: 1\n")
+        refused = await outcome()
+        assert refused.splitlines()[:2] == ["READY=1", "ERRNO=22"]
+        assert refused.splitlines()[2].startswith(
+            "STATUS=The configuration was refused, the old one is in force:"
+            f" {file}:6: accounts[0].max_job: unknown key"
+        )
+        assert refused.endswith(" (and 1 more)")
+        file.write_text(good)
+        assert (await outcome()).splitlines()[1] == "ERRNO=0"
 
 
 @pytest.mark.parametrize(
@@ -91,3 +138,36 @@ def test_an_abstract_address_is_understood_and_nobody_need_listen(
     systemd.notify(systemd.READY)
     monkeypatch.delenv("NOTIFY_SOCKET")
     systemd.notify(systemd.READY)
+
+
+@pytest.mark.parametrize("format_", ["logfmt", "json"])
+@pytest.mark.parametrize("is_journal", [True, False])
+async def test_lines_have_priorities_where_standard_error_is_the_journal(
+    format_: str, is_journal: bool
+) -> None:
+    reading, writing = os.pipe()
+    status = os.fstat(writing)
+    stream = f"{status.st_dev}:{status.st_ino if is_journal else 1}"
+    flags = ("demo", "--web.listen-address=127.0.0.1:0", f"--log.format={format_}")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exporter", *flags),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=writing,
+        env={**os.environ, "JOURNAL_STREAM": stream},
+    )
+    os.close(writing)
+    with os.fdopen(reading) as lines:
+        line = await asyncio.to_thread(lines.readline)
+        process.kill()
+        await process.wait()
+    assert line.startswith("<6>" if is_journal else ("{" if format_ == "json" else "time="))
+
+
+def test_each_level_has_its_priority() -> None:
+    formatter = logs.JournalFormatter(logs.LogfmtFormatter())
+    priorities = [
+        formatter.format(logging.LogRecord("a", level, "", 1, "x\ny", (), None))
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, 50, 25)
+    ]
+    assert [line[:8] for line in priorities] == [f"<{each}>time=" for each in (7, 6, 4, 3, 2, 6)]
+    assert not any("\n" in line for line in priorities)

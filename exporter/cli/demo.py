@@ -179,7 +179,12 @@ def instructions(
         for name in simulate.SCENARIOS
         if name != scenario and (identity or not name.startswith(simulate.SIGN_IN))
     ]
-    pages = "\n".join(f"  {url}/ for people, {url}{metrics} for Prometheus" for url in urls)
+    pages = "\n".join(
+        f"  curl --unix-socket {url.removeprefix('unix:')} http://localhost{metrics}"
+        if url.startswith("unix:")
+        else f"  {url}/ for people, {url}{metrics} for Prometheus"
+        for url in urls
+    )
     if identity:
         sign_in = f"""\
 Let signing in fail in one of some 30 ways, then heal it

@@ -13,6 +13,7 @@ from exporter.service import logs
 if TYPE_CHECKING:
     from exporter.config.shard import Shard
     from exporter.service.process import Listener
+    from exporter.web.server.listener import Address
 
 DEFAULT_PORT = 10225
 
@@ -66,10 +67,16 @@ def add_web_flags(parser: ArgumentParser) -> None:
     """--web.*, as Prometheus' own programs have them."""
     parser.add_argument(
         "--web.listen-address",
-        help=f"host:port, [::1]:port or :port to serve on; repeatable (default: :{DEFAULT_PORT})",
-        type=parse_address,
+        help="host:port, [::1]:port, :port or unix:/path to serve on; repeatable"
+        f" (default: :{DEFAULT_PORT})",
+        type=parse_web_address,
         action="append",
         metavar="ADDRESS",
+    )
+    parser.add_argument(
+        "--web.systemd-socket",
+        help="serve on the sockets that systemd has opened (socket activation)",
+        action="store_true",
     )
     parser.add_argument(
         "--web.telemetry-path",
@@ -91,6 +98,14 @@ def add_web_flags(parser: ArgumentParser) -> None:
         metavar="F",
     )
     parser.add_argument(
+        "--web.allowed-host",
+        help="host name by which clients may ask, addresses and localhost aside; repeatable"
+        " (default: all names)",
+        action="append",
+        default=[],
+        metavar="NAME",
+    )
+    parser.add_argument(
         "--web.max-requests",
         help="requests answered at once, past which they get 503; 0: no limit"
         " (default: %(default)s)",
@@ -107,14 +122,28 @@ def listener(options: Namespace) -> Listener:
     from exporter.web.server.web_config_file import Settings, WebConfigFile
 
     file = options.web_config_file
+    web = WebConfigFile(file) if file is not None else None
     return Listener(
-        addresses=tuple(options.web_listen_address or [(None, DEFAULT_PORT)]),
+        addresses=_addresses(options),
         telemetry_path=options.web_telemetry_path,
-        settings=WebConfigFile(file) if file is not None else Settings,
+        settings=web or Settings,
+        read_settings_again=web.read_again if web is not None else lambda: None,
         limits=Limits(max_requests=options.web_max_requests),
         enable_lifecycle=options.web_enable_lifecycle,
+        allowed_hosts=tuple(options.web_allowed_host),
         docs_url=_docs_url(),
     )
+
+
+def _addresses(options: Namespace) -> tuple[Address, ...]:
+    if not options.web_systemd_socket:
+        return tuple(options.web_listen_address or [(None, DEFAULT_PORT)])
+    from exporter.config.problems import ConfigError
+    from exporter.service import systemd
+
+    if options.web_listen_address:
+        raise ConfigError(("give only one of --web.systemd-socket and --web.listen-address",))
+    return systemd.sockets()
 
 
 def _docs_url() -> str:
@@ -124,6 +153,16 @@ def _docs_url() -> str:
 
         raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
     return url
+
+
+def parse_web_address(text: str) -> Address:
+    """As parse_address; the path of `unix:/path`."""
+    scheme, colon, path = text.partition(":")
+    if scheme != "unix" or not colon or path.isdecimal():  # a host may be named unix
+        return parse_address(text)
+    if not path:
+        raise ArgumentTypeError(f"{text}: write the path of a socket, unix:/path")
+    return Path(path)
 
 
 def parse_address(text: str) -> tuple[str | None, int]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import os
 import re
 import sys
 from contextlib import suppress
-from typing import Literal, TextIO
+from typing import ClassVar, Literal, TextIO
 
 from exporter.batch.redaction import redact
 
@@ -72,6 +73,40 @@ def dropped() -> int:
     return sum(getattr(handler, "dropped", 0) for handler in logging.getLogger().handlers)
 
 
+class JournalFormatter(logging.Formatter):
+    """Another formatter's line behind its priority, which systemd's journal takes: `<4>time=…`."""
+
+    _PRIORITIES: ClassVar = {
+        logging.CRITICAL: 2,
+        logging.ERROR: 3,
+        logging.WARNING: 4,
+        logging.INFO: 6,
+        logging.DEBUG: 7,
+    }
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever the values hold."""
+        priority = self._PRIORITIES.get(record.levelno, 6)
+        return f"<{priority}>{self._inner.format(record)}"
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether what is written to a stream goes to systemd's journal.
+
+    JOURNAL_STREAM alone does not tell: whoever started the process may have sent its standard
+    error elsewhere.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # it is no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
 def _quoted(value: object) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)
@@ -84,13 +119,15 @@ def configure(
 
     `is_service`: never wait for whoever reads standard error; see `dropped`.
     """
-    handler: logging.Handler = logging.StreamHandler(stream or sys.stderr)
+    stream = stream or sys.stderr
+    handler: logging.Handler = logging.StreamHandler(stream)
     if is_service:
         from exporter.service.log_writer import BackgroundHandler
 
         with suppress(OSError):  # a stream that is no file, as tests have it
-            handler = BackgroundHandler(sys.stderr.fileno())
-    handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
+            handler = BackgroundHandler(stream.fileno())
+    formatter = JsonFormatter() if format_ == "json" else LogfmtFormatter()
+    handler.setFormatter(JournalFormatter(formatter) if _is_journal(stream) else formatter)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # These libraries log details at info.
     for name in ("aiohttp", "azure", "asyncio", "msal"):

@@ -24,7 +24,7 @@ from exporter.service.service import Service
 from exporter.service.supervision import supervised
 from exporter.web.app import build_app
 from exporter.web.server.limits import Limits
-from exporter.web.server.listener import listen
+from exporter.web.server.listener import Address, listen
 from exporter.web.server.web_config_file import CurrentSettings
 
 log = logging.getLogger(__name__)
@@ -41,25 +41,38 @@ HEARTBEAT = 5.0
 
 @dataclass(frozen=True)
 class Listener:
-    """Where and what to serve. `addresses`: (host, port), host None: all interfaces.
+    """Where and what to serve.
 
-    `docs_url`: where the files of the project can be read; "": nowhere.
+    `allowed_hosts`: host names by which clients may ask; empty: all. `docs_url`: where the files of
+    the project can be read; "": nowhere. `read_settings_again`: for a reload; raises ConfigError.
     """
 
-    addresses: tuple[tuple[str | None, int], ...]
+    addresses: tuple[Address, ...]
     telemetry_path: str
     settings: CurrentSettings
     limits: Limits
     enable_lifecycle: bool
+    allowed_hosts: tuple[str, ...] = ()
     docs_url: str = ""
+    read_settings_again: Callable[[], None] = lambda: None
 
 
 class Reloader:
-    """Reloads the configuration. `load`: reads it; raises ConfigError."""
+    """Reloads both configurations.
 
-    def __init__(self, service: Service, load: Callable[[], Config]) -> None:
+    `load`: reads that of the service. `read_settings_again`: takes over that of the web server.
+    Both raise ConfigError.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        load: Callable[[], Config],
+        read_settings_again: Callable[[], None] = lambda: None,
+    ) -> None:
         self._service = service
         self._load = load
+        self._read_settings_again = read_settings_again
         self._lock = asyncio.Lock()
         # A thread of its own: what else runs in threads may hang, as name resolution does.
         self._thread = ThreadPoolExecutor(1, "configuration")
@@ -68,20 +81,24 @@ class Reloader:
         """Reload all of it. ConfigError: it is invalid, and nothing changed."""
         async with self._lock:
             systemd.notify(systemd.RELOADING.format(time.monotonic_ns() // 1000))
+            problems: tuple[str, ...] = ("an internal error",)
             try:
                 # A large file takes a while. Polls and scrapes go on.
                 loop = asyncio.get_running_loop()
                 loaded = await loop.run_in_executor(self._thread, self._load)
+                self._read_settings_again()
                 await self._service.configure(loaded)
             except ConfigError as error:
                 self._service.telemetry.set("config_last_reload_successful", 0)
-                for problem in error.problems:
+                problems = error.problems
+                for problem in problems:
                     log.error("configuration not reloaded: %s", problem)
                 raise
             else:
+                problems = ()
                 log.info("configuration reloaded")
             finally:
-                systemd.notify(systemd.READY)
+                systemd.notify(systemd.reloaded(problems))
 
     async def reload_whenever(self, asked: asyncio.Event) -> None:
         """Reload each time that `asked` is set."""
@@ -126,16 +143,22 @@ async def run(
     on_listening: Callable[[tuple[str, ...]], None] = lambda _: None,
 ) -> None:
     """Poll and serve until `stop` is set. `load`: reads the configuration again, for a reload."""
-    reloader, hangup = Reloader(service, load), asyncio.Event()
+    reloader = Reloader(service, load, listener.read_settings_again)
+    hangup = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup.set)
     settings, limits, path = listener.settings, listener.limits, listener.telemetry_path
     reload = reloader.reload if listener.enable_lifecycle else None
-    app = build_app(service, path, settings, limits, reload, docs_url=listener.docs_url)
+    app = build_app(
+        *(service, path, settings, limits, reload),
+        docs_url=listener.docs_url,
+        allowed_hosts=listener.allowed_hosts,
+    )
     server = await listen(app, listener.addresses, settings, limits)
     try:
         auth = bool(settings().config.basic_auth_users)
         for url in server.urls:
-            log.info("listening", extra={"address": url + path, "basic_auth": auth})
+            address = url if url.startswith("unix:") else url + path
+            log.info("listening", extra={"address": address, "basic_auth": auth})
         on_listening(server.urls)
         systemd.notify(systemd.READY)
         reload_whenever = partial(reloader.reload_whenever, hangup)

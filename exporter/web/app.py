@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -24,7 +24,8 @@ from exporter.web.api import models
 from exporter.web.api.endpoints import OPERATIONS, Operation
 from exporter.web.api.parameters import Refusal, parse
 from exporter.web.backend import Backend
-from exporter.web.server.basic_auth import BasicAuth
+from exporter.web.server.basic_auth import BasicAuth, TooManyPasswords
+from exporter.web.server.browsers import is_allowed_host, is_cross_site
 from exporter.web.server.client_connection import connection_of
 from exporter.web.server.limits import Limits, RateLimiter
 from exporter.web.server.negotiation import accepts_gzip, choose_format
@@ -35,6 +36,9 @@ _LARGE = 1024 * 1024
 """Bytes of a body from which on a thread makes it; a smaller one takes less than a millisecond."""
 
 _JSON = {"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store"}
+
+HEALTHY, READY = "/-/healthy", "/-/ready"
+PROBES = (HEALTHY, READY)
 
 Reload = Callable[[], Awaitable[None]]
 """Takes over the configuration anew; ConfigError says why that cannot be."""
@@ -47,13 +51,16 @@ def build_app(
     limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
     reload: Reload | None = None,
     docs_url: str = "",
+    allowed_hosts: Collection[str] = (),
+    auth: BasicAuth | None = None,
 ) -> web.Application:
     """The web application; metrics are at `telemetry_path`.
 
     `settings`: who may see it. `reload`: None: it is not offered. `docs_url`: where the files
-    of the project can be read; "": the pages do not link to them.
+    of the project can be read; "": the pages do not link to them. `allowed_hosts`: host names by
+    which clients may ask; empty: all. `auth`: checks the passwords.
     """
-    handlers = _Handlers(service, settings, limits, reload)
+    handlers = _Handlers(service, settings, limits, reload, allowed_hosts, auth or BasicAuth())
     app = web.Application(middlewares=[_while_answering, handlers.guard])
     app.on_response_prepare.append(handlers.set_headers)
     app.on_cleanup.append(handlers.close)
@@ -75,8 +82,8 @@ def build_app(
             limited[f"/{file.path}"] = partial(_file, file.content, headers)
     for path, handler in limited.items():
         app.router.add_get(path, partial(handlers.limited, handler))
-    app.router.add_get("/-/healthy", handlers.healthy)
-    app.router.add_get("/-/ready", handlers.ready)
+    app.router.add_get(HEALTHY, handlers.healthy)
+    app.router.add_get(READY, handlers.ready)
     app.router.add_route("*", "/-/reload", handlers.reload)
     app.router.add_route("*", "/-/forget-group", handlers.forget_group)
     return app
@@ -97,13 +104,20 @@ class _Handlers:
     """Answers the requests for one service."""
 
     def __init__(
-        self, service: Backend, settings: CurrentSettings, limits: Limits, reload: Reload | None
+        self,
+        service: Backend,
+        settings: CurrentSettings,
+        limits: Limits,
+        reload: Reload | None,
+        allowed_hosts: Collection[str],
+        auth: BasicAuth,
     ) -> None:
         self._service = service
         self._settings = settings
         self._limits = limits
         self._reload = reload
-        self._auth = BasicAuth()
+        self._allowed_hosts = frozenset(each.lower() for each in allowed_hosts)
+        self._auth = auth
         self._rate = RateLimiter()
         self._free = asyncio.Semaphore(limits.max_requests or sys.maxsize)
         # Large bodies are compressed in a thread of the web server's own: name resolution,
@@ -120,20 +134,35 @@ class _Handlers:
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Lets in what is within the rate limit and has credentials, on every path."""
+        """Lets in what is within the rate limit, of no hostile website, and has credentials.
+
+        Probes are always let in: a flood that holds them up would have the process restarted.
+        """
+        if request.path in PROBES:
+            return await handler(request)
         config = self._settings().config
         if not self._rate.allow(config.rate_limit):
             return web.Response(status=429, text="Too many requests.\n")
-        users = config.basic_auth_users
-        if users and not await self._auth.allows(users, request.headers.get("Authorization", "")):
+        if not is_allowed_host(request.headers.get("Host", ""), self._allowed_hosts):
+            return web.Response(status=421, text="No --web.allowed-host has this host name.\n")
+        if is_cross_site(request.method, request.headers):
+            return web.Response(status=403, text="Requests of other sites are refused.\n")
+        authorization = request.headers.get("Authorization", "")
+        try:
+            is_allowed = await self._auth.allows(
+                config.basic_auth_users, authorization, request.remote or ""
+            )
+        except TooManyPasswords:
+            text = "Too many passwords are being checked.\n"
+            return web.Response(status=429, text=text, headers={"Retry-After": "1"})
+        if not is_allowed:
             headers = {"WWW-Authenticate": "Basic"}
             return web.Response(status=401, text="Unauthorized.\n", headers=headers)
         return await handler(request)
 
     async def set_headers(self, _: web.Request, response: web.StreamResponse) -> None:
         """Set the headers of every answer."""
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers.update(self._settings().config.http_server_config.headers.given)
+        response.headers.update(self._settings().headers)
 
     async def limited(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         """Send what a handler answers; 503 while too many requests are answered."""
@@ -200,7 +229,10 @@ class _Handlers:
         """Whether the process works."""
         problem = self._service.problem
         if problem is not None:
-            return web.Response(status=503, text=f"Not healthy: {problem}.\n")
+            # Nobody was asked for a password: where there is one, the status has to do.
+            is_public = not self._settings().config.basic_auth_users
+            text = f"Not healthy: {problem}.\n" if is_public else "Not healthy.\n"
+            return web.Response(status=503, text=text)
         return web.Response(text="Healthy.\n")
 
     async def ready(self, _: web.Request) -> web.Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import statistics
 import sys
 from collections.abc import AsyncIterator
@@ -33,10 +34,17 @@ SOON = 60_000
 @asynccontextmanager
 async def filled(jobs: int) -> AsyncIterator[str]:
     """The URL of an exporter that knows so many jobs."""
+    async with filled_process(jobs) as (url, _):
+        yield url
+
+
+@asynccontextmanager
+async def filled_process(jobs: int) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """The URL of an exporter that knows so many jobs, and its process."""
     async with process(sys.executable, "-m", "tests.filled", str(jobs)) as started:
         assert started.stdout is not None
         line = await asyncio.wait_for(started.stdout.readline(), 200)
-        yield line.decode().strip()
+        yield line.decode().strip(), started
 
 
 @asynccontextmanager
@@ -181,6 +189,33 @@ async def test_a_page_that_is_cut_off_says_so(open_page: Open, some: str) -> Non
         assert await page.locator("#jobs tbody tr").count() == 50
         await page.unroute("**/*")
         await page.locator("#live", has_text="Live: ").wait_for(timeout=SOON)
+
+
+async def test_a_page_whose_exporter_hangs_says_so(open_page: Open) -> None:
+    async with filled_process(10) as (url, exporter), open_page(url) as page:
+        await page.evaluate("document.body.dataset.patience = 1")
+        await hasten(page)
+        await page.locator("#live", has_text="Live: ").wait_for(timeout=SOON)
+        exporter.send_signal(signal.SIGSTOP)
+        lost = page.locator("#live.lost", has_text="Not live: no answer within 1 s")
+        await lost.wait_for(timeout=SOON)
+        exporter.send_signal(signal.SIGCONT)
+        await page.locator("#live:not(.lost)", has_text="Live: ").wait_for(timeout=SOON)
+
+
+async def test_back_sets_the_search_field_though_it_has_the_focus(
+    open_page: Open, some: str
+) -> None:
+    async with open_page(some) as page:
+        search = page.locator("#search")
+        await search.fill("job-0000")
+        await search.press("Enter")
+        await search.fill("job-00001")
+        await has_count(page, "1 to 1 of 1 jobs (120 without filters)")
+        await page.go_back()
+        await has_count(page, "1 to 10 of 10 jobs (120 without filters)")
+        assert await page.evaluate("document.activeElement.id") == "search"
+        assert await search.input_value() == "job-0000"
 
 
 async def test_input_filters_and_sorts_ten_thousand_jobs(open_page: Open, many: str) -> None:

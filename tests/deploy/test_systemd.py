@@ -16,11 +16,12 @@ import pytest
 from tests import tools
 from tests.certificates import Authority
 from tests.deploy.rendering import DEPLOY
-from tests.process import logged_address, process, until_ready
+from tests.process import logged_address, process, program, stop, until_ready
 
 pytestmark = pytest.mark.full
 
 UNIT = DEPLOY / "systemd" / "azure-batch-exporter.service"
+SOCKET = UNIT.with_suffix(".socket")
 PROGRAM = "/opt/azure-batch-exporter/bin/azure-batch-exporter"
 
 EXPOSURE = 20
@@ -40,20 +41,50 @@ def installed(folder: Path) -> Path:
     """The unit with its drop-in, and with a program that exists here."""
     unit = folder / UNIT.name
     text = UNIT.read_text()
-    assert text.count(PROGRAM) == 1
+    assert PROGRAM in text
     unit.write_text(text.replace(PROGRAM, sys.executable))
-    drop_in = folder / f"{UNIT.name}.d" / "secrets.conf"
-    drop_in.parent.mkdir()
-    drop_in.write_bytes((UNIT.parent / "secrets.conf").read_bytes())
+    drop_ins = folder / f"{UNIT.name}.d"
+    drop_ins.mkdir()
+    for name in ("secrets.conf", "socket.conf"):
+        text = (UNIT.parent / name).read_text()
+        (drop_ins / name).write_text(text.replace(PROGRAM, sys.executable))
+    (folder / SOCKET.name).write_bytes(SOCKET.read_bytes())
     return unit
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
     unit = installed(tmp_path)
-    done = analyze("verify", unit)
+    done = analyze("verify", unit, tmp_path / SOCKET.name)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     unit.write_text(unit.read_text().replace("PrivateTmp", "PrivateTemp"))
     assert "PrivateTemp" in analyze("verify", unit).stderr
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+async def test_a_reload_fails_where_the_configuration_is_refused(
+    tmp_path: Path, is_valid: bool
+) -> None:
+    file = tmp_path / "config.yaml"
+    text = (DEPLOY.parent / "config.example.yaml").read_text()
+    file.write_text(text)
+    flags = (f"--config.file={file}", "--web.listen-address=127.0.0.1:0")
+    async with program("run", *flags) as started, asyncio.timeout(200):
+        await logged_address(started)
+        file.write_text(text if is_valid else f"{text}\nunknown: 1\n")
+        codes = []
+        for line in re.findall("^ExecReload=(.*)$", UNIT.read_text(), re.MULTILINE):
+            command = line.replace(PROGRAM, f"{sys.executable} -m exporter")
+            command = command.replace("/etc/azure-batch-exporter/config.yaml", str(file))
+            command = command.replace("$MAINPID", str(started.pid))
+            done = await asyncio.to_thread(subprocess.run, command.split(), capture_output=True)
+            codes.append(done.returncode)
+        assert codes == ([0, 0] if is_valid else [0, 2])
+        assert started.stderr is not None
+        async for logged in started.stderr:
+            if b"reloaded" in logged:
+                assert (b"not reloaded" in logged) != is_valid
+                break
+        await stop(started)
 
 
 def test_the_service_is_exposed_no_more_than_it_must_be(tmp_path: Path) -> None:

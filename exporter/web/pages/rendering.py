@@ -19,6 +19,9 @@ from exporter.web.pages.static_files import ICON, SCRIPT, STYLE
 REFRESH = 5
 """Seconds between two requests of the script."""
 
+PATIENCE = 10
+"""Seconds after which the script no longer waits for an answer."""
+
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -83,7 +86,11 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters["ago"] = ago
 _ENVIRONMENT.globals |= {"url": url, "jobs_url": jobs_url, "charts": charts, "shares": shares}
 _ENVIRONMENT.globals |= {"icon": ICON.path, "style": STYLE.path, "script": SCRIPT.path}
-_ENVIRONMENT.globals |= {"refresh": REFRESH, "version": exporter.__version__}
+_ENVIRONMENT.globals |= {
+    "refresh": REFRESH,
+    "patience": PATIENCE,
+    "version": exporter.__version__,
+}
 # Templates are compiled at start: later that would stall the event loop.
 for _name in _ENVIRONMENT.list_templates():
     _ENVIRONMENT.get_template(_name)

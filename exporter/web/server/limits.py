@@ -24,7 +24,7 @@ class Limits:
     max_requests: int = 40
     connections: int = 2000
     header_timeout: float = 30.0
-    header_bytes: int = 64 * 1024
+    header_bytes: int = 72 * 1024  # 64 KiB of fields: sign-in proxies send many cookies
     idle_timeout: float = 330.0  # longer than any usable scrape interval
     write_timeout: float = 30.0
     least_rate: float = 64 * 1024

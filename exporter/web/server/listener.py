@@ -9,21 +9,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Iterable
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from exporter.web.server.client_connection import Connection
+from exporter.web.server.client_connection import Connection, HttpHandler
 from exporter.web.server.limits import Limits
+from exporter.web.server.unix_socket import UnixSocket
 from exporter.web.server.web_config_file import CurrentSettings, Settings
 
 log = logging.getLogger(__name__)
 
-Address = tuple[str | None, int]
-"""Host and port; None: all interfaces."""
+Address = tuple[str | None, int] | Path | socket.socket
+"""Host (None: all interfaces) and port, the path of a Unix socket, or a socket that listens."""
 
 _BACKLOG = 1024
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -49,11 +52,7 @@ class Listening:
         self._open = 0
         self._is_full = False
         scheme = "http" if settings().context is None else "https"
-        names = [each.getsockname() for each in sockets]
-        self.urls = tuple(
-            f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-            for host, port, *_ in names
-        )
+        self.urls = tuple(_url(scheme, each) for each in sockets)
         self._connecting: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
@@ -110,7 +109,10 @@ class Listening:
         server = self._runner.server
         assert server is not None
         settings = self._settings()
-        connection = Connection(server(), self._limits, self._lost, settings.allowed_sans)
+        handler = HttpHandler(server, self._settings, self._limits, _http_log)
+        connection = Connection(
+            handler, self._settings, settings.client_trust, self._limits, self._lost
+        )
         timeout = self._limits.header_timeout if settings.context is not None else None
         try:
             await self._loop.connect_accepted_socket(
@@ -130,6 +132,15 @@ class Listening:
         self._open -= 1
         if self._open <= self._limits.connections // 2:
             self._is_full = False  # the next time is logged again
+
+
+def _url(scheme: str, listening: socket.socket) -> str:
+    """`http://host:port`, or `unix:/path`."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}".replace("\0", "@")  # the abstract namespace
+    host, port, *_ = name
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _NoClientMistakes(logging.Filter):
@@ -153,21 +164,28 @@ async def listen(
     """Serve `app` on each address. OSError where one cannot be bound."""
     sockets: list[socket.socket] = []
     try:
-        for host, port in addresses:
-            await _bind(host, port, sockets)
+        for address in addresses:
+            if isinstance(address, socket.socket):
+                sockets.append(address)
+            elif isinstance(address, Path):
+                sockets.append(_bind_unix(address))
+            else:
+                await _bind(*address, sockets)
     except OSError:
         for each in sockets:
             each.close()
         raise
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=_SHUTDOWN_TIMEOUT,
-        handle_signals=False,
-        logger=_http_log,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_TIMEOUT, handle_signals=False)
     await runner.setup()
     return Listening(runner, tuple(sockets), settings, limits)
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    try:
+        return UnixSocket(path, _BACKLOG)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {reason}") from error
 
 
 async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> None:

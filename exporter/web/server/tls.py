@@ -36,8 +36,11 @@ class TlsError(Exception):
         self.key = key
 
 
-def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
-    """The context of a listener. Reads the files; TlsError where they cannot be used."""
+def build_context(tls: TlsServerConfig) -> tuple[ssl.SSLContext, str]:
+    """The context of a listener, and the PEM text of the client CA, "" for none.
+
+    Reads the files; TlsError where they cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[tls.min_version]
     context.maximum_version = _VERSIONS[tls.max_version]
@@ -55,6 +58,7 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
             text = f"this Python cannot use {curve}: take another curve, or a newer Python"
             raise TlsError("curve_preferences", text) from None
     _load_certificate(context, tls)
+    text = ""
     if tls.verifies:
         context.verify_mode = ssl.CERT_REQUIRED if tls.requires else ssl.CERT_OPTIONAL
         # As in Go, each certificate in the file is trusted, not only self-signed ones.
@@ -64,7 +68,7 @@ def build_context(tls: TlsServerConfig) -> ssl.SSLContext:
             context.load_verify_locations(cadata=text)
         except ssl.SSLError:
             raise TlsError(key, "holds a certificate that is damaged") from None
-    return context
+    return context, text
 
 
 def _load_certificate(context: ssl.SSLContext, tls: TlsServerConfig) -> None:

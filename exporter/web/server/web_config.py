@@ -230,7 +230,7 @@ class HttpServerConfig(_Model):
 
 
 class RateLimit(_Model):
-    """A ceiling for all requests, whoever sends them: past it they get 429."""
+    """A ceiling for all requests but probes, whoever sends them: past it they get 429."""
 
     interval: Duration = duration_field("0s")
     """Average time between two requests; `0s`: no ceiling."""
@@ -254,9 +254,10 @@ class WebConfig(_Model):
     """What is said of HTTP."""
     basic_auth_users: Mapping[str, PasswordHash] = Field(default={}, repr=False)
     """User names with the bcrypt hashes of their passwords. Where there is one, every path needs a
-    user and password, `/-/healthy` included."""
+    user and password, but for the probes `/-/healthy` and `/-/ready`."""
     rate_limit: RateLimit = RateLimit()
-    """A ceiling for all requests. An older `promtool`, 2.42 for one, refuses this key."""
+    """A ceiling for all requests but probes. An older `promtool`, 2.42 for one, refuses
+    this key."""
 
     @field_validator("basic_auth_users", mode="before")
     @classmethod

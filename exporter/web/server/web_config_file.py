@@ -9,37 +9,52 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from exporter.config.problems import ConfigError
 from exporter.config.validation import read_text, validate
 from exporter.config.yaml_document import Document, parse_yaml
 from exporter.web.server.tls import TlsError, build_context
-from exporter.web.server.web_config import TlsServerConfig, WebConfig
+from exporter.web.server.web_config import ClientAuthType, TlsServerConfig, WebConfig
 
 log = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int] | None
 """Time of change in ns, size and inode of a file; None where there is none."""
 
+_DEFAULT = WebConfig()
+
 _FILES = ("cert_file", "key_file", "client_ca_file")
+
+
+@dataclass(frozen=True)
+class ClientTrust:
+    """By which rules a client's certificate is verified.
+
+    `allowed_sans`: it must have one of these names; None: any certificate will do.
+    """
+
+    auth_type: ClientAuthType = "NoClientCert"
+    authorities: str = ""
+    allowed_sans: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is in force. `context`: of new connections; None for plain HTTP."""
 
-    config: WebConfig = field(default_factory=WebConfig)
+    config: WebConfig = _DEFAULT
     context: ssl.SSLContext | None = None
+    client_trust: ClientTrust = ClientTrust()
 
-    @property
-    def allowed_sans(self) -> frozenset[str] | None:
-        """A client's certificate must have one of these names; None: any certificate will do."""
-        tls = self.config.tls_server_config
-        sans = tls.client_allowed_sans if tls is not None else None
-        return None if sans is None else frozenset(sans)
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of every answer. `Server` without a version: aiohttp would tell its own."""
+        always = {"Server": "azure-batch-exporter", "X-Content-Type-Options": "nosniff"}
+        return always | dict(self.config.http_server_config.headers.given)
 
 
 CurrentSettings = Callable[[], Settings]
@@ -70,13 +85,16 @@ def _parse(file: Path, *, before: Settings | None = None) -> tuple[Document, Web
 
 def _build(parsed: tuple[Document, WebConfig]) -> Settings:
     document, config = parsed
-    if config.tls_server_config is None:
+    tls = config.tls_server_config
+    if tls is None:
         return Settings(config)
     try:
-        return Settings(config, build_context(config.tls_server_config))
+        context, authorities = build_context(tls)
     except TlsError as error:
         path = ("tls_server_config", error.key) if error.key else ("tls_server_config",)
         raise ConfigError((document.problem(path, str(error)),)) from None
+    sans = None if tls.client_allowed_sans is None else frozenset(tls.client_allowed_sans)
+    return Settings(config, context, ClientTrust(tls.client_auth_type, authorities, sans))
 
 
 class WebConfigFile:
@@ -111,21 +129,27 @@ class WebConfigFile:
         stamp = _stamp(self._file)
         if stamp == self._stamp and all(_stamp(f) == seen for f, seen in self._stamps.items()):
             return
-        self._stamp = stamp
-        # If the file is unreadable now, the other files stay those of before.
-        self._stamps = {file: _stamp(file) for file in self._stamps}
         try:
-            parsed = _parse(self._file, before=self._settings)
-            self._stamps = _stamps(parsed[1].tls_server_config)
-            self._settings = self._as_listening(_build(parsed))
+            self.read_again()
         except ConfigError as error:
             for problem in error.problems:
                 log.error(
                     "web configuration cannot be used: what was in force before stays so",
                     extra={"problem": problem},
                 )
-        else:
-            log.info("web configuration read again", extra={"file": self._file})
+
+    def read_again(self) -> None:
+        """Read all files again, also those that seem not to have changed.
+
+        ConfigError: they cannot be used, and nothing changes.
+        """
+        self._stamp = _stamp(self._file)
+        # If the file is unreadable now, the other files stay those of before.
+        self._stamps = {file: _stamp(file) for file in self._stamps}
+        parsed = _parse(self._file, before=self._settings)
+        self._stamps = _stamps(parsed[1].tls_server_config)
+        self._settings = self._as_listening(_build(parsed))
+        log.info("web configuration read again", extra={"file": self._file})
 
     def _as_listening(self, settings: Settings) -> Settings:
         """`settings`, but with the previous TLS if a change switches TLS on or off."""
@@ -139,7 +163,7 @@ class WebConfigFile:
         )
         tls = before.config.tls_server_config
         config = settings.config.model_copy(update={"tls_server_config": tls})
-        return Settings(config, before.context)
+        return Settings(config, before.context, before.client_trust)
 
 
 def _stamps(tls: TlsServerConfig | None) -> dict[Path, _Stamp]:

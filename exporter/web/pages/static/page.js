@@ -54,6 +54,9 @@
     clearTimeout(timer);
     under_way?.abort();
     const mine = (under_way = new AbortController());
+    const patience = Number(document.body.dataset.patience);
+    const late = new Error(`no answer within ${patience} s`);
+    const limit = setTimeout(() => mine.abort(late), patience * 1000);
     try {
       const answer = await fetch(location.href, { signal: mine.signal });
       const text = await answer.text();
@@ -70,6 +73,8 @@
     } catch (error) {
       if (error.name === "AbortError") return;
       say(`Not live: ${error.message}`, true);
+    } finally {
+      clearTimeout(limit);
     }
     if (mine === under_way) wait();
   };
@@ -92,7 +97,7 @@
   const fill = () => {
     const query = new URLSearchParams(location.search);
     for (const field of form.elements) {
-      if (!field.name || field === document.activeElement) continue;
+      if (!field.name) continue;
       const first = field.options?.[0]?.value ?? "";
       field.value = query.get(field.name) ?? first;
     }
