@@ -87,7 +87,7 @@ async def test_a_record_that_cannot_be_read_costs_no_other_one(
     assert shown[f"azure_batch_job_scrape_success{{{collector}}}"] == 1
     (line,) = [line for line in caplog.records if "left out" in line.getMessage()]
     assert line.getMessage() == (
-        "Job_ListPreparationAndReleaseTaskStatus: a record cannot be read and is left out:"
+        "Job_ListPreparationAndReleaseTaskStatus: a record is left out:"
         " Expected `str | null`, got `array`"
         " - at `$.value[1].jobPreparationTaskExecutionInfo.startTime`"
     )

@@ -89,6 +89,12 @@ class InvalidResponse(PollError):
     reason = "invalid"
 
 
+class TooLarge(PollError):
+    """A list has more records than the exporter keeps of one job or account."""
+
+    reason = "too_large"
+
+
 class Throttled(PollError):
     """The account is paused, as the service asked, for longer than the poll may wait."""
 

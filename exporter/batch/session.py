@@ -6,6 +6,7 @@ nothing above knows aiohttp.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import ssl
@@ -26,6 +27,12 @@ MAX_HEADER = 32 * 1024
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, compressed and decompressed. A page of 1,000 records is about 1.3 MB."""
+
+LARGE_GZIP = 4 * 1024
+"""Bytes. A longer body is decompressed in a thread: it may be a thousand times as long."""
+
+MAX_CHUNKS = 10_000
+"""Chunks of a body. One of two bytes costs seven on the wire, and more time than 100 others."""
 
 MAX_CONNECTIONS = 256
 """Connections of one account. `max_concurrency` cannot be larger."""
@@ -98,23 +105,32 @@ class Session:
         the URL has an illegal character.
         """
         target = request_target(self._origin, url)
-        body = bytearray()
+        body, chunks = bytearray(), 0
         try:
             async with self._session.get(
                 target,
                 headers={**headers, "Accept-Encoding": "gzip"},
                 allow_redirects=False,  # credentials go to this origin only
             ) as response:
-                async for piece in response.content.iter_any():
+                # Not iter_chunks: of an answer without a body it never comes to an end.
+                while not response.content.at_eof():
+                    piece, is_end_of_chunk = await response.content.readchunk()
                     body += piece
+                    chunks += is_end_of_chunk
                     if len(body) > self._max_body:
                         raise ValueError(f"the answer is longer than {self._max_body} bytes")
+                    if chunks > MAX_CHUNKS:
+                        raise ValueError(f"the answer has more than {MAX_CHUNKS} chunks")
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        encoding = response.headers.get("content-encoding", "identity").lower()
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("gzip", "x-gzip", "identity"):
             raise ConnectionError(f"Content-Encoding {encoding!r} was not asked for")
-        text = body if encoding == "identity" else gunzip(body, self._max_body)
+        text: bytes | bytearray = body
+        if encoding != "identity" and len(body) > LARGE_GZIP:
+            text = await asyncio.to_thread(gunzip, body, self._max_body)
+        elif encoding != "identity":
+            text = gunzip(body, self._max_body)
         return Answer(response.status, _printable(response.reason or ""), response.headers, text)
 
     async def close(self) -> None:

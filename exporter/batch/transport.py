@@ -23,14 +23,12 @@ from exporter.batch import errors, models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import PollError, ServiceError
+from exporter.batch.page_decoder import Decode, bounded
 from exporter.batch.redaction import redact
 from exporter.batch.service_clock import MAX_SKEW, ServiceClock
 from exporter.batch.session import Answer, Session
 
 T = TypeVar("T")
-
-Decode = Callable[[bytes | bytearray], T]
-"""Decodes the body of an answer, or raises ValueError."""
 
 _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 
@@ -38,8 +36,8 @@ FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
 
-LARGE_BODY = 1024 * 1024
-"""Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
+LARGE_BODY = 64 * 1024
+"""Bytes. A longer body is decoded in a thread: its records, and to mask many secrets, take time."""
 
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
     304: errors.NotModified,
@@ -257,4 +255,4 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return until - now if until is not None and now is not None and until > now else None
 
 
-_ERROR = Decoder(models.BatchError, strict=False).decode
+_ERROR = bounded(Decoder(models.BatchError, strict=False).decode)

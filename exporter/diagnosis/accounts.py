@@ -19,6 +19,7 @@ from exporter.batch.errors import (
     RequestTimeout,
     ServiceError,
     Throttled,
+    TooLarge,
     TooManyRequests,
     UnsupportedVersion,
 )
@@ -80,6 +81,12 @@ def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
             return "gone", "nothing: the job was deleted"
         case ServiceError():
             return _service(error)
+        case TooLarge():
+            return (
+                "too_large",
+                "leave the collector tasks out for a job with so many tasks, or let rules match"
+                " fewer jobs",
+            )
         case InvalidResponse():
             return "invalid", f"see what answers at {host}: {_ENDPOINT_CURE}"
         case _:

@@ -120,12 +120,12 @@ class AccountCheck:
 
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
-        rules, pages = self._account.jobs, 0
+        rules, before = self._account.jobs, self._budget.started
         if (filter_ := listing_filter(rules, self._now)) is not None:
             async with self._asking("Job_List") as client:
                 async for page in client.list_jobs(filter_):
                     jobs += page
-                    pages += 1
+        pages = self._budget.started - before
         listed = {job.id.lower() for job in jobs}
         named = [rule.id for rule in rules if rule.id and rule.id.lower() not in listed]
         for job_id in named or [NO_JOB]:
