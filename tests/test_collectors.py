@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,10 +284,6 @@ class NodesApi:
         self.error = error
         self.refused_filters: set[str] = set()
         self.spellings = Spellings()
-
-    def left_out(self, _operation: str, problems: Sequence[str]) -> None:
-        """No record is."""
-        assert not problems
 
     async def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None

@@ -182,7 +182,10 @@ class BatchClient:
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
         given = {name: value for name, value in parameters.items() if value}
-        query = odata.query_string({"api-version": self._api_version, **given})
+        # The service works on for so long, though nobody may wait any more; 30 is its most.
+        seconds = str(min(30, max(1, int(self._transport.request_timeout))))
+        always = {"api-version": self._api_version, "timeout": seconds}
+        query = odata.query_string({**always, **given})
         return f"{self._endpoint}{path}?{query}"
 
     async def _pages(

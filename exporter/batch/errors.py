@@ -18,7 +18,8 @@ class PollError(Exception):
     `account_wide`: every poll of the account fails for the same cause.
     `is_transient`: the same request may succeed a little later.
     `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
-    poll ends: see `exporter.diagnosis`. Until then the cause is the reason.
+    poll ends: see `exporter.diagnosis`. Until then the cause is the reason. `trace`: the ids by
+    which Microsoft's support finds the request, or "".
     """
 
     reason: ClassVar[str] = "internal"
@@ -26,6 +27,7 @@ class PollError(Exception):
     is_transient: bool = False
     cause: str
     cure: str = ""
+    trace: str = ""
 
     def __init__(self, text: str = "") -> None:
         # An answer may have megabytes of text.
@@ -36,10 +38,9 @@ class PollError(Exception):
 class CredentialError(PollError):
     """No token was issued for the account.
 
-    `code`: what failed: see `exporter.diagnosis.sign_in_causes`. `trace`: the ids by which
-    Microsoft's support finds the request, or "". `retry_after`: seconds that the issuer
-    asks to wait. `is_unavailable`: the way of signing in is not there, so that another may be
-    tried.
+    `code`: what failed: see `exporter.diagnosis.sign_in_causes`. `retry_after`: seconds that the
+    issuer asks to wait. `is_unavailable`: the way of signing in is not there, so that another may
+    be tried.
     """
 
     reason = "credential"

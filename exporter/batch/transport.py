@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import random
+import re
 import socket
 import ssl
 import time
@@ -38,6 +39,8 @@ MAX_DELAY = 30.0
 
 LARGE_BODY = 64 * 1024
 """Bytes. A longer body is decoded in a thread: its records, and to mask many secrets, take time."""
+
+_is_id = re.compile(r"[\w.-]{1,64}", re.ASCII).fullmatch
 
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
     304: errors.NotModified,
@@ -95,7 +98,7 @@ class Transport:
         self._auth = auth
         self._budget = budget
         self.observer = observer
-        self._request_timeout = request_timeout
+        self.request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
         self.clock = ServiceClock(now)
@@ -149,29 +152,32 @@ class Transport:
         loop = asyncio.get_running_loop()
         started = loop.time()
         code: int | str | None = None
+        trace = f"client-request-id {headers['client-request-id']}"
         try:
-            async with asyncio.timeout(self._request_timeout):
+            async with asyncio.timeout(self.request_timeout):
                 answer = await self._http.get(url, headers)
             code = answer.status
+            if _is_id(request_id := answer.headers.get("request-id", "")):
+                trace = f"request-id {request_id}, {trace}"
             offset = self._offset(answer.headers)
             if answer.status == 200:
                 decoded = await _decode(answer.body, decode)
                 if offset is not None:
                     self.clock.note(offset)
                 return decoded
-            raise await self._failure(answer, offset or 0.0)
+            raise _traced(await self._failure(answer, offset or 0.0), trace)
         except TimeoutError as error:
             code = "timeout"
-            text = f"{operation}: no whole answer within {self._request_timeout:g} s"
-            raise errors.RequestTimeout(text) from error
+            text = f"{operation}: no whole answer within {self.request_timeout:g} s"
+            raise _traced(errors.RequestTimeout(text), trace) from error
         except OSError as error:
             code = "connection"
             text = f"{operation}: {error or type(error).__name__}"
-            raise errors.ConnectionFailed(text, _step(error)) from error
+            raise _traced(errors.ConnectionFailed(text, _step(error)), trace) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
             code = "invalid"
-            raise errors.InvalidResponse(f"{operation}: {error}") from error
+            raise _traced(errors.InvalidResponse(f"{operation}: {error}"), trace) from error
         finally:
             if code is not None:  # None: the poll was cancelled
                 self.observer.request_done(operation, str(code), loop.time() - started)
@@ -209,6 +215,11 @@ class Transport:
             skew = f"{abs(offset):.0f} s {ahead} the service's: set it right"
             values = (*values, ("this machine's clock is", skew))
         return kind(status, code, message, values)
+
+
+def _traced(error: PollError, trace: str) -> PollError:
+    error.trace = trace
+    return error
 
 
 async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:

@@ -291,13 +291,15 @@ async def read(
     async def list_nodes(since: float | None) -> Reading:
         filter_ = None if since is None else changes_since(since)
         listing = Listing(ListedRuns)
-        pools = {each.lower() for each in (*(state.pools if state else ()), job.pool_id)}
+        known = (*(state.pools if state else ()), job.pool_id)
+        pools = {pool_id.lower() for pool_id in known if pool_id}
         try:
             async for page in client.list_preparation_and_release_task_status(job.id, filter_):
                 left_out = add_page(
                     listing, page, client.spellings, pools, command_lines=rule.command_lines
                 )
-                client.left_out(OPERATION, [_TOO_MANY_POOLS] * left_out)
+                if left_out:
+                    client.left_out(OPERATION, [_TOO_MANY_POOLS] * left_out)
         except TaskNotConfigured:
             return Reading(job.pool_id, None, since=since)
         return Reading(job.pool_id, listing, since=since)

@@ -201,12 +201,12 @@ class AccountCheck:
         operation.is_ok = False
         text = str(error).removeprefix(f"{operation.name}: ")
         if operation.name == "sign_in":
-            self._add("error", ".auth", error.cause, text, error.cure)
+            self._add("error", ".auth", error.cause, text, error.cure, error.trace)
             return
         text = f"{operation.name}, which {operation.needed_for} needs: {text}"
         if error.cause == "role":
             text += f"; what is missing is {operation.permission}"
-        self._add("error", "", error.cause, text, error.cure)
+        self._add("error", "", error.cause, text, error.cure, error.trace)
 
     def _estimate(self) -> None:
         """Put what the rules select, and about what it costs, into the report."""
@@ -254,10 +254,16 @@ class AccountCheck:
             self._add("warning", ".requests_per_second", "requests_per_second", text, cure)
 
     def _add(
-        self, level: Literal["error", "warning"], key: str, cause: str, text: str, cure: str
+        self,
+        level: Literal["error", "warning"],
+        key: str,
+        cause: str,
+        text: str,
+        cure: str,
+        trace: str = "",
     ) -> None:
         """Add a problem. `key`: where it is, below the account."""
-        self._report.problems.append(Problem(level, self._path + key, cause, text, cure))
+        self._report.problems.append(Problem(level, self._path + key, cause, text, cure, trace))
 
 
 def _needed_operations(account: Account) -> Iterator[Operation]:

@@ -14,7 +14,8 @@ from typing import Literal
 class Problem:
     """What is wrong. An `error` costs values; a `warning` may be intended.
 
-    `where`: path in the configuration. `cause`: a fixed word, see docs/check.md.
+    `where`: path in the configuration. `cause`: a fixed word, see docs/check.md. `trace`: the ids
+    by which Microsoft's support finds the request, or "".
     """
 
     level: Literal["error", "warning"]
@@ -22,6 +23,7 @@ class Problem:
     cause: str
     text: str
     cure: str
+    trace: str = ""
 
 
 @dataclass
@@ -94,6 +96,8 @@ def as_text(report: Report) -> str:
     for problem in problems:
         lines.append(f"{problem.level}: {problem.where}: {problem.cause}: {problem.text}")
         lines.append(f"  cure: {problem.cure}")
+        if problem.trace:
+            lines.append(f"  for support: {problem.trace}")
     errors = sum(problem.level == "error" for problem in problems)
     end = "ready to run" if report.ok else "not ready"
     lines.append(f"{report.file}: {end}, {errors} error(s), {len(problems) - errors} warning(s)")
