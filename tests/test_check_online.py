@@ -265,7 +265,7 @@ async def test_permissions_are_tried_where_there_is_no_job_yet(report: Callable[
     async with serve(world(), Clock(START, speed=0.0), interceptors=(faults,)) as simulation:
         key = {"KEY": simulation.account_key}
         found = await report(simulation.endpoint, key, jobs=[{"id_regex": "to-come-.*"}])
-    assert causes(found) == {"Job_GetTaskCounts": "network"}  # a key has every role
+    assert causes(found) == {"Job_GetTaskCounts": "permission"}  # a key has every role
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,9 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.ConnectionFailed("x", "dns"), KEYED, "dns", "account and region are spelled right"),
         (errors.ConnectionFailed("x", "tls"), KEYED, "tls", "SSL_CERT_FILE"),
         (errors.ConnectionFailed("x"), KEYED, "connection", "HTTPS_PROXY"),
+        (errors.ConnectionFailed("x", "proxy"), KEYED, "proxy", "NO_PROXY"),
+        (errors.ConnectionFailed("x", "credentials"), KEYED, "proxy", "USER:PASSWORD@HOST"),
+        (errors.ServiceError(407), KEYED, "proxy", "USER:PASSWORD@HOST"),
         (errors.RequestTimeout("x"), KEYED, "timeout", "request_timeout"),
         (
             refused("The MAC signature is not the same"),
@@ -95,6 +98,12 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (no_token(999999), SIGNED_IN, "credential", "belong together"),
         (errors.Forbidden(403, "AuthorizationFailure"), SIGNED_IN, "role", "Account Reader"),
         (errors.Forbidden(403, "Forbidden"), KEYED, "network", "network rules"),
+        (
+            errors.Forbidden(403, "InsufficientAccountPermissions"),
+            KEYED,
+            "permission",
+            "the ids of the request",
+        ),
         (errors.Forbidden(403, "AccountIsDisabled"), KEYED, "account_disabled", "subscription"),
         (errors.TooManyRequests(429), KEYED, "throttled", "requests_per_second"),
         (errors.ServiceError(404), KEYED, "endpoint", "{account}.{region}"),
@@ -147,7 +156,8 @@ async def test_why_an_account_is_down_is_a_metric_while_it_is(
         ("html-instead", None, {"invalid"}),
         # Some requests are answered with 503, other connections break.
         ("outage", None, {"service", "connection"}),
-        ("forbidden", "Account_ListPoolNodeCounts", {"network"}),
+        ("forbidden", "Account_ListPoolNodeCounts", {"permission"}),
+        ("insufficient-permissions", None, {"permission"}),
     ],
 )
 async def test_metric_log_api_and_page_name_one_cause_and_cure(

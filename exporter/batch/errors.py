@@ -62,6 +62,9 @@ class CredentialError(PollError):
         self.is_unavailable = is_unavailable
 
 
+Step = Literal["dns", "tls", "proxy", "credentials", "connection"]
+
+
 class RequestTimeout(PollError):
     """No complete answer arrived within the request timeout."""
 
@@ -72,14 +75,15 @@ class RequestTimeout(PollError):
 class ConnectionFailed(PollError):
     """The service could not be reached, or the connection broke.
 
-    `step`: what failed: `dns`, `tls`, or `connection` for everything else.
+    `step`: what failed: `dns`, `tls`, `proxy`, `credentials` of a proxy, or `connection` for
+    everything else.
     """
 
     reason = "connection"
     account_wide = True
     is_transient = True
 
-    def __init__(self, text: str, step: Literal["dns", "tls", "connection"] = "connection") -> None:
+    def __init__(self, text: str, step: Step = "connection") -> None:
         super().__init__(text)
         self.step = step
 
@@ -146,9 +150,13 @@ class UnsupportedVersion(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The credentials are accepted, but not for this operation."""
+    """The credentials are accepted, but not for this operation.
+
+    `others_succeed`: the last request for another operation did, so it is not the network.
+    """
 
     reason = "forbidden"
+    others_succeed: bool = False
 
 
 class TooManyRequests(ServiceError):

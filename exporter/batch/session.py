@@ -46,6 +46,14 @@ DNS_TTL = 60
 _ILLEGAL = re.compile(r"[^\x21-\x7e]")
 
 
+class ProxyError(ConnectionError):
+    """The proxy cannot be reached, or refuses. `status`: its answer's; 0: there is none."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`headers`: names in any case; the first one of a repeated name. `body`: decompressed."""
@@ -159,12 +167,12 @@ class Session:
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
                 return error.os_error
             case aiohttp.ClientProxyConnectionError():
-                return ConnectionError(f"{proxy}: {error.os_error}")
+                return ProxyError(f"{proxy}: {error.os_error}")
             case aiohttp.ClientConnectorError():
-                return ConnectionError(str(error.os_error))
+                return _cut_off(error.os_error, is_tls=self._tls is not None)
             case aiohttp.ClientHttpProxyError():
                 said = _printable(error.message)
-                return ConnectionError(f"{proxy} refused: {error.status} {said}")
+                return ProxyError(f"{proxy} refused: {error.status} {said}", error.status)
             case aiohttp.ClientResponseError():
                 # The lines after the first show the bytes at fault.
                 why = _printable(error.message).partition("\n")[0].rstrip(":")
@@ -174,6 +182,13 @@ class Session:
             case aiohttp.ServerDisconnectedError():
                 return ConnectionError("the connection ended before an answer")
         return ConnectionError(f"the connection ended before an answer: {error}")
+
+
+def _cut_off(error: OSError, *, is_tls: bool) -> OSError:
+    """The error of a connection that was not made. One without a number broke within TLS."""
+    if is_tls and not error.errno:
+        return ssl.SSLError(1, "the connection ended within the TLS handshake")
+    return ConnectionError(str(error))
 
 
 def _trusted_files() -> tuple[object, ...]:

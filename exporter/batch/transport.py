@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.json import Decoder
 
@@ -27,7 +27,7 @@ from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.page_decoder import Decode, bounded
 from exporter.batch.redaction import redact
 from exporter.batch.service_clock import MAX_SKEW, ServiceClock
-from exporter.batch.session import Answer, Session
+from exporter.batch.session import Answer, ProxyError, Session
 
 T = TypeVar("T")
 
@@ -102,6 +102,8 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self.clock = ServiceClock(now)
+        self._succeeding: set[str] = set()
+        """Operations whose last request was answered with 200."""
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -164,15 +166,20 @@ class Transport:
                 decoded = await _decode(answer.body, decode)
                 if offset is not None:
                     self.clock.note(offset)
+                self._succeeding.add(operation)
                 return decoded
             raise _traced(await self._failure(answer, offset or 0.0), trace)
+        except errors.Forbidden as error:
+            self._succeeding.discard(operation)
+            error.others_succeed = bool(self._succeeding)
+            raise
         except TimeoutError as error:
             code = "timeout"
             text = f"{operation}: no whole answer within {self.request_timeout:g} s"
             raise _traced(errors.RequestTimeout(text), trace) from error
         except OSError as error:
             code = "connection"
-            text = f"{operation}: {error or type(error).__name__}"
+            text = f"{operation}: {str(error) or type(error).__name__}"
             raise _traced(errors.ConnectionFailed(text, _step(error)), trace) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
@@ -229,8 +236,10 @@ async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:
     return await asyncio.to_thread(decode, text)
 
 
-def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
+def _step(error: Exception) -> errors.Step:
     """The step at which a connection failed."""
+    if isinstance(error, ProxyError):
+        return "credentials" if error.status == 407 else "proxy"
     if isinstance(error, socket.gaierror):
         return "dns"
     if isinstance(error, ssl.SSLError):
