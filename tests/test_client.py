@@ -128,6 +128,18 @@ async def test_an_error_has_the_ids_by_which_support_finds_its_request(
         assert error.trace == (f"request-id {expected}, {sent}" if expected else sent)
 
 
+async def test_a_refusal_says_whether_other_requests_succeed(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.on("/jobs/j", batch_error(403, "Forbidden", "No."))
+    batch.json("/jobs", {"value": []})
+    for expected in (False, True):
+        error = await client_error(client.get_job("j"))
+        assert isinstance(error, errors.Forbidden)
+        assert error.others_succeed == expected
+        await collect(client.list_jobs())
+
+
 @pytest.mark.parametrize(("request_timeout", "sent"), [(0.5, "1"), (7.9, "7"), (300.0, "30")])
 async def test_the_service_is_told_for_how_long_somebody_waits(
     batch: FakeBatch, client: BatchClient, sent: str

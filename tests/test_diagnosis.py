@@ -111,6 +111,7 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.UnsupportedVersion(400), KEYED, "api_version", "newest known is 2026-10-01"),
         (errors.ServiceError(500, "InternalError"), KEYED, "service", "passes"),
         (errors.InvalidResponse("x"), KEYED, "invalid", "what answers"),
+        (errors.TooLarge("x"), KEYED, "too_large", "leave the collector tasks out"),
         (errors.PollError("x"), KEYED, "internal", "report it"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,

@@ -202,15 +202,21 @@ async def test_a_time_that_one_answer_lacks_makes_no_second_run_task_or_job(
 
 @pytest.mark.parametrize(
     "body",
-    ["{}", '{"value": null}', codecs.BOM_UTF8 + b'{"value": []}'],
-    ids=["no value", "null", "byte order mark"],
+    ['{"value": null}', codecs.BOM_UTF8 + b'{"value": []}'],
+    ids=["null", "byte order mark"],
 )
-async def test_a_page_without_a_value_is_empty_and_a_byte_order_mark_is_skipped(
+async def test_a_page_of_null_is_empty_and_a_byte_order_mark_is_skipped(
     batch: FakeBatch, client: BatchClient, observed: Observed, body: str | bytes
 ) -> None:
     batch.on("/jobs", reply(body))
     assert await collect(client.list_jobs()) == []
     assert observed.requests == [("Job_List", "200")]
+
+
+async def test_what_is_no_page_does_not_end_all_jobs(batch: FakeBatch, client: BatchClient) -> None:
+    batch.on("/jobs", reply('{"status": "ok"}'))
+    with pytest.raises(errors.InvalidResponse, match="missing required field `value`"):
+        await collect(client.list_jobs())
 
 
 async def test_pages_go_on_behind_one_with_a_record_that_cannot_be_read(

@@ -152,7 +152,7 @@ class UnsupportedVersion(ServiceError):
 class Forbidden(ServiceError):
     """The credentials are accepted, but not for this operation.
 
-    `others_succeed`: the last request for another operation did, so it is not the network.
+    `others_succeed`: another request has just succeeded, so it is not the network.
     """
 
     reason = "forbidden"

@@ -58,9 +58,9 @@ def _is_suspect(texts: str) -> bool:
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """One page of a list answer."""
+    """One page of a list answer. Without `value` it is none: what answers is not the service."""
 
-    value: Annotated[tuple[T, ...], msgspec.Meta(max_length=MAX_PAGE)] = ()
+    value: Annotated[tuple[T, ...], msgspec.Meta(max_length=MAX_PAGE)]
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 

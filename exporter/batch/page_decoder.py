@@ -33,7 +33,7 @@ Decoded = tuple[Page[T], list[str]]
 class RawPage(msgspec.Struct, frozen=True):
     """A page whose records are not decoded yet."""
 
-    value: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_PAGE)] | None = None
+    value: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_PAGE)] | None
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 

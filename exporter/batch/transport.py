@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import math
 import random
 import re
 import socket
@@ -36,6 +37,9 @@ _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
+
+OTHERS_WITHIN = 300.0
+"""Seconds since a request succeeded, after which it may be the network that refuses all."""
 
 LARGE_BODY = 64 * 1024
 """Bytes. A longer body is decoded in a thread: its records, and to mask many secrets, take time."""
@@ -102,8 +106,7 @@ class Transport:
         self._now = now
         self._jitter = jitter
         self.clock = ServiceClock(now)
-        self._succeeding: set[str] = set()
-        """Operations whose last request was answered with 200."""
+        self._succeeded_at = -math.inf
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -166,12 +169,11 @@ class Transport:
                 decoded = await _decode(answer.body, decode)
                 if offset is not None:
                     self.clock.note(offset)
-                self._succeeding.add(operation)
+                self._succeeded_at = loop.time()
                 return decoded
             raise _traced(await self._failure(answer, offset or 0.0), trace)
         except errors.Forbidden as error:
-            self._succeeding.discard(operation)
-            error.others_succeed = bool(self._succeeding)
+            error.others_succeed = loop.time() - self._succeeded_at < OTHERS_WITHIN
             raise
         except TimeoutError as error:
             code = "timeout"
