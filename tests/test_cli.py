@@ -327,7 +327,7 @@ async def test_the_demo_drops_a_pause_when_the_scenario_changes() -> None:
             return float(account["load"]["pause_seconds"])
 
         await session.put(f"{simulator}/simulator/faults", json=fault)
-        while await pause() == 0.0:
+        while await pause() == 0.0:  # noqa: ASYNC110 - the demo tells nobody
             await asyncio.sleep(0.1)
         await session.put(f"{simulator}/simulator/scenario", json={"scenario": "steady"})
         assert await pause() == 0.0
