@@ -20,8 +20,8 @@ from exporter.batch.auth import Auth, string_to_sign
 from exporter.batch.client import MAX_EMPTY_PAGES, MAX_LINK, MAX_RECORDS, SLICE, BatchClient
 from exporter.batch.failure_codes import category
 from exporter.batch.models import MAX_PAGE, FailureInfo, duration_seconds, unix_time
-from exporter.batch.page_decoder import MAX_VALUES
 from exporter.batch.spellings import Spellings
+from exporter.batch.transport import MAX_VALUES
 from tests.conftest import Observed
 from tests.fake_batch import REQUEST_ID as FAKE_REQUEST_ID
 from tests.fake_batch import FakeBatch, batch_error, fake_batch, reply

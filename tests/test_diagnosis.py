@@ -184,9 +184,16 @@ async def test_metric_log_api_and_page_name_one_cause_and_cure(
     assert account.cause in causes
     told = {(each.cause, each.cure) for each in caplog.records if hasattr(each, "cure")}
     assert (account.cause, account.cure) in told
+    traces = {each.trace for each in caplog.records if hasattr(each, "trace")}
+    assert account.trace in traces and "client-request-id " in account.trace
     why = f'azure_batch_account_failure{{account="simulated",cause="{account.cause}"}} 1\n'
     assert (why in text) == (account.up is False)
-    for line in (account.error, f"Cause: {account.cause}", f"What to do: {account.cure}"):
+    for line in (
+        account.error,
+        f"Cause: {account.cause}",
+        f"What to do: {account.cure}",
+        f"For support: {account.trace}",
+    ):
         assert f">{line}</p>" in page
     assert (mended.up, mended.error, mended.cause, mended.cure) == (True, None, None, None)
 

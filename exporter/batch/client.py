@@ -18,7 +18,7 @@ from exporter.batch import models, odata
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified, TooLarge
-from exporter.batch.page_decoder import Decode, Decoded, bounded, page_decoder
+from exporter.batch.page_decoder import Decode, Decoded, page_decoder
 from exporter.batch.service_clock import ServiceClock
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
@@ -236,10 +236,10 @@ _SELECT_NODE_TASK_STATUS = models.select(models.NodeTaskStatus)
 _SELECT_TASK = models.select(models.Task)
 
 # Not strict: int64 is in quotes on the wire.
-_JOB = bounded(Decoder(models.Job, strict=False).decode)
+_JOB = Decoder(models.Job, strict=False).decode
 _JOBS = page_decoder(models.Job)
-_TASK_COUNTS = bounded(Decoder(models.TaskCountsResult, strict=False).decode)
+_TASK_COUNTS = Decoder(models.TaskCountsResult, strict=False).decode
 _NODE_TASK_STATUSES = page_decoder(models.NodeTaskStatus)
-_TASK = bounded(Decoder(models.Task, strict=False).decode)
+_TASK = Decoder(models.Task, strict=False).decode
 _TASKS = page_decoder(models.Task)
 _NODE_COUNTS = page_decoder(models.PoolNodeCounts)

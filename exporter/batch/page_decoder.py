@@ -1,7 +1,4 @@
-"""Decodes answers within limits; a record of a list that cannot be read costs no other one.
-
-The limits are those of work and memory: 16 kB of gzip may hold millions of empty records.
-"""
+"""Pages of a list, decoded so that a record that cannot be read costs no other one."""
 
 from __future__ import annotations
 
@@ -18,10 +15,6 @@ T = TypeVar("T")
 
 Decode = Callable[[bytes | bytearray], T]
 """Decodes the body of an answer, or raises ValueError."""
-
-MAX_VALUES = 150_000
-"""Commas and opening brackets in an answer. A page of 1,000 failed records has 50,000; as many as
-this take some 50 ms to decode."""
 
 MAX_ESCAPES = 150_000
 """Backslashes in a page that has a record that cannot be read."""
@@ -47,18 +40,6 @@ _ESCAPE = re.compile(
 """An escape in JSON. Half of a surrogate pair is what is left of a text that was cut within one."""
 
 
-def bounded(decode: Decode[T]) -> Decode[T]:
-    """`decode`, but for a body with more than MAX_VALUES values, which is a ValueError."""
-
-    def checked(body: bytes | bytearray) -> T:
-        # Those in texts count, too: to tell them apart would cost more than to decode them.
-        if sum(map(body.count, (b",", b"{", b"["))) > MAX_VALUES:
-            raise ValueError(f"the answer has more than {MAX_VALUES} values")
-        return decode(body)
-
-    return checked
-
-
 def page_decoder(record: type[T]) -> Decode[Decoded[T]]:
     """A function that decodes a page of such records. It raises ValueError for what is no page."""
     # Not strict: int64 is in quotes on the wire.
@@ -81,7 +62,7 @@ def page_decoder(record: type[T]) -> Decode[Decoded[T]]:
                 problems.append(_at(number, str(error)))
         return Page(tuple(records), raw.next_link), problems
 
-    return bounded(decode)
+    return decode
 
 
 def _whole_character(escape: re.Match[bytes]) -> bytes:
