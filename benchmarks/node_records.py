@@ -170,7 +170,7 @@ def folded(records: int) -> object:
     """What the collector keeps of them."""
     listing = preparation_release.Listing(ListedRuns)
     for page in pages_of(records):
-        preparation_release.add_page(listing, page.value, Spellings())
+        preparation_release.add_page(listing, page.value, Spellings(), set())
     reading = preparation_release.Reading("pool-1", listing)
     return preparation_release.fold(None, reading, 0.0, False).state
 

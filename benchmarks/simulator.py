@@ -1,7 +1,7 @@
 """A simulated account of a given size, in a process of its own, for the other benchmarks.
 
-It prints where it is. Then `minute` moves its time on by one minute, and `requests` tells what
-came since it was asked last.
+It prints where it is. Then `minute` moves its time on by one minute, `requests` tells what came
+since it was asked last, and `fault NAME` plays a fault, `fault` none.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from exporter.simulator import (
     many_records,
     many_tasks,
 )
+from exporter.simulator.faults import Faults, Rule
 from tests.certificates import Authority
 
 NODES = 1000
@@ -102,7 +103,7 @@ async def simulate(name: str, size: int, speed: float, tls: bool) -> None:
     start = datetime.now(UTC)
     world = WORLDS[name](size, start)
     clock = Clock(start, speed=speed)
-    requests = Requests()
+    requests, faults = Requests(), Faults()
     prepared = Prepared()
     still = () if speed else (prepared.answer,)
 
@@ -112,11 +113,14 @@ async def simulate(name: str, size: int, speed: float, tls: bool) -> None:
             world.advance(clock.now())
             await prepared.renew()
             return {}
+        if command.startswith("fault"):
+            faults.set(*map(Rule, command.split()[1:]))
+            return {}
         assert command == "requests", command
         return requests.told()
 
     account = make_account(world.seed)
-    app = build_app(world, clock, account, interceptors=(requests.note, *still))
+    app = build_app(world, clock, account, interceptors=(requests.note, faults, *still))
     async with AsyncExitStack() as stack:
         context, trusted = None, ""
         if tls:
@@ -134,6 +138,7 @@ async def simulate(name: str, size: int, speed: float, tls: bool) -> None:
             "endpoint": f"{scheme}://127.0.0.1:{runner.addresses[0][1]}",
             "account": account.name,
             "key": account.key,
+            "jobs": list(world.jobs),
             "trust": trusted,
         }
         await answer(turn, ready)

@@ -12,6 +12,8 @@ from aiohttp import web
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+REQUEST_ID = "a6da6a26-9115-425c-af41-5241ed66f789"
+
 
 @dataclass
 class FakeBatch:
@@ -68,15 +70,12 @@ def batch_error(
         "code": code,
         "message": {
             "lang": "en-US",
-            "value": f"{message}\nRequestId:a6da6a26-9115-425c-af41-5241ed66f789"
-            "\nTime:2024-01-05T07:10:22.4342943Z",
+            "value": f"{message}\nRequestId:{REQUEST_ID}\nTime:2024-01-05T07:10:22.4342943Z",
         },
     }
     if values:
         body["values"] = values
-    return reply(
-        body, status, {"request-id": "a6da6a26-9115-425c-af41-5241ed66f789", **(headers or {})}
-    )
+    return reply(body, status, {"request-id": REQUEST_ID, **(headers or {})})
 
 
 @asynccontextmanager

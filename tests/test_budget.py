@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
 from random import Random
 
 import pytest
 
-from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, TICK, Budget
+from exporter.batch.budget import DEFAULT_PAUSE, MAX_PAUSE, PROBE_INTERVAL, TICK, Budget
 from exporter.batch.errors import Throttled
 from tests import virtual_time
 
@@ -237,8 +239,8 @@ def test_a_request_does_not_wait_longer_than_it_may() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "seconds"),
-    [(None, DEFAULT_PAUSE), (1e12, MAX_PAUSE), (-5.0, 0.0)],
-    ids=["not said", "absurdly long", "in the past"],
+    [(None, DEFAULT_PAUSE), (MAX_PAUSE, MAX_PAUSE), (1e12, PROBE_INTERVAL), (-5.0, 0.0)],
+    ids=["not said", "long", "absurdly long", "in the past"],
 )
 def test_a_pause_is_bounded(asked: float | None, seconds: float) -> None:
     paused: list[float] = []
@@ -248,6 +250,52 @@ def test_a_pause_is_bounded(asked: float | None, seconds: float) -> None:
 
     virtual_time.run(main())
     assert sum(paused) == seconds
+
+
+def test_during_a_pause_of_hours_one_request_a_minute_is_tried() -> None:
+    paused: list[float] = []
+    times: list[float] = []
+
+    async def poll(budget: Budget, patience: float) -> None:
+        while True:
+            with suppress(Throttled):
+                await budget.acquire(asyncio.get_running_loop().time() + patience)
+                times.append(asyncio.get_running_loop().time())
+                if times[-1] < 200.0:
+                    budget.pause(6 * 3600.0)
+                elif times[-1] > 300.0:  # the one before was not answered
+                    budget.succeeded()
+            await asyncio.sleep(1.0)
+
+    async def main() -> None:
+        budget = Budget(10.0, paused.append)
+        budget.pause(6 * 3600.0)
+        budget.succeeded()  # a request that was on the way before it
+        polls = [asyncio.create_task(poll(budget, patience)) for patience in (0.5, 30.0, 1e9)]
+        await asyncio.sleep(400.0)
+        for task in polls:
+            task.cancel()
+
+    virtual_time.run(main())
+    early = [time for time in times if time < 330.0]
+    assert len(early) == 5
+    assert early[0] >= 60.0
+    assert all(60.0 <= after - before <= 62.0 for before, after in pairwise(early))
+    assert len(times) > 50  # the one that succeeded let the others go
+    assert sum(paused) in (360.0, 420.0)
+
+
+def test_a_pause_can_be_dropped() -> None:
+    async def main() -> None:
+        budget = Budget(10.0, lambda _: None)
+        budget.pause(20.0)
+        waiting = asyncio.create_task(start_times(budget, 1))
+        await asyncio.sleep(5.0)
+        budget.end_pause()
+        assert await waiting == [pytest.approx(5.1, abs=0.11)]
+        assert budget.pause_left == 0.0
+
+    virtual_time.run(main())
 
 
 def test_of_a_service_that_is_down_few_requests_are_repeated() -> None:

@@ -265,7 +265,7 @@ async def test_permissions_are_tried_where_there_is_no_job_yet(report: Callable[
     async with serve(world(), Clock(START, speed=0.0), interceptors=(faults,)) as simulation:
         key = {"KEY": simulation.account_key}
         found = await report(simulation.endpoint, key, jobs=[{"id_regex": "to-come-.*"}])
-    assert causes(found) == {"Job_GetTaskCounts": "network"}  # a key has every role
+    assert causes(found) == {"Job_GetTaskCounts": "permission"}  # a key has every role
 
 
 @pytest.mark.parametrize(
@@ -397,6 +397,54 @@ async def test_an_endpoint_that_is_wrong_is_told_by_how_far_one_comes(
         ):
             found = await report(endpoint, key)
             assert causes(found) == {"Job_List": cause}
+
+
+async def test_what_could_not_be_asked_is_not_known_and_what_failed_is_failed(
+    check: Callable[..., Any],
+) -> None:
+    async def nobody(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", nobody)
+    key = {"KEY": base64.b64encode(bytes(64)).decode()}
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        status, text = await check(f"http://127.0.0.1:{runner.addresses[0][1]}", key)
+    finally:
+        await runner.cleanup()
+    assert status == 1
+    assert re.search(r"^  Job_List +failed ", text, re.MULTILINE)
+    assert re.search(r"^  Job_GetTaskCounts +failed ", text, re.MULTILINE)
+    assert not re.search(r"^  (Job|Account)_\w+ +ok ", text, re.MULTILINE)
+    assert "    jobs: not known\n    series and requests: not known\n" in text
+    assert "  in all: jobs: not known, series and requests: not known\n" in text
+    assert "cause: " not in text and ": invalid: Job_List, which" in text
+
+
+async def test_a_key_that_is_refused_one_operation_is_not_a_network_that_refuses(
+    report: Callable[..., Any], check: Callable[..., Any]
+) -> None:
+    for fault, operation, expected in (
+        ("forbidden", "Job_List", "permission"),  # the first one that is asked for
+        ("insufficient-permissions", None, "permission"),
+        ("forbidden", None, "network"),
+    ):
+        faults = Faults(Rule(fault, operation=operation))
+        async with serve(world(), Clock(START, speed=0.0), interceptors=(faults,)) as simulation:
+            key = {"KEY": simulation.account_key}
+            found = await report(simulation.endpoint, key)
+            assert set(causes(found).values()) == {expected}
+            _, text = await check(simulation.endpoint, key)
+    (account,) = found["accounts"]
+    problem = account["problems"][0]
+    assert re.fullmatch(
+        r"request-id [0-9a-f-]{36}, client-request-id [0-9a-f-]{36}", problem["trace"]
+    )
+    assert text.count("  for support: request-id ") == len(account["problems"])
+    assert (account["jobs"], account["series"], account["requests_per_minute"]) == (None,) * 3
 
 
 async def test_a_check_ends_though_the_account_does_not_answer(

@@ -323,6 +323,29 @@ async def test_the_demo_shows_every_kind_of_series_of_several_jobs() -> None:
     assert process.returncode == 0
 
 
+async def test_the_demo_drops_a_pause_when_the_scenario_changes() -> None:
+    fault = {"faults": [{"name": "too-many-requests-hours"}]}
+    async with (
+        program("demo", "--web.listen-address=127.0.0.1:0") as process,
+        asyncio.timeout(200),
+        aiohttp.ClientSession() as session,
+    ):
+        url = (await logged_address(process)).replace("/metrics", "/api/v1/status")
+        assert process.stdout is not None
+        simulator = (await process.stdout.readline()).decode().split()[-1]
+
+        async def pause() -> float:
+            (account,) = (await (await session.get(url)).json())["accounts"]
+            return float(account["load"]["pause_seconds"])
+
+        await session.put(f"{simulator}/simulator/faults", json=fault)
+        while await pause() == 0.0:  # noqa: ASYNC110 - the demo tells nobody
+            await asyncio.sleep(0.1)
+        await session.put(f"{simulator}/simulator/scenario", json={"scenario": "steady"})
+        assert await pause() == 0.0
+        await stop(process, signal.SIGINT)
+
+
 async def test_the_simulator_over_tls_is_trusted_by_the_file_that_it_names(
     write_config: Callable[..., str],
 ) -> None:

@@ -17,11 +17,13 @@ from aiohttp import web
 
 from exporter.batch import errors, models, odata
 from exporter.batch.auth import Auth, string_to_sign
-from exporter.batch.client import MAX_EMPTY_PAGES, BatchClient
+from exporter.batch.client import MAX_EMPTY_PAGES, MAX_LINK, MAX_RECORDS, SLICE, BatchClient
 from exporter.batch.failure_codes import category
-from exporter.batch.models import FailureInfo, duration_seconds, unix_time
+from exporter.batch.models import MAX_PAGE, FailureInfo, duration_seconds, unix_time
 from exporter.batch.spellings import Spellings
+from exporter.batch.transport import MAX_VALUES
 from tests.conftest import Observed
+from tests.fake_batch import REQUEST_ID as FAKE_REQUEST_ID
 from tests.fake_batch import FakeBatch, batch_error, fake_batch, reply
 
 
@@ -42,7 +44,7 @@ async def test_each_request_is_signed_and_carries_an_id_of_its_own(
     await client.get_task_counts("j")
     await client.get_task_counts("j")
     first, second = batch.requests
-    assert first.raw_path == "/jobs/j/taskcounts?api-version=2024-07-01.20.0"
+    assert first.raw_path == "/jobs/j/taskcounts?api-version=2024-07-01.20.0&timeout=30"
     assert first.headers["client-request-id"] != second.headers["client-request-id"]
     uuid.UUID(first.headers["client-request-id"])
     assert first.headers["Authorization"].startswith("SharedKey myaccount:")
@@ -109,6 +111,44 @@ async def test_a_version_that_the_service_does_not_have_is_the_accounts_trouble(
     assert len(batch.requests) == 1  # it is not tried again
 
 
+async def test_an_error_has_the_ids_by_which_support_finds_its_request(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    answers = {
+        "refused": (batch_error(403, "Forbidden", "No."), FAKE_REQUEST_ID),
+        "nonsense": (reply("{", headers={"request-id": "abc-1"}), "abc-1"),
+        "hostile": (reply("", 404, {"request-id": 'x" y=z'}), None),
+        "long": (reply("", 404, {"request-id": "x" * 65}), None),
+        "none": (reply("", 404), None),
+    }
+    for job_id, (answer, expected) in answers.items():
+        batch.on(f"/jobs/{job_id}", answer)
+        error = await client_error(client.get_job(job_id))
+        sent = f"client-request-id {batch.requests[-1].headers['client-request-id']}"
+        assert error.trace == (f"request-id {expected}, {sent}" if expected else sent)
+
+
+async def test_a_refusal_says_whether_other_requests_succeed(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.on("/jobs/j", batch_error(403, "Forbidden", "No."))
+    batch.json("/jobs", {"value": []})
+    for expected in (False, True):
+        error = await client_error(client.get_job("j"))
+        assert isinstance(error, errors.Forbidden)
+        assert error.others_succeed == expected
+        await collect(client.list_jobs())
+
+
+@pytest.mark.parametrize(("request_timeout", "sent"), [(0.5, "1"), (7.9, "7"), (300.0, "30")])
+async def test_the_service_is_told_for_how_long_somebody_waits(
+    batch: FakeBatch, client: BatchClient, sent: str
+) -> None:
+    batch.json("/jobs", {"value": []})
+    await collect(client.list_jobs())
+    assert batch.requests[0].query["timeout"] == sent
+
+
 # Paging
 
 
@@ -143,6 +183,108 @@ async def test_a_next_link_to_another_origin_is_not_followed(
             with pytest.raises(errors.InvalidResponse, match="another origin"):
                 await collect(client.list_jobs())
         assert elsewhere.requests == []
+
+
+async def test_a_page_with_more_records_than_the_api_sends_is_refused(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    for number, path in ((MAX_PAGE, "/jobs"), (MAX_PAGE, PREPARATION)):
+        batch.json(path, {"value": [{"id": str(each)} for each in range(number)]})
+    assert len(await collect(client.list_jobs())) == MAX_PAGE
+    listing = client.list_preparation_and_release_task_status
+    assert len(await collect(listing("j"))) == MAX_PAGE
+    batch.json(PREPARATION, {"value": [{}] * (MAX_PAGE + 1)})
+    with pytest.raises(errors.InvalidResponse, match=f"array` of length <= {MAX_PAGE}"):
+        await collect(listing("j"))
+    # One that cannot be read makes no difference: the page is too long all the same.
+    batch.json("/jobs", {"value": [{"id": "a"}] * MAX_PAGE + [7]})
+    with pytest.raises(errors.InvalidResponse, match=f"array` of length <= {MAX_PAGE}"):
+        await collect(client.list_jobs())
+
+
+async def test_an_answer_with_too_many_values_is_refused_before_it_is_decoded(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    many = [{}] * MAX_VALUES
+    counts = {"taskCounts": {"active": 1}}
+    batch.json("/jobs", {"value": [{"id": "a", "metadata": many}]})
+    batch.json("/jobs/j", {"id": "j", "metadata": many})
+    batch.json("/jobs/j/taskcounts", {**counts, "unknown": many})
+    batch.json(
+        "/nodecounts",
+        {"value": [{"poolId": "p", "dedicated": dict.fromkeys(map(str, range(MAX_VALUES)), 1)}]},
+    )
+    text = f"more than {MAX_VALUES} values"
+    for asked in (client.list_jobs(), client.list_pool_node_counts()):
+        with pytest.raises(errors.InvalidResponse, match=text):
+            await collect(asked)
+    for waited in (client.get_job("j"), client.get_task_counts("j")):
+        with pytest.raises(errors.InvalidResponse, match=text):
+            await waited
+    batch.on("/jobs/j", reply({"code": "Busy", "values": many}, 409))
+    error = await client_error(client.get_job("j"))
+    assert str(error) == "HTTP 409 Conflict"
+
+
+async def test_commas_and_brackets_in_texts_are_no_values(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    metadata = [{"name": "arguments", "value": 'a,"[{\\' * MAX_VALUES}]
+    batch.json("/jobs", {"value": [{"id": "a", "metadata": metadata}]})
+    (job,) = await collect(client.list_jobs())
+    assert job.id == "a"
+
+
+async def test_a_page_comes_in_slices_between_which_others_have_their_turn(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    batch.json("/jobs", {"value": [{"id": str(each)} for each in range(2 * SLICE + 1)]})
+    sizes, turns = [], 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task, seen = asyncio.create_task(other()), []
+    async for page in client.list_jobs():
+        sizes.append(len(page))
+        seen.append(turns)
+    task.cancel()
+    assert sizes == [SLICE, SLICE, 1]
+    assert seen[0] < seen[1] < seen[2]
+
+
+async def test_a_next_link_may_be_so_long_and_no_longer(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    start = f"{batch.endpoint}/jobs?$skiptoken="
+    for length in (4000, MAX_LINK + 1):
+        link = start + "x" * (length - len(start))
+        batch.json("/jobs", {"value": [], "odata.nextLink": link}, {"value": [{"id": "a"}]})
+        if length <= MAX_LINK:
+            assert len(await collect(client.list_jobs())) == 1
+        else:
+            with pytest.raises(errors.InvalidResponse, match="longer than 8192"):
+                await collect(client.list_jobs())
+
+
+async def test_a_list_without_end_ends(batch: FakeBatch, client: BatchClient) -> None:
+    records = [{}] * MAX_PAGE
+    pages = 0
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        nonlocal pages
+        pages += 1
+        link = f"{batch.endpoint}{PREPARATION}?page={pages}"
+        return await reply({"value": records, "odata.nextLink": link})(request)
+
+    batch.on(PREPARATION, page)
+    with pytest.raises(errors.TooLarge, match=f"more than {MAX_RECORDS} records"):
+        async for _ in client.list_preparation_and_release_task_status("j"):
+            pass
+    assert pages == MAX_RECORDS // MAX_PAGE + 1
 
 
 async def test_next_links_that_go_round_in_a_circle_come_to_an_end(

@@ -395,7 +395,7 @@ def test_a_page_comes_to_what_its_records_come_to_one_by_one(
         reading = nodes_read("p", (), EPOCH + number, since)
         assert reading.listing is not None
         for each in records:
-            preparation_release.add_page(reading.listing, (each,), Spellings())
+            preparation_release.add_page(reading.listing, (each,), Spellings(), set())
         expected = preparation_release.fold(alone, reading, 0.0, is_new)
         found = preparation_release.fold(together, one_page, 0.0, is_new)
         assert found.state == expected.state

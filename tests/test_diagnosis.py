@@ -73,6 +73,9 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.ConnectionFailed("x", "dns"), KEYED, "dns", "account and region are spelled right"),
         (errors.ConnectionFailed("x", "tls"), KEYED, "tls", "SSL_CERT_FILE"),
         (errors.ConnectionFailed("x"), KEYED, "connection", "HTTPS_PROXY"),
+        (errors.ConnectionFailed("x", "proxy"), KEYED, "proxy", "NO_PROXY"),
+        (errors.ConnectionFailed("x", "credentials"), KEYED, "proxy", "USER:PASSWORD@HOST"),
+        (errors.ServiceError(407), KEYED, "proxy", "USER:PASSWORD@HOST"),
         (errors.RequestTimeout("x"), KEYED, "timeout", "request_timeout"),
         (
             refused("The MAC signature is not the same"),
@@ -95,6 +98,12 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (no_token(999999), SIGNED_IN, "credential", "belong together"),
         (errors.Forbidden(403, "AuthorizationFailure"), SIGNED_IN, "role", "Account Reader"),
         (errors.Forbidden(403, "Forbidden"), KEYED, "network", "network rules"),
+        (
+            errors.Forbidden(403, "InsufficientAccountPermissions"),
+            KEYED,
+            "permission",
+            "the ids of the request",
+        ),
         (errors.Forbidden(403, "AccountIsDisabled"), KEYED, "account_disabled", "subscription"),
         (errors.TooManyRequests(429), KEYED, "throttled", "requests_per_second"),
         (errors.ServiceError(404), KEYED, "endpoint", "{account}.{region}"),
@@ -102,6 +111,7 @@ def no_token(code: int, text: str = "…") -> errors.PollError:
         (errors.UnsupportedVersion(400), KEYED, "api_version", "newest known is 2026-10-01"),
         (errors.ServiceError(500, "InternalError"), KEYED, "service", "passes"),
         (errors.InvalidResponse("x"), KEYED, "invalid", "what answers"),
+        (errors.TooLarge("x"), KEYED, "too_large", "leave the collector tasks out"),
         (errors.PollError("x"), KEYED, "internal", "report it"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -147,7 +157,8 @@ async def test_why_an_account_is_down_is_a_metric_while_it_is(
         ("html-instead", None, {"invalid"}),
         # Some requests are answered with 503, other connections break.
         ("outage", None, {"service", "connection"}),
-        ("forbidden", "Account_ListPoolNodeCounts", {"network"}),
+        ("forbidden", "Account_ListPoolNodeCounts", {"permission"}),
+        ("insufficient-permissions", None, {"permission"}),
     ],
 )
 async def test_metric_log_api_and_page_name_one_cause_and_cure(
@@ -173,9 +184,16 @@ async def test_metric_log_api_and_page_name_one_cause_and_cure(
     assert account.cause in causes
     told = {(each.cause, each.cure) for each in caplog.records if hasattr(each, "cure")}
     assert (account.cause, account.cure) in told
+    traces = {each.trace for each in caplog.records if hasattr(each, "trace")}
+    assert account.trace in traces and "client-request-id " in account.trace
     why = f'azure_batch_account_failure{{account="simulated",cause="{account.cause}"}} 1\n'
     assert (why in text) == (account.up is False)
-    for line in (account.error, f"Cause: {account.cause}", f"What to do: {account.cure}"):
+    for line in (
+        account.error,
+        f"Cause: {account.cause}",
+        f"What to do: {account.cure}",
+        f"For support: {account.trace}",
+    ):
         assert f">{line}</p>" in page
     assert (mended.up, mended.error, mended.cause, mended.cure) == (True, None, None, None)
 

@@ -15,6 +15,8 @@ from exporter import config
 from exporter.batch import errors
 from exporter.batch.client import BatchClient
 from exporter.batch.models import unix_time
+from exporter.collectors import pool_nodes
+from exporter.collectors.preparation_release import MAX_POOLS
 from exporter.exposition.body import Format
 from exporter.service.service import open_service
 from tests.conftest import Observed
@@ -87,11 +89,45 @@ async def test_a_record_that_cannot_be_read_costs_no_other_one(
     assert shown[f"azure_batch_job_scrape_success{{{collector}}}"] == 1
     (line,) = [line for line in caplog.records if "left out" in line.getMessage()]
     assert line.getMessage() == (
-        "Job_ListPreparationAndReleaseTaskStatus: a record cannot be read and is left out:"
+        "Job_ListPreparationAndReleaseTaskStatus: a record is left out:"
         " Expected `str | null`, got `array`"
         " - at `$.value[1].jobPreparationTaskExecutionInfo.startTime`"
     )
     assert line.account == "myaccount"
+
+
+async def test_a_job_shows_so_many_pools_and_says_so_of_others(
+    batch: FakeBatch, scrape: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [{**running("n"), "poolId": f"pool{each}"} for each in range(500)]
+    long = {**running("n"), "poolId": "x" * 65}
+    batch.json(PREPARATION, {"value": [long, *nodes]}, {"value": [long, *nodes[::-1]]})
+    with caplog.at_level(logging.WARNING):
+        shown = await scrape(rounds=2)
+    of_pools = [key for key in shown if key.startswith("azure_batch_job_preparation_tasks{")]
+    assert len(of_pools) == 2 * MAX_POOLS  # of two states
+    assert sum(shown[key] for key in of_pools) == MAX_POOLS
+    assert all("x" * 65 not in key for key in shown)
+    left_out = 500 - MAX_POOLS + 1
+    assert shown[invalid("Job_ListPreparationAndReleaseTaskStatus")] == 2 * left_out
+    (line,) = [line for line in caplog.records if "left out" in line.getMessage()]
+    assert "the job has more than 20 pools" in line.getMessage()
+
+
+async def test_an_account_shows_so_many_pools_and_says_so_of_others(
+    batch: FakeBatch, scrape: Callable[..., Any]
+) -> None:
+    pools = [
+        {"poolId": f"pool{each}", "dedicated": {"idle": 1}, "lowPriority": {}}
+        for each in range(pool_nodes.MAX_POOLS + 7)
+    ]
+    link = f"{batch.endpoint}/nodecounts?$skiptoken=2"
+    first, second = pools[:1500], pools[1500:]
+    batch.json("/nodecounts", {"value": first, "odata.nextLink": link}, {"value": second})
+    shown = await scrape()
+    idle = [key for key in shown if key.startswith("azure_batch_pool_nodes{") and '"idle"' in key]
+    assert len(idle) == pool_nodes.MAX_POOLS
+    assert shown[invalid("Account_ListPoolNodeCounts")] == 7
 
 
 async def test_what_cannot_be_read_is_counted_each_time_and_said_once(
@@ -166,15 +202,21 @@ async def test_a_time_that_one_answer_lacks_makes_no_second_run_task_or_job(
 
 @pytest.mark.parametrize(
     "body",
-    ["{}", '{"value": null}', codecs.BOM_UTF8 + b'{"value": []}'],
-    ids=["no value", "null", "byte order mark"],
+    ['{"value": null}', codecs.BOM_UTF8 + b'{"value": []}'],
+    ids=["null", "byte order mark"],
 )
-async def test_a_page_without_a_value_is_empty_and_a_byte_order_mark_is_skipped(
+async def test_a_page_of_null_is_empty_and_a_byte_order_mark_is_skipped(
     batch: FakeBatch, client: BatchClient, observed: Observed, body: str | bytes
 ) -> None:
     batch.on("/jobs", reply(body))
     assert await collect(client.list_jobs()) == []
     assert observed.requests == [("Job_List", "200")]
+
+
+async def test_what_is_no_page_does_not_end_all_jobs(batch: FakeBatch, client: BatchClient) -> None:
+    batch.on("/jobs", reply('{"status": "ok"}'))
+    with pytest.raises(errors.InvalidResponse, match="missing required field `value`"):
+        await collect(client.list_jobs())
 
 
 async def test_pages_go_on_behind_one_with_a_record_that_cannot_be_read(

@@ -131,7 +131,7 @@ def read(store: Store, job: Job, *entries: dict[str, Any], full: bool = True) ->
     """What a poll of a job has read, and not yet put into the store."""
     listing = Listing(ListedRuns)
     page = msgspec.convert(entries, tuple[NodeTaskStatus, ...])
-    preparation_release.add_page(listing, page, store.accounts["acc"].spellings)
+    preparation_release.add_page(listing, page, store.accounts["acc"].spellings, set())
     return Reading(job.pool_id, listing, NOW, None if full else NOW)
 
 
@@ -259,7 +259,7 @@ def test_in_a_job_a_pool_keeps_its_spelling_whatever_the_account_knows() -> None
     for account in (Spellings(), Spellings([("pool", "mypool")])):
         listing = Listing(ListedRuns)
         page = msgspec.convert([node(1, pool_id="MyPool")], tuple[NodeTaskStatus, ...])
-        preparation_release.add_page(listing, page, account)
+        preparation_release.add_page(listing, page, account, set())
         reading = Reading(account.pool("MYPOOL"), listing, NOW)
         folded = preparation_release.fold(state, reading, NOW, True)
         state = folded.state

@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.batch.errors import ServiceError, UnsupportedVersion
+from exporter.batch.errors import ServiceError, TooLarge, UnsupportedVersion
 from exporter.batch.models import Job, Task
 from exporter.batch.service_clock import ServiceClock
 from exporter.batch.spellings import Spellings
 from exporter.collectors import known_records, preparation_release, tasks
-from exporter.collectors.task_records import TaskRecord
+from exporter.collectors.task_records import TaskRecord, Tasks
 from exporter.collectors.tasks import JobTasks, Reading
 from exporter.state import table_names
 from exporter.state.counters import Counters, Increments
@@ -521,3 +521,14 @@ async def test_other_errors_are_no_refusal(error: ServiceError) -> None:
         await tasks.read(api, WATCHED, state, FIVE_PAST_SIX)
     assert api.asked == [SINCE]
     assert api.refused_filters == set()
+
+
+def test_more_tasks_than_are_kept_fail_the_poll_and_change_nothing() -> None:
+    most = known_records.MAX_RECORDS
+    state = JobTasks(1.0, 1.0, Tasks({str(number): 1.0 for number in range(most)}))
+    one = Reading(started=2.0, since=1.0)
+    one.add_page((msgspec.convert(active("0"), Task),), Spellings(), command_lines=False)
+    tasks.fold(state, one, 2.0, False)
+    one.add_page((msgspec.convert(active("new"), Task),), Spellings(), command_lines=False)
+    with pytest.raises(TooLarge, match=f"more than {most} records"):
+        tasks.fold(state, one, 2.0, False)

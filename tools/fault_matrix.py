@@ -105,6 +105,11 @@ def _told(fault: str, says: str, operation: str = PREPARATION) -> Case:
     return Case(fault, operation, "200", None, says, right=False)
 
 
+def _flood(fault: str, text: str, operation: str = COUNTS) -> Case:
+    says = "It is more than the API ever sends. It is refused before it costs time or memory."
+    return Case(fault, operation, "invalid", f"{POLL}{operation}: {text}", says)
+
+
 _NO_TIME = "It is no time: there is no series of it, and the record counts."
 _LEFT_OUT = (
     "A record that cannot be read is left out and counted in"
@@ -126,6 +131,7 @@ CASES: tuple[Case, ...] = (
     ),
     _status("forbidden", 403, "Forbidden"),
     _status("account-disabled", 403, "AccountIsDisabled"),
+    _status("insufficient-permissions", 403, "InsufficientAccountPermissions"),
     _status("not-found-html", 404, "Not Found"),
     _status("request-timeout", 408, "RequestTimeout"),
     _status("job-being-terminated", 409, "JobBeingTerminated"),
@@ -185,6 +191,7 @@ CASES: tuple[Case, ...] = (
     _mistyped("objects-as-arrays"),
     _mistyped("arrays-as-objects", "", PREPARATION),
     _mistyped("next-link-number", "", PREPARATION),
+    _mistyped("missing-members", "Object missing required field `value`", PREPARATION),
     _empty("json-empty-object"),
     _empty("empty-objects"),
     _empty("null-members"),
@@ -210,6 +217,7 @@ CASES: tuple[Case, ...] = (
     _astray("next-link-no-url", _ELSEWHERE),
     _astray("next-link-to-itself", _CIRCLE),
     _astray("next-link-circle", _CIRCLE),
+    _astray("next-link-huge", "odata.nextLink is longer than 8192"),
     _status("next-page-refused", 400, "InvalidQueryParameterValue", PREPARATION),
     _status("next-page-fails", 500, "InternalError", PREPARATION),
     _survived("next-link-empty", "An empty link is the end of the list.", PREPARATION),
@@ -217,6 +225,9 @@ CASES: tuple[Case, ...] = (
     _survived("repeated-pages", _ONCE, PREPARATION),
     _survived("duplicate-records", _ONCE, PREPARATION),
     _survived("reordered-records", _ONCE, PREPARATION),
+    _survived("trailers", "What comes behind a body is no header."),
+    _survived("continued", "Answers before the answer are skipped."),
+    _survived("gzip-in-capitals", "It is gzip."),
     _survived("byte-order-mark", "It is skipped."),
     _survived("numbers-as-text", "Numbers in quotes are numbers: so the API writes int64."),
     _survived("unknown-members", "What is not known is skipped."),
@@ -236,7 +247,11 @@ CASES: tuple[Case, ...] = (
     _told("dates-last", _NO_TIME),
     _told("dates-out-of-range", _NO_TIME),
     _told("dates-nonsense", _NO_TIME),
-    _told("missing-members", "A page without `value` is an empty page."),
+    _told(
+        "foreign-pools",
+        "No more than 20 pools of a job are shown. Records of others are left out and counted in"
+        " `azure_batch_exporter_records_invalid_total`; the log says so once.",
+    ),
     _told("texts-as-numbers", _LEFT_OUT),
     _told("ids-with-surrogates", "Half of a character is replaced by U+FFFD."),
     _told("unknown-states", "Counted under the state `other`."),
@@ -270,7 +285,11 @@ HEAVY: tuple[Case, ...] = (
     _too_long("huge-body"),
     _too_long("gzip-bomb"),
     _too_long("endless-body"),
-    _mistyped("nested-deep", "maximum recursion depth"),
+    _flood("record-flood", "the answer has more than 150000 values", PREPARATION),
+    _flood("value-flood", "the answer has more than 150000 values"),
+    _flood("tiny-chunks", "the answer has more than 10000 chunks"),
+    _flood("pool-flood", "Expected `array` of length <= 2000", PREPARATION),
+    _flood("nested-deep", "the answer has more than 150000 values"),
     _mistyped("nested-deep-unknown", "maximum recursion depth"),
     _astray("endless-empty-pages", "pages without records"),
 )

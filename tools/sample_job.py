@@ -43,7 +43,7 @@ def nodes_read(
 ) -> preparation_release.Reading:
     """The reading of these nodes, on one page."""
     listing = preparation_release.Listing(ListedRuns)
-    preparation_release.add_page(listing, nodes, Spellings())
+    preparation_release.add_page(listing, nodes, Spellings(), set())
     return preparation_release.Reading(pool_id, listing, started, since)
 
 

@@ -10,7 +10,11 @@ from collections.abc import Callable
 from exporter.batch.errors import Throttled
 
 MAX_PAUSE = 900.0
-"""Seconds. A longer Retry-After is cut to this."""
+"""Seconds. During a longer pause one request is tried every PROBE_INTERVAL: nobody can tell a
+service that will be away for hours from one that does not know how long it will be."""
+
+PROBE_INTERVAL = 60.0
+"""Seconds."""
 
 DEFAULT_PAUSE = 5.0
 """Seconds of a pause after "too many requests" without Retry-After."""
@@ -63,6 +67,8 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
         self._paused_until = 0.0
         self._granted_at = 0.0
+        # Of a pause that is too long to be kept: whether there is one, and whether one was tried.
+        self._is_long = self._is_tried = False
         self._retries = RETRIES
         self.started = 0
 
@@ -130,6 +136,9 @@ class Budget:
                 self._tokens -= 1.0
                 self._granted_at = asyncio.get_running_loop().time()
                 granted.set_result(None)
+                if self._is_long:
+                    self._is_tried = True
+                    self._hold(PROBE_INTERVAL)
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -150,16 +159,31 @@ class Budget:
         return True
 
     def succeeded(self) -> None:
-        """Count a successful request."""
+        """Count a successful request. It ends a pause that was too long to be kept."""
         self._retries = min(RETRIES, self._retries + RETRIES_EARNED)
+        if self._is_long and self._is_tried:
+            self.end_pause()
+
+    def end_pause(self) -> None:
+        """Let requests start again, at the rate."""
+        now = asyncio.get_running_loop().time()
+        self._is_long = self._is_tried = False
+        if self._paused_until > now:
+            self._paused_until = self._filled_at = now
+            self._set_timer()
 
     def pause(self, seconds: float | None) -> None:
         """Hold all requests back for `seconds` from now, as Retry-After asked.
 
-        Queued requests that may not wait so long fail at once, as Throttled.
+        Of more than MAX_PAUSE one request is tried now and then, and the others are held back until
+        it succeeds. Queued requests that may not wait so long fail at once, as Throttled.
         """
+        asked = DEFAULT_PAUSE if seconds is None else max(seconds, 0.0)
+        self._is_long, self._is_tried = asked > MAX_PAUSE, False
+        self._hold(PROBE_INTERVAL if self._is_long else asked)
+
+    def _hold(self, asked: float) -> None:
         now = asyncio.get_running_loop().time()
-        asked = DEFAULT_PAUSE if seconds is None else min(max(seconds, 0.0), MAX_PAUSE)
         end = now + asked
         if end <= self._paused_until:
             return

@@ -1,9 +1,10 @@
-"""The operations of the Batch REST API that the exporter uses. Lists come page by page."""
+"""The operations of the Batch REST API that the exporter uses. Lists come in slices of a page."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from copy import copy
 from typing import TypeVar
@@ -16,12 +17,12 @@ from yarl import URL
 from exporter.batch import models, odata
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
-from exporter.batch.errors import InvalidResponse, NotModified
-from exporter.batch.page_decoder import Decoded, page_decoder
+from exporter.batch.errors import InvalidResponse, NotModified, TooLarge
+from exporter.batch.page_decoder import Decode, Decoded, page_decoder
 from exporter.batch.service_clock import ServiceClock
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
-from exporter.batch.transport import Decode, RequestObserver, Transport
+from exporter.batch.transport import RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
 
@@ -32,6 +33,15 @@ MAX_PAGES = 10_000
 
 MAX_EMPTY_PAGES = 200
 """Empty pages in a row. A filter may leave a page empty, but not 200 of them."""
+
+MAX_RECORDS = 500_000
+"""Records of one listing. As many tasks take some 150 MB."""
+
+MAX_LINK = 8_192
+"""Characters of a nextLink."""
+
+SLICE = 100
+"""Records that are handed over at once. Between two slices the event loop has other turns."""
 
 
 def open_client(
@@ -100,7 +110,7 @@ class BatchClient:
         return self._spelled(await self._transport.get("Job_Get", url, _JOB, self.deadline))
 
     async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
-        """Job_List, page by page."""
+        """Job_List, in slices of its pages."""
         async for page in self._pages("Job_List", "/jobs", _JOBS, filter_, _SELECT_JOB):
             yield tuple([self._spelled(job) for job in page])
 
@@ -126,7 +136,7 @@ class BatchClient:
     def list_preparation_and_release_task_status(
         self, job_id: str, filter_: str | None = None
     ) -> AsyncIterator[tuple[models.NodeTaskStatus, ...]]:
-        """Job_ListPreparationAndReleaseTaskStatus, page by page.
+        """Job_ListPreparationAndReleaseTaskStatus, in slices of its pages.
 
         TaskNotConfigured where the job has neither a preparation nor a release task.
         """
@@ -158,17 +168,24 @@ class BatchClient:
     def list_tasks(
         self, job_id: str, filter_: str | None = None, select: tuple[str, ...] = ()
     ) -> AsyncIterator[tuple[models.Task, ...]]:
-        """Task_List, page by page."""
+        """Task_List, in slices of its pages."""
         path = f"/jobs/{odata.path_segment(job_id)}/tasks"
         return self._pages("Task_List", path, _TASKS, filter_, ",".join(select))
 
     def list_pool_node_counts(self) -> AsyncIterator[tuple[models.PoolNodeCounts, ...]]:
-        """Account_ListPoolNodeCounts, page by page, with at most ten pools on each."""
+        """Account_ListPoolNodeCounts, in slices of its pages, which have ten pools at most."""
         return self._pages("Account_ListPoolNodeCounts", "/nodecounts", _NODE_COUNTS)
+
+    def left_out(self, operation: str, problems: Sequence[str]) -> None:
+        """Count the records of a list that are left out, and say why. `problems`: of each one."""
+        self._transport.observer.page_read(operation, problems)
 
     def _url(self, path: str, parameters: Mapping[str, str]) -> str:
         given = {name: value for name, value in parameters.items() if value}
-        query = odata.query_string({"api-version": self._api_version, **given})
+        # The service works on for so long, though nobody may wait any more; 30 is its most.
+        seconds = str(min(30, max(1, int(self._transport.request_timeout))))
+        always = {"api-version": self._api_version, "timeout": seconds}
+        query = odata.query_string({**always, **given})
         return f"{self._endpoint}{path}?{query}"
 
     async def _pages(
@@ -180,23 +197,30 @@ class BatchClient:
         select: str = "",
     ) -> AsyncIterator[tuple[T, ...]]:
         link = self._url(path, {"$filter": filter_ or "", "$select": select})
-        seen: set[str] = set()
-        empty = 0
+        seen: set[int] = set()  # hashes: the links themselves may be long
+        empty = records = 0
         while True:
             page, problems = await self._transport.get(operation, link, decode, self.deadline)
-            self._transport.observer.page_read(operation, problems)
-            yield page.value
+            self.left_out(operation, problems)
+            records += len(page.value)
+            if records > MAX_RECORDS:
+                raise TooLarge(f"{operation}: the list has more than {MAX_RECORDS} records")
+            for start in range(0, len(page.value), SLICE):
+                yield page.value[start : start + SLICE]
+                await asyncio.sleep(0)
             empty = 0 if page.value else empty + 1
             if not page.next_link:
                 return
             link = page.next_link
+            if len(link) > MAX_LINK:
+                raise InvalidResponse(f"{operation}: odata.nextLink is longer than {MAX_LINK}")
             if _origin(link) != self._origin:
                 raise InvalidResponse(f"{operation}: odata.nextLink leads to another origin")
-            if link in seen or len(seen) >= MAX_PAGES:
+            if hash(link) in seen or len(seen) >= MAX_PAGES:
                 raise InvalidResponse(f"{operation}: odata.nextLink goes round in a circle")
             if empty > MAX_EMPTY_PAGES:
                 raise InvalidResponse(f"{operation}: pages without records, and no end of them")
-            seen.add(link)
+            seen.add(hash(link))
 
 
 def _origin(text: str) -> tuple[str, str | None, int | None]:

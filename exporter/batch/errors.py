@@ -18,7 +18,8 @@ class PollError(Exception):
     `account_wide`: every poll of the account fails for the same cause.
     `is_transient`: the same request may succeed a little later.
     `cause`, `cure`: the probable cause, as a fixed word, and what to do about it. Set when the
-    poll ends: see `exporter.diagnosis`. Until then the cause is the reason.
+    poll ends: see `exporter.diagnosis`. Until then the cause is the reason. `trace`: the ids by
+    which Microsoft's support finds the request, or "".
     """
 
     reason: ClassVar[str] = "internal"
@@ -26,6 +27,7 @@ class PollError(Exception):
     is_transient: bool = False
     cause: str
     cure: str = ""
+    trace: str = ""
 
     def __init__(self, text: str = "") -> None:
         # An answer may have megabytes of text.
@@ -36,10 +38,9 @@ class PollError(Exception):
 class CredentialError(PollError):
     """No token was issued for the account.
 
-    `code`: what failed: see `exporter.diagnosis.sign_in_causes`. `trace`: the ids by which
-    Microsoft's support finds the request, or "". `retry_after`: seconds that the issuer
-    asks to wait. `is_unavailable`: the way of signing in is not there, so that another may be
-    tried.
+    `code`: what failed: see `exporter.diagnosis.sign_in_causes`. `retry_after`: seconds that the
+    issuer asks to wait. `is_unavailable`: the way of signing in is not there, so that another may
+    be tried.
     """
 
     reason = "credential"
@@ -61,6 +62,9 @@ class CredentialError(PollError):
         self.is_unavailable = is_unavailable
 
 
+Step = Literal["dns", "tls", "proxy", "credentials", "connection"]
+
+
 class RequestTimeout(PollError):
     """No complete answer arrived within the request timeout."""
 
@@ -71,14 +75,15 @@ class RequestTimeout(PollError):
 class ConnectionFailed(PollError):
     """The service could not be reached, or the connection broke.
 
-    `step`: what failed: `dns`, `tls`, or `connection` for everything else.
+    `step`: what failed: `dns`, `tls`, `proxy`, `credentials` of a proxy, or `connection` for
+    everything else.
     """
 
     reason = "connection"
     account_wide = True
     is_transient = True
 
-    def __init__(self, text: str, step: Literal["dns", "tls", "connection"] = "connection") -> None:
+    def __init__(self, text: str, step: Step = "connection") -> None:
         super().__init__(text)
         self.step = step
 
@@ -87,6 +92,12 @@ class InvalidResponse(PollError):
     """The answer is not what the API documents: not JSON, a wrong type, a missing member."""
 
     reason = "invalid"
+
+
+class TooLarge(PollError):
+    """A list has more records than the exporter keeps of one job or account."""
+
+    reason = "too_large"
 
 
 class Throttled(PollError):
@@ -139,9 +150,13 @@ class UnsupportedVersion(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """The credentials are accepted, but not for this operation."""
+    """The credentials are accepted, but not for this operation.
+
+    `others_succeed`: another request has just succeeded, so it is not the network.
+    """
 
     reason = "forbidden"
+    others_succeed: bool = False
 
 
 class TooManyRequests(ServiceError):

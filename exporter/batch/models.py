@@ -30,6 +30,9 @@ record for a time that is none, and would round the service's seven digits up.""
 MAX_TEXT = 10_000
 """Characters of a text that are kept when it is masked."""
 
+MAX_PAGE = 2_000
+"""Records of a page. The API allows 1,000."""
+
 
 class Record(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
     """Base of all models: frozen, camel case on the wire.
@@ -49,10 +52,15 @@ class Redacted(Record, frozen=True):
                 force_setattr(self, name, masked)
 
 
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """One page of a list answer."""
+def _is_suspect(texts: str) -> bool:
+    """Whether short texts may hold a secret, or are too long to be searched."""
+    return len(texts) > MAX_TEXT or is_suspect(texts) is not None
 
-    value: tuple[T, ...] = ()
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list answer. Without `value` it is none: what answers is not the service."""
+
+    value: Annotated[tuple[T, ...], msgspec.Meta(max_length=MAX_PAGE)]
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 
@@ -181,7 +189,7 @@ class NodeTaskStatus(Redacted, frozen=True):
     )
 
     def __post_init__(self) -> None:
-        if is_suspect(f"{self.pool_id},{self.node_id}"):  # one search, because there are 100,000
+        if _is_suspect(f"{self.pool_id},{self.node_id}"):  # one search, because there are 100,000
             super().__post_init__()
 
 
@@ -198,7 +206,7 @@ class TaskExecutionInfo(Redacted, frozen=True):
     requeue_count: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.result and is_suspect(self.result):
+        if self.result and _is_suspect(self.result):
             super().__post_init__()
 
 
@@ -238,9 +246,7 @@ class Task(Redacted, frozen=True):
     stats: TaskStatistics | None = None
 
     def __post_init__(self) -> None:
-        if is_suspect(
-            f"{self.id},{self.state},{self.e_tag}"
-        ):  # one search, because there are 100,000
+        if _is_suspect(f"{self.id},{self.state},{self.e_tag}"):  # one search: there are 100,000
             super().__post_init__()
 
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec.json import Decoder
 
-from exporter.batch.models import Page
+from exporter.batch.models import MAX_PAGE, Page
 
 T = TypeVar("T")
+
+Decode = Callable[[bytes | bytearray], T]
+"""Decodes the body of an answer, or raises ValueError."""
+
+MAX_ESCAPES = 150_000
+"""Backslashes in a page that has a record that cannot be read."""
 
 Decoded = tuple[Page[T], list[str]]
 """A page, and for each record that was left out what is wrong with it, and where."""
@@ -20,7 +26,7 @@ Decoded = tuple[Page[T], list[str]]
 class RawPage(msgspec.Struct, frozen=True):
     """A page whose records are not decoded yet."""
 
-    value: tuple[msgspec.Raw, ...] | None = None
+    value: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_PAGE)] | None
     next_link: str | None = msgspec.field(default=None, name="odata.nextLink")
 
 
@@ -34,7 +40,7 @@ _ESCAPE = re.compile(
 """An escape in JSON. Half of a surrogate pair is what is left of a text that was cut within one."""
 
 
-def page_decoder(record: type[T]) -> Callable[[bytes | bytearray], Decoded[T]]:
+def page_decoder(record: type[T]) -> Decode[Decoded[T]]:
     """A function that decodes a page of such records. It raises ValueError for what is no page."""
     # Not strict: int64 is in quotes on the wire.
     whole = Decoder(Page[record], strict=False)  # type: ignore[valid-type]
@@ -44,6 +50,8 @@ def page_decoder(record: type[T]) -> Callable[[bytes | bytearray], Decoded[T]]:
         try:
             return whole.decode(body), []
         except ValueError:
+            if body.count(b"\\") > MAX_ESCAPES:
+                raise
             raw = _RAW.decode(_ESCAPE.sub(_whole_character, body))
         records: list[T] = []
         problems: list[str] = []

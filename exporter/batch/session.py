@@ -6,6 +6,7 @@ nothing above knows aiohttp.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import ssl
@@ -27,6 +28,12 @@ MAX_HEADER = 32 * 1024
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a body, compressed and decompressed. A page of 1,000 records is about 1.3 MB."""
 
+LARGE_GZIP = 4 * 1024
+"""Bytes. A longer body is decompressed in a thread: it may be a thousand times as long."""
+
+MAX_CHUNKS = 10_000
+"""Chunks of a body. One of two bytes costs seven on the wire, and more time than 100 others."""
+
 MAX_CONNECTIONS = 256
 """Connections of one account. `max_concurrency` cannot be larger."""
 
@@ -37,6 +44,14 @@ DNS_TTL = 60
 """Seconds for which the addresses of a name are cached."""
 
 _ILLEGAL = re.compile(r"[^\x21-\x7e]")
+
+
+class ProxyError(ConnectionError):
+    """The proxy cannot be reached, or refuses. `status`: its answer's; 0: there is none."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +113,32 @@ class Session:
         the URL has an illegal character.
         """
         target = request_target(self._origin, url)
-        body = bytearray()
+        body, chunks = bytearray(), 0
         try:
             async with self._session.get(
                 target,
                 headers={**headers, "Accept-Encoding": "gzip"},
                 allow_redirects=False,  # credentials go to this origin only
             ) as response:
-                async for piece in response.content.iter_any():
+                # Not iter_chunks: of an answer without a body it never comes to an end.
+                while not response.content.at_eof():
+                    piece, is_end_of_chunk = await response.content.readchunk()
                     body += piece
+                    chunks += is_end_of_chunk
                     if len(body) > self._max_body:
                         raise ValueError(f"the answer is longer than {self._max_body} bytes")
+                    if chunks > MAX_CHUNKS:
+                        raise ValueError(f"the answer has more than {MAX_CHUNKS} chunks")
         except aiohttp.ClientError as error:
             raise self._translated(error) from None
-        encoding = response.headers.get("content-encoding", "identity").lower()
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("gzip", "x-gzip", "identity"):
             raise ConnectionError(f"Content-Encoding {encoding!r} was not asked for")
-        text = body if encoding == "identity" else gunzip(body, self._max_body)
+        text: bytes | bytearray = body
+        if encoding != "identity" and len(body) > LARGE_GZIP:
+            text = await asyncio.to_thread(gunzip, body, self._max_body)
+        elif encoding != "identity":
+            text = gunzip(body, self._max_body)
         return Answer(response.status, _printable(response.reason or ""), response.headers, text)
 
     async def close(self) -> None:
@@ -143,12 +167,12 @@ class Session:
             case aiohttp.ClientConnectorDNSError() | aiohttp.ClientConnectorSSLError():
                 return error.os_error
             case aiohttp.ClientProxyConnectionError():
-                return ConnectionError(f"{proxy}: {error.os_error}")
+                return ProxyError(f"{proxy}: {error.os_error}")
             case aiohttp.ClientConnectorError():
-                return ConnectionError(str(error.os_error))
+                return _cut_off(error.os_error, is_tls=self._tls is not None)
             case aiohttp.ClientHttpProxyError():
                 said = _printable(error.message)
-                return ConnectionError(f"{proxy} refused: {error.status} {said}")
+                return ProxyError(f"{proxy} refused: {error.status} {said}", error.status)
             case aiohttp.ClientResponseError():
                 # The lines after the first show the bytes at fault.
                 why = _printable(error.message).partition("\n")[0].rstrip(":")
@@ -158,6 +182,13 @@ class Session:
             case aiohttp.ServerDisconnectedError():
                 return ConnectionError("the connection ended before an answer")
         return ConnectionError(f"the connection ended before an answer: {error}")
+
+
+def _cut_off(error: OSError, *, is_tls: bool) -> OSError:
+    """The error of a connection that was not made. One without a number broke within TLS."""
+    if is_tls and not error.errno:
+        return ssl.SSLError(1, "the connection ended within the TLS handshake")
+    return ConnectionError(str(error))
 
 
 def _trusted_files() -> tuple[object, ...]:

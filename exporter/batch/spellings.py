@@ -7,6 +7,7 @@ here and `AllocationTimedOut` there. Two spellings in labels would make two seri
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Literal
 
@@ -36,7 +37,7 @@ class Spellings:
 
     def __init__(self, learned: Iterable[Spelling] = ()) -> None:
         self._codes: dict[str, str] = {}
-        self._pools: dict[str, str] = {}
+        self._pools: OrderedDict[str, str] = OrderedDict()  # its oldest entry is found at once
         self._new: list[Spelling] = []
         for kind, text in learned:
             (self._codes if kind == "code" else self._pools)[text.lower()] = text
@@ -66,7 +67,7 @@ class Spellings:
         self._pools[key] = given
         self._new.append(("pool", given))
         if len(self._pools) > MAX_POOLS:
-            del self._pools[next(iter(self._pools))]
+            self._pools.popitem(last=False)
         return given
 
     @property

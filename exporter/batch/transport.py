@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import math
 import random
+import re
 import socket
 import ssl
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.json import Decoder
 
@@ -23,14 +25,12 @@ from exporter.batch import errors, models
 from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import PollError, ServiceError
+from exporter.batch.page_decoder import Decode
 from exporter.batch.redaction import redact
 from exporter.batch.service_clock import MAX_SKEW, ServiceClock
-from exporter.batch.session import Answer, Session
+from exporter.batch.session import Answer, ProxyError, Session
 
 T = TypeVar("T")
-
-Decode = Callable[[bytes | bytearray], T]
-"""Decodes the body of an answer, or raises ValueError."""
 
 _USER_AGENT = f"azure-batch-exporter/{exporter.__version__}"
 
@@ -38,8 +38,17 @@ FIRST_DELAY = 1.0
 MAX_DELAY = 30.0
 """Upper limits, in seconds, of the wait before the first retry and any other (full jitter)."""
 
-LARGE_BODY = 1024 * 1024
-"""Bytes. A longer body is decoded in a thread: to mask many secrets would block the event loop."""
+MAX_VALUES = 150_000
+"""Commas and opening brackets in an answer. A page of 1,000 failed records has 50,000; as many as
+this take some 50 ms to decode."""
+
+OTHERS_WITHIN = 300.0
+"""Seconds since a request succeeded, after which it may be the network that refuses all."""
+
+LARGE_BODY = 64 * 1024
+"""Bytes. A longer body is decoded in a thread: its records, and to mask many secrets, take time."""
+
+_is_id = re.compile(r"[\w.-]{1,64}", re.ASCII).fullmatch
 
 _BY_STATUS: Mapping[int, type[ServiceError]] = {
     304: errors.NotModified,
@@ -97,10 +106,11 @@ class Transport:
         self._auth = auth
         self._budget = budget
         self.observer = observer
-        self._request_timeout = request_timeout
+        self.request_timeout = request_timeout
         self._now = now
         self._jitter = jitter
         self.clock = ServiceClock(now)
+        self._succeeded_at = -math.inf
 
     async def close(self) -> None:
         """Free the credential and the connections."""
@@ -151,29 +161,36 @@ class Transport:
         loop = asyncio.get_running_loop()
         started = loop.time()
         code: int | str | None = None
+        trace = f"client-request-id {headers['client-request-id']}"
         try:
-            async with asyncio.timeout(self._request_timeout):
+            async with asyncio.timeout(self.request_timeout):
                 answer = await self._http.get(url, headers)
             code = answer.status
+            if _is_id(request_id := answer.headers.get("request-id", "")):
+                trace = f"request-id {request_id}, {trace}"
             offset = self._offset(answer.headers)
             if answer.status == 200:
                 decoded = await _decode(answer.body, decode)
                 if offset is not None:
                     self.clock.note(offset)
+                self._succeeded_at = loop.time()
                 return decoded
-            raise await self._failure(answer, offset or 0.0)
+            raise _traced(await self._failure(answer, offset or 0.0), trace)
+        except errors.Forbidden as error:
+            error.others_succeed = loop.time() - self._succeeded_at < OTHERS_WITHIN
+            raise
         except TimeoutError as error:
             code = "timeout"
-            text = f"{operation}: no whole answer within {self._request_timeout:g} s"
-            raise errors.RequestTimeout(text) from error
+            text = f"{operation}: no whole answer within {self.request_timeout:g} s"
+            raise _traced(errors.RequestTimeout(text), trace) from error
         except OSError as error:
             code = "connection"
-            text = f"{operation}: {error or type(error).__name__}"
-            raise errors.ConnectionFailed(text, _step(error)) from error
+            text = f"{operation}: {str(error) or type(error).__name__}"
+            raise _traced(errors.ConnectionFailed(text, _step(error)), trace) from error
         except (ValueError, RecursionError) as error:
             # Not JSON, not of the documented types, or a nextLink that is no URL.
             code = "invalid"
-            raise errors.InvalidResponse(f"{operation}: {error}") from error
+            raise _traced(errors.InvalidResponse(f"{operation}: {error}"), trace) from error
         finally:
             if code is not None:  # None: the poll was cancelled
                 self.observer.request_done(operation, str(code), loop.time() - started)
@@ -213,15 +230,38 @@ class Transport:
         return kind(status, code, message, values)
 
 
+def _traced(error: PollError, trace: str) -> PollError:
+    error.trace = trace
+    return error
+
+
 async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:
     text = body.removeprefix(codecs.BOM_UTF8)
     if len(text) < LARGE_BODY:
         return decode(text)
+    if await asyncio.to_thread(_has_too_many_values, text):
+        raise ValueError(f"the answer has more than {MAX_VALUES} values")
     return await asyncio.to_thread(decode, text)
 
 
-def _step(error: Exception) -> Literal["dns", "tls", "connection"]:
+def _has_too_many_values(json: bytes | bytearray) -> bool:
+    if _values(json) <= MAX_VALUES:
+        return False
+    if json.count(b'"') > 2 * MAX_VALUES:
+        return True
+    # Those in texts do not count: a command line may have thousands of commas.
+    unescaped = json.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return _values(b"".join(unescaped.split(b'"')[::2])) > MAX_VALUES
+
+
+def _values(json: bytes | bytearray) -> int:
+    return sum(map(json.count, (b",", b"{", b"[")))
+
+
+def _step(error: Exception) -> errors.Step:
     """The step at which a connection failed."""
+    if isinstance(error, ProxyError):
+        return "credentials" if error.status == 407 else "proxy"
     if isinstance(error, socket.gaierror):
         return "dns"
     if isinstance(error, ssl.SSLError):

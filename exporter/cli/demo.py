@@ -103,6 +103,8 @@ async def _serve(options: argparse.Namespace, tls: ssl.SSLContext | None) -> int
             port,
             identity=sign_in.identity if sign_in else None,
             sign_in=sign_in.begin if sign_in else None,
+            # A pause that the scenario before asked for would hide what the next one does.
+            changed=lambda: service.end_pauses(),
         )
         simulation = await stack.enter_async_context(account)
         loaded = demo_config(simulation, sign_in.auth if sign_in else None)

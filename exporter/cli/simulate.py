@@ -248,12 +248,13 @@ async def simulated_account(
     tls: ssl.SSLContext | None = None,
     identity: Identity | None = None,
     sign_in: Callable[[str], None] | None = None,
+    changed: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Simulation]:
     """Serve a simulated account that starts now. OSError where the port is not free.
 
     `nodes`: of each fixed pool. `speed`: simulated seconds to a real one. The account takes the
     tokens of `identity`. `sign_in` begins the sign-in of a scenario, where that is more than to
-    play its failure.
+    play its failure. `changed` is called when the scenario or the faults change.
     """
     from exporter import simulator
 
@@ -264,6 +265,7 @@ async def simulated_account(
     start = datetime.now(UTC)
     faults = simulator.Faults(seed=seed)
     simulator.begin_faults(faults, scenario)
+    faults.on_change = changed
     life = simulator.SCENARIOS[simulator.world_of(scenario)]
     clock = simulator.Clock(start, speed=speed)
     world = simulator.World(life, seed=seed, jobs=jobs, nodes=nodes, start=start)

@@ -11,6 +11,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from exporter.batch.client import MAX_RECORDS
+from exporter.batch.errors import TooLarge
+
 MISSING = "missing"
 """The last part of a saved record's key if the record is missing."""
 
@@ -21,6 +24,12 @@ Workflow engines delete tasks as these succeed, so a long job would collect them
 listing loses records between two pages for a short time only: the latest ones are those that may
 come back.
 """
+
+
+def check_number(numbers: Iterable[int]) -> None:
+    """TooLarge where these are more records, all told, than are kept of a job."""
+    if sum(numbers) > MAX_RECORDS:
+        raise TooLarge(f"the job has more than {MAX_RECORDS} records")
 
 
 class Versioned(Protocol):

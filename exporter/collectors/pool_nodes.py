@@ -9,7 +9,10 @@ from msgspec.structs import replace
 
 from exporter.batch.client import BatchClient
 from exporter.batch.models import PoolNodeCounts, enum_value
+from exporter.batch.spellings import MAX_LENGTH
 from exporter.exposition.metric import Metric, Samples
+
+OPERATION = "Account_ListPoolNodeCounts"
 
 STATES = (
     "creating",
@@ -30,6 +33,11 @@ STATES = (
     "waitingforstarttask",
 )
 
+MAX_POOLS = 2_000
+"""Pools of an account. Each makes 36 series."""
+
+_TOO_MANY_POOLS = f"the account has more than {MAX_POOLS} pools, or no pool has such an id"
+
 PoolNodes = tuple[PoolNodeCounts, ...]
 """The node counts of each pool, in the order of the pool ids."""
 
@@ -40,7 +48,10 @@ async def read(client: BatchClient) -> PoolNodes:
     async for page in client.list_pool_node_counts():
         for pool in page:
             pool_id = client.spellings.pool(pool.pool_id or "")
-            pools[pool_id] = replace(pool, pool_id=pool_id)
+            if pool_id in pools or (len(pools) < MAX_POOLS and len(pool_id) <= MAX_LENGTH):
+                pools[pool_id] = replace(pool, pool_id=pool_id)
+            else:
+                client.left_out(OPERATION, [_TOO_MANY_POOLS])
     return tuple(pools[pool_id] for pool_id in sorted(pools))
 
 

@@ -21,7 +21,8 @@ from exporter.batch.client import BatchClient
 from exporter.batch.errors import InvalidResponse, TaskNotConfigured
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.models import RESULTS, NodeTaskStatus, unix_time
-from exporter.batch.spellings import Spellings
+from exporter.batch.spellings import MAX_LENGTH, Spellings
+from exporter.collectors import known_records
 from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
 from exporter.collectors.node_runs import (
     LABELS,
@@ -43,6 +44,9 @@ OPERATION = "Job_ListPreparationAndReleaseTaskStatus"
 DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 """Seconds: from scripts that only make a directory to downloads that block a node for an hour."""
 
+
+MAX_POOLS = 20
+"""Pools of a job. It runs on one at a time, and is rarely moved; each makes some 50 series."""
 
 TaskPool = tuple[str, str]
 """The name of a task and the id of a pool."""
@@ -213,6 +217,8 @@ def _zeros(task: NodeTask, pool_id: str) -> tuple[Key, ...]:
     return tuple(zeros)
 
 
+_TOO_MANY_POOLS = f"the job has more than {MAX_POOLS} pools, or no pool has such an id"
+
 Listing = defaultdict[TaskPool, ListedRuns]
 """The listed runs. They take half the memory of the answer."""
 
@@ -221,12 +227,23 @@ def add_page(
     listing: Listing,
     page: Iterable[NodeTaskStatus],
     spellings: Spellings,
+    pools: set[str],
     *,
     command_lines: bool = False,
-) -> None:
-    """Add the records of a page."""
+) -> int:
+    """Add the records of a page; returns how many are left out, as of a pool past MAX_POOLS.
+
+    `pools`: the ids of the job's pools, in lower case. It takes new ones.
+    """
+    left_out = 0
     for record in page:
-        pool_id, node_id = spellings.pool(record.pool_id or ""), record.node_id or ""
+        given = record.pool_id or ""
+        if (key := given.lower()) not in pools:
+            if len(pools) >= MAX_POOLS or len(key) > MAX_LENGTH:
+                left_out += 1
+                continue
+            pools.add(key)
+        pool_id, node_id = spellings.pool(given), record.node_id or ""
         for task, info in ((PREPARATION, record.preparation), (RELEASE, record.release)):
             if info is None:
                 continue
@@ -246,6 +263,7 @@ def add_page(
                     node_id=node_id,
                     exit_code=info.exit_code,
                 )
+    return left_out
 
 
 @dataclass(slots=True)
@@ -273,9 +291,15 @@ async def read(
     async def list_nodes(since: float | None) -> Reading:
         filter_ = None if since is None else changes_since(since)
         listing = Listing(ListedRuns)
+        known = (*(state.pools if state else ()), job.pool_id)
+        pools = {pool_id.lower() for pool_id in known if pool_id}
         try:
             async for page in client.list_preparation_and_release_task_status(job.id, filter_):
-                add_page(listing, page, client.spellings, command_lines=rule.command_lines)
+                left_out = add_page(
+                    listing, page, client.spellings, pools, command_lines=rule.command_lines
+                )
+                if left_out:
+                    client.left_out(OPERATION, [_TOO_MANY_POOLS] * left_out)
         except TaskNotConfigured:
             return Reading(job.pool_id, None, since=since)
         return Reading(job.pool_id, listing, since=since)
@@ -324,8 +348,9 @@ def fold(
     for key in {**runs, **listing} if full else listing:
         known, listed = runs.get(key, PoolRuns()), listing.get(key, ListedRuns())
         runs[key], events[key] = known.merged(listed, full=full, missed_before=missed)
+    known_records.check_number(len(pool.latest) for pool in runs.values())
     pools = {*before.pools, *(pool_id for _, pool_id in runs)}
-    if reading.pool_id:
+    if reading.pool_id and len(pools) < MAX_POOLS:
         pools.add(known_as.get(reading.pool_id.lower(), reading.pool_id))
     increments: dict[Key, float] = {}
     observations: dict[Key, float] = {}

@@ -16,6 +16,7 @@ from exporter.batch import models, odata
 from exporter.batch.client import BatchClient
 from exporter.batch.failure_codes import CATEGORIES, UNKNOWN
 from exporter.batch.spellings import Spellings
+from exporter.collectors import known_records
 from exporter.collectors.incremental import ReadTimes, missed_before, read_changes
 from exporter.collectors.task_records import TaskEvents, TaskRecord, Tasks
 from exporter.exposition.metric import Key, Metric, only
@@ -140,6 +141,7 @@ def fold(state: JobTasks | None, reading: Reading, _now: float, is_new: bool) ->
         full=full,
         missed_before=missed_before(before, reading.started) if state is not None and full else 0.0,
     )
+    known_records.check_number([len(tasks.latest)])
     counted = events if state is not None or is_new else TaskEvents()
     return Folded(
         JobTasks(reading.started, reading.started if full else before.listed_at, tasks),

@@ -19,6 +19,7 @@ from exporter.batch.errors import (
     RequestTimeout,
     ServiceError,
     Throttled,
+    TooLarge,
     TooManyRequests,
     UnsupportedVersion,
 )
@@ -69,7 +70,7 @@ def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
         case AuthenticationFailed():
             return _authentication(error, account, host)
         case Forbidden():
-            return _forbidden(error.code, account.auth.method)
+            return _forbidden(error, account.auth.method)
         case Throttled() | TooManyRequests():
             return (
                 "throttled",
@@ -80,6 +81,12 @@ def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
             return "gone", "nothing: the job was deleted"
         case ServiceError():
             return _service(error)
+        case TooLarge():
+            return (
+                "too_large",
+                "leave the collector tasks out for a job with so many tasks, or let rules match"
+                " fewer jobs",
+            )
         case InvalidResponse():
             return "invalid", f"see what answers at {host}: {_ENDPOINT_CURE}"
         case _:
@@ -87,6 +94,18 @@ def _cause_and_cure(account: Account, error: PollError) -> CauseAndCure:
 
 
 def _connection(step: str, host: str) -> CauseAndCure:
+    if step == "credentials":
+        return (
+            "proxy",
+            "the proxy wants credentials: write them into HTTPS_PROXY,"
+            " http://USER:PASSWORD@HOST:PORT, percent-encoded",
+        )
+    if step == "proxy":
+        return (
+            "proxy",
+            f"see that HTTPS_PROXY is the proxy's address and that the proxy lets us go to {host};"
+            " where none is needed for it, name the host in NO_PROXY",
+        )
     if step == "dns":
         return (
             "dns",
@@ -134,16 +153,22 @@ def _authentication(error: AuthenticationFailed, account: Account, host: str) ->
     return "token", f"see that identity and account are of one tenant and cloud: {host}"
 
 
-def _forbidden(code: str, method: str) -> CauseAndCure:
-    if code == "AccountIsDisabled":
+def _forbidden(error: Forbidden, method: str) -> CauseAndCure:
+    if error.code == "AccountIsDisabled":
         return "account_disabled", "see the account's state and its subscription's"
-    if method == "shared_key":
+    is_network = not error.others_succeed and error.code != "InsufficientAccountPermissions"
+    if method == "shared_key" and is_network:
         return "network", "the key is right: see whether the account's network rules let us in"
-    return (
-        "role",
-        f"give the identity the role {READER_ROLE} on the account (it takes some minutes), and see"
-        " whether the account's network rules let us in",
-    )
+    if method == "shared_key":
+        return (
+            "permission",
+            "the key is right, and the account may not do this: see its settings, or ask"
+            " Microsoft's support with the ids of the request",
+        )
+    cure = f"give the identity the role {READER_ROLE} on the account (it takes some minutes)"
+    if is_network:
+        cure += ", and see whether the account's network rules let us in"
+    return "role", cure
 
 
 def _service(error: ServiceError) -> CauseAndCure:
@@ -153,6 +178,8 @@ def _service(error: ServiceError) -> CauseAndCure:
             f"leave api_version out, which asks for {API_VERSION}; where the service refuses that"
             f" one, set a newer one: the newest known is {NEWEST_API_VERSION}",
         )
+    if error.status == 407:
+        return _connection("credentials", "")
     if 300 <= error.status < 400 or (error.status in (404, 405) and not error.code):
         return "endpoint", f"no Batch service answers there: {_ENDPOINT_CURE}"
     return "service", "nothing, where it passes; else see the account's health in Azure"

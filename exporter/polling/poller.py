@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from exporter.batch.client import BatchClient
-from exporter.batch.errors import CredentialError, JobGone, PollError
+from exporter.batch.errors import JobGone, PollError
 from exporter.batch.models import Job
 from exporter.batch.service_clock import MAX_SKEW
 from exporter.collectors import JOB_COLLECTORS, pool_nodes
@@ -523,7 +523,7 @@ class AccountPoller:
         context = self._context(job.id if job else None, collector)
         if error.cure:
             context |= {"cause": error.cause, "cure": error.cure}
-        if isinstance(error, CredentialError) and error.trace:
+        if error.trace:
             context["trace"] = error.trace
         kind = (error.reason, error.cause)
         if before is not None and (before.reason, before.cause) == kind:

@@ -288,6 +288,11 @@ class Service:
     def _count_error(self, where: str) -> None:
         self.telemetry.add("internal_errors_total", 1, where)
 
+    def end_pauses(self) -> None:
+        """Let all accounts send requests again, whatever their services asked for."""
+        for polled in self._accounts.values():
+            polled.budget.end_pause()
+
     async def run(self) -> None:
         """Poll until cancelled."""
         self._is_running = True

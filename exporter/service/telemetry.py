@@ -90,8 +90,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "records_invalid_total",
         "counter",
-        "Records of lists that could not be read and were left out. The other records of the page"
-        " are used.",
+        "Records of lists that were left out: they could not be read, or are of a pool beyond the"
+        " limit (20 of a job, 2,000 of an account). The other records of the page are used.",
         ("account", "operation"),
     ),
     Row(
@@ -318,7 +318,7 @@ class AccountTelemetry:
             kind = operation, re.sub(r"\d+", "", problem)  # whichever record it is
             if kind not in self._warned:
                 self._warned.add(kind)
-                text = "%s: a record cannot be read and is left out: %s"
+                text = "%s: a record is left out: %s"
                 log.warning(text, operation, problem, extra={"account": self._account})
 
     def throttled(self, seconds: float) -> None:

@@ -51,6 +51,8 @@ class Seen:
     """Whether all values of the account were the simulator's while the fault lasted."""
     others: set[str] = field(default_factory=set)
     recovered: bool = False
+    memory: float = 0.0
+    """MB that the process took at most while it lasted, more than before."""
 
 
 class Exporter:
@@ -110,6 +112,12 @@ class Exporter:
             for (found, labels), value in self.series.items()
             if found == f"azure_batch_{name}" and wanted in labels
         }
+
+    def forget_peak(self) -> float:
+        """Let VmHWM begin anew; returns what it was."""
+        peak = self.memory("VmHWM")
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+        return peak
 
     def memory(self, what: str) -> float:
         """VmRSS or VmHWM of the process, in MB."""
@@ -359,7 +367,12 @@ async def play(
         slow = [case for case in together if case.pauses]
         rest = [case for case in together if not case.pauses]
         await asyncio.gather(run(accounts[0], slow), *(run(one, rest) for one in accounts[1:]))
-        await run(accounts[1], list(alone))
+        peaks = [exporter.forget_peak()]
+        for case in alone:
+            before = exporter.memory("VmRSS")
+            await run(accounts[1], [case])
+            peaks.append(exporter.forget_peak())
+            seen[case.name].memory = peaks[-1] - before
         watch = False
         await watching
         problems.update(
@@ -376,4 +389,4 @@ async def play(
             if name == "azure_batch_exporter_internal_errors_total"
         )
         growth = exporter.memory("VmRSS") - first
-        return Played(seen, problems, growth, exporter.memory("VmHWM"), defects)
+        return Played(seen, problems, growth, max(peaks), defects)

@@ -58,6 +58,7 @@ def test_a_fault_shows_where_it_is_said_to_hurts_no_other_and_passes(
         infos = seen.infos
     if case in HEAVY or not is_late:
         assert (starts, infos) == (wanted.warnings, wanted.infos)
+    assert seen.memory < 100
     assert case.log is None or case.operation != JOBS or 0.0 in seen.up
     if case.log is None and case.right:
         assert seen.right

@@ -316,6 +316,42 @@ def nested(seen: Seen, true: Seen) -> None:
     assert json.loads(start + b"}") == true.json
 
 
+def record_flood(seen: Seen, _: Seen) -> None:
+    encoded("gzip")(seen, seen)
+    assert len(seen.body) < 20_000
+    assert gzip.decompress(seen.body).count(b"{}") == sizes.RECORDS
+
+
+def value_flood(seen: Seen, true: Seen) -> None:
+    encoded("gzip")(seen, seen)
+    assert len(seen.body) < 20_000
+    found = json.loads(gzip.decompress(seen.body))
+    assert len(found.pop("addedLater")) == sizes.MEMBERS
+    assert found == true.json
+
+
+def tiny_chunks(seen: Seen, true: Seen) -> None:
+    assert seen.headers["transfer-encoding"] == "chunked"
+    assert seen.rest.startswith(b"2\r\n  \r\n" * sizes.TINY_CHUNKS)
+    assert true.body in seen.rest
+
+
+def trailers(seen: Seen, true: Seen) -> None:
+    assert "retry-after" not in seen.headers
+    _, _, rest = seen.rest.partition(true.body)
+    assert rest.startswith(b"\r\n0\r\nRetry-After: 900\r\n")
+
+
+def continued(seen: Seen, true: Seen) -> None:
+    assert seen.raw.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n")
+    assert seen.raw.endswith(true.body)
+
+
+def gzip_in_capitals(seen: Seen, true: Seen) -> None:
+    assert b"Content-Encoding: GZIP \r\n" in seen.raw
+    assert gzip.decompress(seen.body) == true.body
+
+
 ON_COUNTS: dict[str, Check] = {
     "account-disabled": refused(403, "AccountIsDisabled"),
     "authentication-failed": refused(403, "AuthenticationFailed"),
@@ -326,6 +362,7 @@ ON_COUNTS: dict[str, Check] = {
     "closed-without-answer": bare(b"", "close"),
     "condition-not-met": refused(412, "ConditionNotMet"),
     "connection-reset": bare(b"", "reset"),
+    "continued": continued,
     "corrupt-gzip": broken_gzip(zlib.error, gzip.BadGzipFile),
     "date-ahead": dated(1),
     "date-behind": dated(-1),
@@ -340,6 +377,7 @@ ON_COUNTS: dict[str, Check] = {
     "fractional-numbers": counts(lambda value: value + 0.5),
     "gateway-timeout": page(504, b"Gateway Time-out"),
     "gzip-bomb": bomb,
+    "gzip-in-capitals": gzip_in_capitals,
     "hanging-body": cut("silence"),
     "hanging-headers": in_headers,
     "header-flood": header_flood,
@@ -347,6 +385,7 @@ ON_COUNTS: dict[str, Check] = {
     "huge-body": huge,
     "huge-integers": counts(lambda _: 10**400),
     "infinite-numbers": counts(lambda _: math.inf),
+    "insufficient-permissions": refused(403, "InsufficientAccountPermissions"),
     "internal-error": refused(500, "InternalError"),
     "invalid-json": no_json(json.JSONDecodeError, b"{\r\n  'odata.metadata':"),
     "invalid-query": refused(400, "InvalidQueryParameterValue"),
@@ -388,6 +427,7 @@ ON_COUNTS: dict[str, Check] = {
     "operation-timed-out": refused(500, "OperationTimedOut"),
     "partial-content": half_of_it,
     "permanent-redirect": redirected(308),
+    "record-flood": record_flood,
     "redirect-to-itself": redirected(307, away=False),
     "request-timeout": refused(408, "RequestTimeout"),
     "reset-midway": cut("reset"),
@@ -396,14 +436,17 @@ ON_COUNTS: dict[str, Check] = {
     "slow-body": slowly,
     "teapot": garbage,
     "temporary-redirect": redirected(307),
+    "tiny-chunks": tiny_chunks,
     "token-expired": refused(401, "AuthenticationFailed", www_authenticate="Bearer"),
     "token-expired-once": refused(401, "AuthenticationFailed", www_authenticate="Bearer"),
     "too-many-requests": refused(429, "TooManyRequests", retry_after="5"),
     "too-many-requests-date": retry_at_a_date,
+    "too-many-requests-hours": refused(429, "TooManyRequests", retry_after="21600"),
     "too-many-requests-huge": refused(429, "TooManyRequests", retry_after="9" * 20),
     "too-many-requests-negative": refused(429, "TooManyRequests", retry_after="-5"),
     "too-many-requests-nonsense": refused(429, "TooManyRequests", retry_after="when it suits us"),
     "too-many-requests-silent": refused(429, "TooManyRequests"),
+    "trailers": trailers,
     "truncated-gzip": broken_gzip(EOFError),
     "truncated-json": body(lambda true: true[: len(true) // 2]),
     "two-documents": body(lambda true: true + true),
@@ -411,11 +454,26 @@ ON_COUNTS: dict[str, Check] = {
     "unknown-encoding": unknown_encoding,
     "unknown-members": more_members,
     "unsupported-version": refused(400, "InvalidQueryParameterValue"),
+    "value-flood": value_flood,
     "utf16": body(lambda true: true.decode().encode("utf-16")),
 }
 """Of Job_GetTaskCounts."""
 
+
+def more_pools(number: int) -> Check:
+    """So many records behind the true ones, each of another pool."""
+
+    def check(seen: Seen, true: Seen) -> None:
+        found, right = seen.json["value"], true.json["value"]
+        assert found[: len(right)] == right
+        assert len({record["poolId"] for record in found[len(right) :]}) == number
+
+    return check
+
+
 ON_OTHERS: dict[str, tuple[str, Check]] = {
+    "foreign-pools": ("Job_ListPreparationAndReleaseTaskStatus", more_pools(500)),
+    "pool-flood": ("Job_ListPreparationAndReleaseTaskStatus", more_pools(8000)),
     "arrays-as-objects": (
         "Job_List",
         whole(lambda true: json.loads(json.dumps(true), object_hook=without_arrays)),

@@ -25,7 +25,7 @@ from exporter.simulator import (
     fault_routes,
     serve,
 )
-from exporter.simulator.faults.pages import GROWTH, PAGES
+from exporter.simulator.faults.pages import GROWTH
 from exporter.simulator.operations import OPERATIONS
 
 from .conftest import VERSION, signed
@@ -38,6 +38,9 @@ HEAVY = {
     "hanging-body",
     "hanging-headers",
     "huge-body",
+    "record-flood",
+    "tiny-chunks",
+    "value-flood",
     "never-answering",
     "reset-midway",
     "slow-body",
@@ -112,7 +115,8 @@ async def test_a_fault_is_what_it_says(simulation: Simulation, faults: Faults, n
     assert (true.status, true.ended) == (200, "close")
     faults.set(Rule(name))
     limit = 6_000_000 if name == "endless-body" else NO_LIMIT
-    patience = 0.5 if name in HEAVY - {"gzip-bomb", "huge-body"} else 60.0
+    floods = {"gzip-bomb", "huge-body", "record-flood", "tiny-chunks", "value-flood"}
+    patience = 0.5 if name in HEAVY - floods else 60.0
     check(await fetch(simulation, url, limit=limit, patience=patience), true)
     assert faults.played == {name: 1}
     faults.clear()
@@ -223,13 +227,14 @@ ON_PAGES: Mapping[str, tuple[Callable[[Pages], Pages], int] | Callable[[str], ob
     "repeated-pages": (lambda true: [true[0], true[0], true[1], true[1]], 200),
     "next-link-elsewhere": lambda url: url.replace("127.0.0.1", "localhost"),
     "next-link-empty": lambda _: "",
+    "next-link-huge": lambda url: f"{url}&$skiptoken={'x' * 100_000}",
     "next-link-no-url": lambda _: "http://[::bad:port/\0",
     "next-link-number": lambda _: 2,
     "next-link-relative": lambda url: urlsplit(url)._replace(scheme="", netloc="").geturl(),
 }
 
 
-@pytest.mark.parametrize("name", [fault.name for fault in PAGES])
+@pytest.mark.parametrize("name", ON_PAGES)
 async def test_a_fault_of_lists_is_what_it_says(
     simulation: Simulation, faults: Faults, name: str
 ) -> None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from math import ceil
-from typing import Literal
+from typing import Literal, TypeVar
 
 from exporter import collectors
 from exporter.batch.auth import SignIns
 from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient, open_client
-from exporter.batch.errors import JobGone, PollError, TaskGone
+from exporter.batch.errors import Forbidden, JobGone, PollError, TaskGone
 from exporter.batch.models import Job
 from exporter.batch.service_clock import MAX_SKEW
 from exporter.cli.preflight.cost import Sample, SampledPoll
@@ -75,6 +75,9 @@ class AccountCheck:
         self._jobs: tuple[WatchedJob, ...] = ()
         self._nodes: PoolNodes | None = None
         self._polls: list[SampledPoll] = []
+        self._listings_per_minute = 0.0
+        self._failed: list[tuple[int, Operation, PollError]] = []
+        """Errors of operations, and which problems of the report these are."""
         self._report = AccountReport(
             name=account.name,
             endpoint=account.endpoint,
@@ -111,6 +114,7 @@ class AccountCheck:
                     text = f"the check stopped after {MAX_REQUESTS} requests"
                     cure = "take the numbers above as the least there will be"
                     self._add("warning", "", "incomplete", text, cure)
+        self._diagnose_again()
         if abs(offset := self._client.clock.offset) > MAX_SKEW:
             side = "behind" if offset > 0 else "ahead of"
             text = f"this machine's clock is {abs(offset):.0f} s {side} the service's"
@@ -120,12 +124,12 @@ class AccountCheck:
 
     async def _read_jobs(self) -> None:
         jobs: list[Job] = []
-        rules, pages = self._account.jobs, 0
+        rules, before = self._account.jobs, self._budget.started
         if (filter_ := listing_filter(rules, self._now)) is not None:
             async with self._asking("Job_List") as client:
                 async for page in client.list_jobs(filter_):
                     jobs += page
-                    pages += 1
+        pages = self._budget.started - before
         listed = {job.id.lower() for job in jobs}
         named = [rule.id for rule in rules if rule.id and rule.id.lower() not in listed]
         for job_id in named or [NO_JOB]:
@@ -133,7 +137,7 @@ class AccountCheck:
                 jobs.append(await client.get_job(job_id))
         self._jobs = select(rules, jobs, self._now)
         per_minute = 60 / self._account.discovery_interval
-        self._report.requests_per_minute += (pages + len(named)) * per_minute
+        self._listings_per_minute += (pages + len(named)) * per_minute
         asked = [self._operations.get("Job_List"), self._operations["Job_Get"]]
         if all(operation is None or operation.is_ok for operation in asked):
             self._warn_of_idle_rules()
@@ -164,7 +168,7 @@ class AccountCheck:
             async with self._asking("Account_ListPoolNodeCounts") as client:
                 self._nodes = await pool_nodes.read(client)
             requests = self._budget.started - before
-            self._report.requests_per_minute += requests * 60 / self._config.defaults.interval
+            self._listings_per_minute += requests * 60 / self._config.defaults.interval
 
     async def _poll_sample(self) -> None:
         rules = self._account.jobs
@@ -199,14 +203,28 @@ class AccountCheck:
 
     def _refused(self, operation: Operation, error: PollError) -> None:
         operation.is_ok = False
+        self._failed.append((len(self._report.problems), operation, error))
+        self._report.problems.append(self._problem(operation, error))
+
+    def _diagnose_again(self) -> None:
+        """Tell the causes of refusals, now that it is known which operations succeed."""
+        for number, operation, error in self._failed:
+            if isinstance(error, Forbidden):
+                others = [each for each in self._report.operations if each.name != "sign_in"]
+                error.others_succeed = any(each.is_ok for each in others)
+                diagnose(self._account, error)
+                self._report.problems[number] = self._problem(operation, error)
+
+    def _problem(self, operation: Operation, error: PollError) -> Problem:
         text = str(error).removeprefix(f"{operation.name}: ")
+        where = self._path
         if operation.name == "sign_in":
-            self._add("error", ".auth", error.cause, text, error.cure)
-            return
-        text = f"{operation.name}, which {operation.needed_for} needs: {text}"
-        if error.cause == "role":
-            text += f"; what is missing is {operation.permission}"
-        self._add("error", "", error.cause, text, error.cure)
+            where += ".auth"
+        else:
+            text = f"{operation.name}, which {operation.needed_for} needs: {text}"
+            if error.cause == "role":
+                text += f"; what is missing is {operation.permission}"
+        return Problem("error", where, error.cause, text, error.cure, error.trace)
 
     def _estimate(self) -> None:
         """Put what the rules select, and about what it costs, into the report."""
@@ -218,46 +236,73 @@ class AccountCheck:
         report.rules = tuple(
             self._rule_report(number, rule, sample) for number, rule in enumerate(account.jobs)
         )
-        report.jobs = min(len(self._jobs), account.max_jobs)
-        report.series = sample.series_of_account + sum(rule.series for rule in report.rules)
-        report.requests_per_minute += sum(rule.requests_per_minute for rule in report.rules)
+        if all(rule.jobs is not None for rule in report.rules):
+            report.jobs = min(len(self._jobs), account.max_jobs)
+        costs = [(each.series, each.requests_per_minute) for each in report.rules]
+        if self._succeeded("Account_ListPoolNodeCounts") or not account.pool_nodes:
+            series, requests = zip(*costs, strict=True)
+            report.series = _sum(sample.series_of_account, *series)
+            report.requests_per_minute = _sum(self._listings_per_minute, *requests)
         self._check_limits()
 
     def _rule_report(self, number: int, rule: Rule, sample: Sample) -> RuleReport:
         matching = self._matching(rule)
         own = [watched for watched in matching if watched.rule is rule]
+        is_listed = self._succeeded("Job_List" if rule.pattern else "Job_Get")
+        operations = [JOB_COLLECTORS[name].operation for name in rule.collectors]
+        is_sampled = is_listed and all(map(self._succeeded, operations))
+        groups = len({watched.group for watched in own}) if rule.group is not None else None
         return RuleReport(
             where=f"{self._path}.jobs[{number}]",
             rule=_describe(rule),
-            matches=len(matching),
-            jobs=len(own),
-            groups=len({watched.group for watched in own}) if rule.group is not None else None,
+            matches=len(matching) if is_listed else None,
+            jobs=len(own) if is_listed else None,
+            groups=groups if is_listed else None,
             examples=tuple(watched.job.id for watched in own[:3]),
-            series=sample.series_of_rule(rule, own),
-            requests_per_minute=sample.requests_per_minute(rule, len(own)),
+            series=sample.series_of_rule(rule, own) if is_sampled else None,
+            requests_per_minute=(
+                sample.requests_per_minute(rule, len(own)) if is_sampled else None
+            ),
         )
+
+    def _succeeded(self, operation: str) -> bool:
+        return self._operations[operation].is_ok is True
 
     def _check_limits(self) -> None:
         account, report = self._account, self._report
-        if dropped := len(self._jobs) - report.jobs:
+        if dropped := max(0, len(self._jobs) - account.max_jobs):
             text = f"{dropped} jobs are past max_jobs and will be left out"
             cure = "raise max_jobs, or let rules match fewer jobs"
             self._add("warning", ".max_jobs", "max_jobs", text, cure)
-        if report.series > account.max_series:
+        if report.series is not None and report.series > account.max_series:
             text = f"about {report.series} series are more than max_series, {account.max_series}"
             cure = "use group, exclude_metrics, or raise max_series"
             self._add("warning", ".max_series", "max_series", text, cure)
         requests, limit = report.requests_per_minute, report.max_requests_per_minute
-        if requests > limit:
+        if requests is not None and requests > limit:
             text = f"up to {requests:.0f} requests a minute are more than the limit, {limit:g}"
             cure = "make interval longer, or raise requests_per_second; else polls will be late"
             self._add("warning", ".requests_per_second", "requests_per_second", text, cure)
 
     def _add(
-        self, level: Literal["error", "warning"], key: str, cause: str, text: str, cure: str
+        self,
+        level: Literal["error", "warning"],
+        key: str,
+        cause: str,
+        text: str,
+        cure: str,
     ) -> None:
         """Add a problem. `key`: where it is, below the account."""
         self._report.problems.append(Problem(level, self._path + key, cause, text, cure))
+
+
+N = TypeVar("N", int, float)
+
+
+def _sum(*numbers: N | None) -> N | None:
+    """Their sum; None where one of them is not known."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
 
 
 def _needed_operations(account: Account) -> Iterator[Operation]:

@@ -14,7 +14,8 @@ from typing import Literal
 class Problem:
     """What is wrong. An `error` costs values; a `warning` may be intended.
 
-    `where`: path in the configuration. `cause`: a fixed word, see docs/check.md.
+    `where`: path in the configuration. `cause`: a fixed word, see docs/check.md. `trace`: the ids
+    by which Microsoft's support finds the request, or "".
     """
 
     level: Literal["error", "warning"]
@@ -22,6 +23,7 @@ class Problem:
     cause: str
     text: str
     cure: str
+    trace: str = ""
 
 
 @dataclass
@@ -44,25 +46,26 @@ class RuleReport:
 
     `rule`: what it matches, as configured. `matches`: number of jobs that it matches. `jobs`:
     number of them that no earlier rule takes. `groups`: number of groups; None where it has no
-    `group`. `examples`: ids of some jobs. `requests_per_minute`: while every job is busy.
+    `group`. `examples`: ids of some jobs. `requests_per_minute`: while every job is busy. All
+    numbers are None where they are not known, because a request failed or was not sent.
     """
 
     where: str
     rule: str
-    matches: int
-    jobs: int
+    matches: int | None
+    jobs: int | None
     groups: int | None
     examples: tuple[str, ...]
-    series: int
-    requests_per_minute: float
+    series: int | None
+    requests_per_minute: float | None
 
 
 @dataclass
 class AccountReport:
     """One account.
 
-    `jobs`, `series`, `requests_per_minute`: of the account and all its jobs. `max_series`,
-    `max_requests_per_minute`: the limits that the configuration sets.
+    `jobs`, `series`, `requests_per_minute`: of the account and all its jobs; None where that is not
+    known. `max_series`, `max_requests_per_minute`: the limits that the configuration sets.
     """
 
     name: str
@@ -71,9 +74,9 @@ class AccountReport:
     max_requests_per_minute: float
     operations: tuple[Operation, ...]
     rules: tuple[RuleReport, ...] = ()
-    jobs: int = 0
-    series: int = 0
-    requests_per_minute: float = 0.0
+    jobs: int | None = None
+    series: int | None = None
+    requests_per_minute: float | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -98,6 +101,8 @@ def as_text(report: Report) -> str:
     for problem in problems:
         lines.append(f"{problem.level}: {problem.where}: {problem.cause}: {problem.text}")
         lines.append(f"  cure: {problem.cure}")
+        if problem.trace:
+            lines.append(f"  for support: {problem.trace}")
     lines += [f"warning: {text}" for text in report.warnings]
     errors = sum(problem.level == "error" for problem in problems)
     end = "ready to run" if report.ok else "not ready"
@@ -110,7 +115,7 @@ def _account_lines(account: AccountReport) -> Iterator[str]:
     yield f"account {account.name} at {account.endpoint}"
     yield ""
     for operation in account.operations:
-        result = {True: "ok", False: "failed", None: "not tried"}[operation.is_ok]
+        result = {True: "ok", False: "failed", None: "not known"}[operation.is_ok]
         yield f"  {operation.name:40} {result:10} needed for {operation.needed_for}"
     yield ""
     for rule in account.rules:
@@ -118,10 +123,15 @@ def _account_lines(account: AccountReport) -> Iterator[str]:
         taken = "" if rule.jobs == rule.matches else f" of {rule.matches} that match"
         examples = f", for example {', '.join(rule.examples)}" if rule.examples else ""
         yield f"  {rule.where}: {rule.rule}"
-        yield f"    jobs: {rule.jobs}{taken}{groups}{examples}"
-        yield f"    about {rule.series} series, up to {rule.requests_per_minute:.0f} requests/min"
-    yield (
-        f"  in all: {account.jobs} jobs, about {account.series} series (at most"
-        f" {account.max_series}), up to {account.requests_per_minute:.0f} requests/min (at most"
-        f" {account.max_requests_per_minute:g})"
-    )
+        jobs = "not known" if rule.jobs is None else f"{rule.jobs}{taken}{groups}{examples}"
+        yield f"    jobs: {jobs}"
+        yield f"    {_cost(rule.series, rule.requests_per_minute)}"
+    jobs = "jobs: not known" if account.jobs is None else f"{account.jobs} jobs"
+    most = (f" (at most {account.max_series})", f" (at most {account.max_requests_per_minute:g})")
+    yield f"  in all: {jobs}, {_cost(account.series, account.requests_per_minute, most)}"
+
+
+def _cost(series: int | None, requests: float | None, most: tuple[str, str] = ("", "")) -> str:
+    if series is None or requests is None:
+        return "series and requests: not known"
+    return f"about {series} series{most[0]}, up to {requests:.0f} requests/min{most[1]}"

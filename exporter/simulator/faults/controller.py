@@ -92,7 +92,10 @@ class Faults:
 
     An interceptor: pass it to `serve`. `played` counts by the faults' names, of `garbage` also
     what it drew. The same `seed` draws the same; `now` is what waves of throttling go by.
+    `on_change` is called after others were set.
     """
+
+    on_change: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(
         self, *rules: Rule, seed: int = 0, now: Callable[[], float] = time.monotonic
@@ -109,6 +112,7 @@ class Faults:
         self._random = Random(f"faults {self._seed}")
         stage = Stage(self._random, self._now, self.played)
         self._active = tuple(_Active(rule, stage) for rule in rules)
+        self.on_change()
 
     def clear(self) -> None:
         """All is well again. A request that hangs already does so until its client gives up."""

@@ -60,6 +60,10 @@ def _records(change: Callable[[list[Any]], list[Any]]) -> Interceptor:
     return _change_page(lambda page, *_: {**page, "value": change(page["value"])})
 
 
+def _endless(request: web.Request, call: Call) -> str:
+    return f"{url_of(request, call)}&$skiptoken={'x' * 100_000}"
+
+
 def _relative(request: web.Request, _call: Call) -> str:
     return request.raw_path
 
@@ -105,6 +109,17 @@ def _copy(record: dict[str, Any], number: int) -> dict[str, Any]:
     return {**record, **{name: f"{record[name]}-{number}" for name in own}}
 
 
+def _in_pools(number: int) -> Change:
+    """So many copies of a record, each in a pool of its own; the true records come first."""
+
+    def change(page: Page, *_: object) -> Page:
+        true = page["value"]
+        copies = [{**true[0], "poolId": f"pool-{n}"} for n in range(number if true else 0)]
+        return {**page, "value": [*true, *copies]}
+
+    return change
+
+
 def _fail_behind(error: Callable[[], BatchError]) -> Interceptor:
     """The first page is as ever, but says that there is a second one; that fails."""
 
@@ -122,6 +137,7 @@ def _expired() -> BatchError:
 
 
 _list = partial(fault, operations=LISTS)
+_nodes = partial(fault, operations=frozenset({"Job_ListPreparationAndReleaseTaskStatus"}))
 
 PAGES: tuple[Fault, ...] = (
     _list("next-link-elsewhere", "nextLink leads to another origin", _link(elsewhere)),
@@ -131,6 +147,9 @@ PAGES: tuple[Fault, ...] = (
     _list("next-link-empty", "nextLink is an empty text", _link(lambda *_: "")),
     _list("next-link-number", "nextLink is a number", _link(lambda *_: 2)),
     _list("next-link-relative", "nextLink is a path without a host", _link(_relative)),
+    _list("next-link-huge", "nextLink is 100,000 characters long", _link(_endless)),
+    _nodes("foreign-pools", "500 records more, each of another pool", _change_page(_in_pools(500))),
+    _nodes("pool-flood", "8,000 records more, each of another pool", _change_page(_in_pools(8000))),
     _list("next-link-dropped", "half a page, and no nextLink", _change_page(_half_and_no_more)),
     _list("next-page-refused", "400 for all pages but the first", _fail_behind(_expired)),
     _list(

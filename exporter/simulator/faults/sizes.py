@@ -22,6 +22,9 @@ from exporter.simulator.server import Interceptor, Proceed
 
 HUGE = 70 * 1024 * 1024
 BOMB = 210 * 1024 * 1024
+RECORDS = 5_500_000
+MEMBERS = 1_000_000
+TINY_CHUNKS = 500_000
 HEADERS = 5_000
 LONG_HEADER = 1024 * 1024
 
@@ -91,6 +94,30 @@ async def _bomb(request: web.Request, _call: Call, proceed: Proceed) -> web.Stre
     return close(request)
 
 
+def _records(_: bytes) -> bytes:
+    return gzip.compress(b'{"value":[' + b"{}," * (RECORDS - 1) + b"{}]}")
+
+
+def _members(body: bytes) -> bytes:
+    """The true answer with one more member, which has many values."""
+    values = b",".join([b'{"a":1}'] * MEMBERS)
+    return gzip.compress(body[: body.rindex(b"}")] + b',"addedLater":[%s]}' % values)
+
+
+def _in_tiny_chunks(body: bytes) -> tuple[bytes, ...]:
+    blank = chunk(b"  ") * 1000
+    return (head((JSON_TYPE, _CHUNKED)), *[blank] * (TINY_CHUNKS // 1000), chunk(body), chunk(b""))
+
+
+def _with_trailers(body: bytes) -> tuple[bytes, ...]:
+    trailers = b"Retry-After: 900\r\nContent-Encoding: gzip\r\nDate: never\r\n"
+    return (head((JSON_TYPE, _CHUNKED)), chunk(body), b"0\r\n" + trailers + b"\r\n")
+
+
+def _continued(body: bytes) -> tuple[bytes, ...]:
+    return (head((), "100 Continue"), head((), "103 Early Hints"), *_with_headers(body, ()))
+
+
 def _corrupt(body: bytes) -> bytes:
     packed = bytearray(gzip.compress(body))
     packed[-8] ^= 0xFF  # the check sum
@@ -114,6 +141,24 @@ SIZES: tuple[Fault, ...] = (
     fault("huge-body", "70 MB of valid JSON, nearly all of it blanks", _huge),
     fault("endless-body", "blanks without end, as fast as they are taken", _endless),
     fault("gzip-bomb", "200 kB that are 210 MB of valid JSON when unpacked", _bomb),
+    fault(
+        "record-flood",
+        "16 kB that are 5.5 million empty records when unpacked",
+        _encoded("gzip", _records),
+    ),
+    fault(
+        "value-flood",
+        "10 kB that are the true answer and a member of a million objects when unpacked",
+        _encoded("gzip", _members),
+    ),
+    fault("tiny-chunks", "500,000 chunks of two bytes before the answer", _raw(_in_tiny_chunks)),
+    fault("trailers", "headers behind the body, which mean nothing there", _raw(_with_trailers)),
+    fault("continued", "100 and 103 before the answer, though nobody asked", _raw(_continued)),
+    fault(
+        "gzip-in-capitals",
+        "gzip, which is called GZIP and a blank",
+        _encoded("GZIP ", gzip.compress),
+    ),
     fault("not-gzip", "says gzip, and is not", _encoded("gzip", lambda body: body)),
     fault("unknown-encoding", "an encoding that nobody knows", _encoded("zip9", gzip.compress)),
     fault("corrupt-gzip", "gzip with wrong bytes in it", _encoded("gzip", _corrupt)),

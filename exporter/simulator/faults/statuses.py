@@ -69,6 +69,12 @@ def forbidden() -> BatchError:
     return BatchError(403, "Forbidden", "Access is Forbidden", values)
 
 
+def insufficient_permissions() -> BatchError:
+    """403 to an account or a key that may not do this."""
+    text = "Permission denied: the account has not the permissions for this operation."
+    return BatchError(403, "InsufficientAccountPermissions", text)
+
+
 def _refuse(error: Callable[[], BatchError]) -> Interceptor:
     async def play(_request: web.Request, _call: Call, _proceed: Proceed) -> web.StreamResponse:
         raise error()
@@ -132,6 +138,11 @@ STATUSES: tuple[Fault, ...] = (
         "account-disabled",
         "403 AccountIsDisabled",
         _refuse(lambda: BatchError(403, "AccountIsDisabled", "The account is disabled.")),
+    ),
+    fault(
+        "insufficient-permissions",
+        "403 InsufficientAccountPermissions",
+        _refuse(insufficient_permissions),
     ),
     fault("job-not-found", "404: the job is gone", _refuse(job_not_found), JOB_OPERATIONS),
     Fault(
@@ -197,6 +208,11 @@ STATUSES: tuple[Fault, ...] = (
         "too-many-requests-huge",
         "429, Retry-After is some millennia",
         _refuse(lambda: too_many_requests("99999999999999999999")),
+    ),
+    fault(
+        "too-many-requests-hours",
+        "429, Retry-After is six hours",
+        _refuse(lambda: too_many_requests(str(6 * 3600))),
     ),
     fault(
         "too-many-requests-negative",

@@ -160,7 +160,7 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
     outcomes = ((name, job.outcome(name)) for name in watched.rule.collectors)
     errors = ((name, each.error) for name, each in outcomes if _health(each) == health)
     name, error = next((each for each in errors if each[1] is not None), ("", None))
-    cause, cure = cause_and_cure(error)
+    cause, cure, trace = diagnosis_of(error)
     return JobView(
         account=account,
         job_id=known.id,
@@ -181,6 +181,7 @@ def job_view(account: str, job: JobState, now: float) -> JobView:
         error=f"{name}: {error}" if error else None,
         cause=cause,
         cure=cure,
+        trace=trace,
         last_success=iso_time(succeeded_at),
         age_seconds=_age(succeeded_at, now),
     )
@@ -197,21 +198,24 @@ def _nodes(nodes: PreparationRelease, task: str) -> Nodes:
 def collector_status(name: str, outcome: Outcome, now: float) -> CollectorStatus:
     """What the polls of a collector came to."""
     error = outcome.error
-    cause, cure = cause_and_cure(error)
+    cause, cure, trace = diagnosis_of(error)
     return CollectorStatus(
         collector=name,
         health=_health(outcome),
         error=str(error) if error else None,
         cause=cause,
         cure=cure,
+        trace=trace,
         last_success=iso_time(outcome.succeeded_at),
         age_seconds=_age(outcome.succeeded_at, now),
     )
 
 
-def cause_and_cure(error: PollError | None) -> tuple[str | None, str | None]:
-    """The cause and the cure of an error; None where there is none."""
-    return (error.cause, error.cure or None) if error is not None else (None, None)
+def diagnosis_of(error: PollError | None) -> tuple[str | None, str | None, str | None]:
+    """Cause, cure and trace of an error; None where there is none."""
+    if error is None:
+        return None, None, None
+    return error.cause, error.cure or None, error.trace or None
 
 
 def _age(moment: float | None, now: float) -> float | None:

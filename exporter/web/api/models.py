@@ -40,7 +40,8 @@ class CollectorStatus(View, frozen=True):
     """What the polls of one collector came to. `age_seconds`: since the last good one.
 
     `error`: why the last poll failed; absent where it succeeded, or there was none. `cause`,
-    `cure`: its probable cause, a word of docs/check.md, and what to do about it.
+    `cure`: its probable cause, a word of docs/check.md, and what to do about it. `trace`: the ids
+    by which Microsoft's support finds the request.
     """
 
     collector: str
@@ -48,6 +49,7 @@ class CollectorStatus(View, frozen=True):
     error: str | None = None
     cause: str | None = None
     cure: str | None = None
+    trace: str | None = None
     last_success: Time | None = None
     age_seconds: float | None = None
 
@@ -55,7 +57,8 @@ class CollectorStatus(View, frozen=True):
 class JobView(View, frozen=True):
     """A job that is watched.
 
-    `error`, `cause`, `cure`, `last_success`, `age_seconds`: of the collector that is worst off.
+    `error`, `cause`, `cure`, `trace`, `last_success`, `age_seconds`: of the collector that is worst
+    off.
     """
 
     account: str
@@ -77,6 +80,7 @@ class JobView(View, frozen=True):
     error: str | None = None
     cause: str | None = None
     cure: str | None = None
+    trace: str | None = None
     last_success: Time | None = None
     age_seconds: float | None = None
 
@@ -131,6 +135,7 @@ class AccountView(View, frozen=True):
     """An account. `up`: absent until its jobs were listed. `error`: why it is not.
 
     `cause`: the probable cause, the word of `azure_batch_account_failure`. `cure`: what to do.
+    `trace`: the ids by which Microsoft's support finds the request.
     `sign_in`: absent unless its token cannot be renewed; the account is up while the token is good.
     `jobs_by_state`, `jobs_by_health`: of the jobs that are watched. `jobs_dropped`: beyond
     `max_jobs`.
@@ -150,6 +155,7 @@ class AccountView(View, frozen=True):
     error: str | None = None
     cause: str | None = None
     cure: str | None = None
+    trace: str | None = None
     sign_in: SignIn | None = None
 
 

@@ -14,7 +14,7 @@ from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.state.account import JOBS, POOL_NODES, AccountState
 from exporter.state.timestamps import iso_time
 from exporter.state.watched_job import NOT_POLLED
-from exporter.web.api.job_views import cause_and_cure, collector_status, health_of, in_turns
+from exporter.web.api.job_views import collector_status, diagnosis_of, health_of, in_turns
 from exporter.web.api.models import HEALTHS, AccountView, RunningConfig, SignIn, Status
 from exporter.web.backend import Backend
 
@@ -55,7 +55,7 @@ async def _account(
     # What azure_batch_account_failure names; else why an account that is up lacks its nodes.
     error = state.problem or state.outcomes.get(POOL_NODES, NOT_POLLED).error
     source = next((f"{each}: " for each, found in outcomes.items() if found.error is error), "")
-    cause, cure = cause_and_cure(error)
+    cause, cure, trace = diagnosis_of(error)
     return AccountView(
         name=name,
         endpoint=account.endpoint,
@@ -71,6 +71,7 @@ async def _account(
         error=f"{source}{error}" if error else None,
         cause=cause,
         cure=cure,
+        trace=trace,
         sign_in=_sign_in(service.sign_in_trouble(name)),
     )
 
