@@ -182,7 +182,8 @@ async def run(
         for task in done:
             task.result()  # polling ends by itself only by a defect
     finally:
-        await service.close()  # first what was counted is saved
+        await service.close()
+        await service.settle()  # what was counted is saved before clients are waited for
         await server.close()
 
 

@@ -321,10 +321,9 @@ class Service:
         self.store.flush()
 
     async def close(self) -> None:
-        """Stop polling, close all connections, and save what was counted."""
+        """Stop polling and close all connections."""
         self._is_running = False
         await asyncio.gather(*(polled.stop() for polled in self._accounts.values()))
-        await self.store.all_saved()
 
 
 @asynccontextmanager
