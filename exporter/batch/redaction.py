@@ -13,6 +13,7 @@ import html
 import json
 import re
 import unicodedata
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "<redacted>"
@@ -106,23 +107,22 @@ _SUFFIX = (
 _ORDINARY = (
     r"(?:an?|the|this|is|was|are|has|had|be|not|no|none|null|true|false|of|or|and|for|from|in|to|by"
     r"|expired|invalid|missing|required|denied|failed|could|cannot|must|should|auth\w*|scheme"
-    r"|challenge|tokens?|keys?|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
+    r"|challenge|did|put|write|see|set|unset|use|unknown|tokens?|keys?|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
 )
 """Words that follow "Bearer" or "token:" in a sentence, and are no secret."""
 
-# `secret:job-1` is the id of a job of the schedule "secret". Then come ("a", "b"), pairs of a name
-# and a value, and XML. After it may stand what YAML, a shell or Python has before a value.
+# `secret:job-1` is the id of a job of the schedule "secret". Then come pairs of a name and a
+# value, and XML. After it may stand what YAML, a shell or Python has before a value.
 _SEPARATOR = (
     r"(?:\\*[\"']?\s{0,20}"
     rf"(?:[-+!?:]?={{1,2}}>?|->|:(?!//|job-\d+(?![\w-])|\s{{0,20}}{_ORDINARY}))"
     r"|\\*[\"']?\s{0,20},?\s{0,20}\\*[\"']?value\\*[\"']?\s{0,20}[:=]"
-    r"|\\*[\"']\s{0,20},(?=\s{0,20}[bru]?\\*[\"'])"
     r"|(?:\s[\w:.-]{1,40}=[\"'][^<>]{0,100})?>(?:\s{0,20}\n\s{0,20})?(?:<!\[CDATA\[)?(?=[^\s<]))"
     r"\s{0,20}(?:\\\s{1,20}|[|>][-+]?\s{1,20}|!!?\w{1,20}\s{1,20}|&\w{1,20}\s{1,20}|-\s{1,20})?"
     r"(?:[bru$@](?=\\*[\"']))?"
 )
 _NAMED = re.compile(
-    rf"""(?=[abcefkmlprst-])(?P<kept>
+    rf"""(?=[abcefkmlprst("'\\-])(?P<kept>
         authorization(?:\\*["']?\s{{0,20}}(?:[:=]>?|->)|\\*["'],)\s{{0,20}}b?\\*["']?
             (?:(?:token|(?!{_ORDINARY})[a-z][\w-]{{0,40}})[ ]+(?!{_ORDINARY}))?(?!{_ORDINARY})
         |\b(?:bearer[\s:=+]|SharedKey(?:Lite)?\s|SharedAccessSignature\s)\s*(?!{_ORDINARY})
@@ -133,6 +133,7 @@ _NAMED = re.compile(
             (?!\d+(?![^\s"']))
         |\b(?:login|sshpass|mysql\w{{0,10}}|mariadb)\b[^\n|;&]{{0,200}}?\s(?-i:-p)\s{{0,4}}(?![\s-])
         |\bredis-cli\b[^\n|;&]{{0,200}}?\s-a\s{{1,4}}
+        |(?:\(b?\\*["']|\\*["']--?)[\w-]{{0,40}}?{_NAME}{_SUFFIX}\\*["'],\s{{0,20}}b?(?=\\*["'])
         |{_NAME}{_SUFFIX}{_SEPARATOR}
     )
     (?:
@@ -140,7 +141,7 @@ _NAMED = re.compile(
         |(?P<escaped_single>\\+')[^']*
         |(?P<encoded>&quot;|&\#3[49];|&apos;|\\u002[27]|%2[27])(?:(?!(?P=encoded)).)*
         |(?P<double>")[^"\\]*(?:\\.[^"\\]*)*
-        |(?P<single>')[^'\\]*(?:\\.[^'\\]*|'"'"'[^'\\]*)*
+        |(?P<single>')[^'\\]*(?:\\.[^'\\]*|'(?:"'"|\\')'[^'\\]*)*
         |(?P<list>[\[({{])[^\])}}]*
         |(?:(?!</|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)[^\s"'])+
     )
@@ -151,8 +152,13 @@ _NAMED = re.compile(
 _MASKED = (
     rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<encoded>\g<double>\g<single>\g<list>{MASK}"
 )
-_DIGEST = re.compile(r"(authorization\W{1,4}(?:digest|aws4[\w-]*|hawk|oauth)\s)[^\r\n]+", re.IGNORECASE)
-is_secret_name = re.compile(rf"{_NAME}s?\Z", re.IGNORECASE).search
+_DIGEST = re.compile(
+    r"(authorization\W{1,4}(?:digest|aws4[\w-]*|hawk|oauth)\s)[^\r\n]+", re.IGNORECASE
+)
+is_secret_name = re.compile(
+    rf"(?:{_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pass|pw))\Z",
+    re.IGNORECASE | re.ASCII,
+).search
 """Whether a value of this name is a secret."""
 
 
@@ -165,9 +171,9 @@ def _mask(text: str) -> str:
     if "@" in text:
         text = _USER_INFO.sub(rf"\1\2\3{MASK}@", text)
     lower = text.lower()
+    if "private" in lower:
+        text = _PRIVATE_KEY.sub(MASK, text)
     if any(stem in lower for stem in _STEMS):
-        if "private" in lower:
-            text = _PRIVATE_KEY.sub(MASK, text)
         text = _DIGEST.sub(rf"\1{MASK}", text)
         text = _NAMED.sub(_MASKED, text)
     if "=" in text:
@@ -179,11 +185,11 @@ DECODINGS = 3
 """How often a text is decoded: a URL may be in a URL that is in JSON."""
 
 _is_encoded = re.compile(r"[%&\\\x7f-\U0010ffff]").search
-_ESCAPE = re.compile(r"\\(?:u00|x)([0-9a-f]{2})", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt])", re.IGNORECASE)
 
 
 def _decode(text: str) -> str:
-    text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text).replace("\\/", "/")
+    text = _ESCAPE.sub(lambda found: chr(int(found[1] or "a", 16)), text).replace("\\/", "/")
     return unicodedata.normalize("NFKC", html.unescape(unquote(text)))
 
 
@@ -200,3 +206,17 @@ def redact(text: str) -> str:
         if read != decoded:
             masked = read
     return masked
+
+
+def redact_all(value: Any) -> Any:
+    """The same lists and mappings with each text masked, and what has the name of a secret."""
+    if isinstance(value, dict):
+        return {
+            redact(name): MASK
+            if isinstance(each, str) and is_secret_name(name)
+            else redact_all(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_all(each) for each in value]
+    return redact(value) if isinstance(value, str) else value
