@@ -43,7 +43,7 @@ def hide(secret: str) -> None:
 
 
 _TOKEN = re.compile(
-    r"eyJ[\w-]{7,}[\w.=-]*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"  # JSON Web Token
+    r"eyJ[\w-]{7,}(?:\\?[.=][\w-]*)*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"  # JSON Web Token
     r"|\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
     r"|xapp-\d-[\w-]{10,}|SG\.[\w-]{16,}\.[\w-]{32,}|A[KS]IA[A-Z0-9]{16}\b|AIza[\w-]{35}"
     r"|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{36}|pypi-AgEI[\w-]{16,}|dckr_[op]at_[\w-]{20,}"
@@ -143,7 +143,7 @@ _NAMED = re.compile(
         |(?P<double>")[^"\\]*(?:\\.[^"\\]*)*
         |(?P<single>')[^'\\]*(?:\\.[^'\\]*|'(?:"'"|\\')'[^'\\]*)*
         |(?P<list>[\[({{])[^\])}}]*
-        |(?:(?!</|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)[^\s"'])+
+        |(?:(?!</|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)(?:\\\s|[^\s"']))+
     )
     (?:["'](?=\w)[^\s"']+)*  # "a"b, as a shell joins them
     (?:\r?\n[ \t]{{0,20}}[a-z0-9+/]{{4,100}}={{1,2}}(?=[\s;"']|\Z))*  # base64 on the next line""",
@@ -185,11 +185,11 @@ DECODINGS = 3
 """How often a text is decoded: a URL may be in a URL that is in JSON."""
 
 _is_encoded = re.compile(r"[%&\\\x7f-\U0010ffff]").search
-_ESCAPE = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt])", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt]|(\W))", re.IGNORECASE)
 
 
 def _decode(text: str) -> str:
-    text = _ESCAPE.sub(lambda found: chr(int(found[1] or "a", 16)), text).replace("\\/", "/")
+    text = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1] or "a", 16)), text)
     return unicodedata.normalize("NFKC", html.unescape(unquote(text)))
 
 
