@@ -23,6 +23,7 @@ from exporter.batch import models, redaction
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import CredentialError, PollError, ServiceError
 from exporter.batch.redaction import redact
+from exporter.batch.session import proxy_for
 from exporter.cli.preflight.account_check import check_accounts
 from exporter.cli.preflight.report import as_text
 from exporter.config import loader
@@ -276,11 +277,24 @@ def test_a_secret_of_ours_is_masked_wherever_it_stands(monkeypatch: pytest.Monke
         "refused Kx~7%20%26%22plain%5Ctail here",
         "refused Kx~7+%26%22plain%5Ctail here",
         'refused Kx~7 &\\"plain\\\\tail here',
+        "refused Kx~7%20%26%22plain%5ctail here",
+        "refused Kx%257E7%2520%2526%2522plain%255Ctail here",
+        "refused Kx~7 &amp;&quot;plain\\tail here",
         "refused opaque1token here",
         "refused opaque1token-2 here",
     ):
         assert redact(text) == "refused <redacted> here"
     assert redact("a short text") == "a short text"
+
+
+def test_the_password_of_the_proxy_is_a_secret_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_hidden", [])
+    monkeypatch.setattr(redaction, "_hidden_since", {})
+    monkeypatch.setenv("HTTPS_PROXY", "http://bob:horse+battery%21@proxy:3128")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert proxy_for("account.invalid") is not None
+    assert redact("I do not know horse+battery!") == "I do not know <redacted>"
+    assert redact("it sent Ym9iOmhvcnNlK2JhdHRlcnkh") == "it sent <redacted>"
 
 
 def test_the_oldest_secret_of_ours_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
