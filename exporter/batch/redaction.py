@@ -54,8 +54,8 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _KEY = re.compile(
-    r"(?<![\w+/-])(?:(?=[^=]{0,42}[0-9])(?=[^=]{0,42}[A-Z])[\w+/-]{43}=|[\w+/-]{54}==|[\w+/-]{86}==)"
-    r"(?![\w=])",
+    r"(?<![\w+/-])(?:(?=[^=]{0,42}[0-9])(?=[^=]{0,42}[A-Z])[\w+/-]{43}=|[\w+/-]{54}=="
+    r"|[\w+/-]{86}==)(?![\w=])",
     re.ASCII,
 )
 """A key of an Azure resource: 32, 40 or 64 bytes in base64."""
@@ -95,7 +95,7 @@ _NAME = (
     r"(?:pass(?:[-_ ]?(?:word|phrase|code)|wd|in|out)|(?<=[-_])pass|pwd|(?<![a-z])pw(?=\s?[=:])"
     r"|token|secret|credential|SharedAccessSignature|connection[-_ ]?string|client[-_]?assertion"
     r"|cookie|(?<![a-z])(?:x-amz-)?signature(?==)|(?<=[?&])code(?==[\w%+/-]{20})"
-    r"|(?:(?<![a-z])|(?<=\\[nrt]))sig|(?<![a-z])sas(?==)|(?<=[-_])key"
+    r"|(?<![a-z])sig|(?<![a-z])sas(?==)|(?<=[-_])key"
     r"|(?:api|access|account|shared|storage|private|signing|master|secret|subscription|functions"
     r"|primary|secondary|encryption)[-_\s]{0,2}key)"
 )
@@ -107,7 +107,8 @@ _SUFFIX = (
 _ORDINARY = (
     r"(?:an?|the|this|is|was|are|has|had|be|not|no|none|null|true|false|of|or|and|for|from|in|to|by"
     r"|expired|invalid|missing|required|denied|failed|could|cannot|must|should|auth\w*|scheme"
-    r"|challenge|did|put|write|see|set|unset|use|unknown|tokens?|keys?|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
+    r"|challenge|did|put|write|see|set|unset|use|unknown|tokens?|keys?"
+    r"|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
 )
 """Words that follow "Bearer" or "token:" in a sentence, and are no secret."""
 
@@ -181,27 +182,32 @@ def _mask(text: str) -> str:
     return _TOKEN.sub(MASK, text) if any(stem in text for stem in _TOKEN_STEMS) else text
 
 
-DECODINGS = 3
-"""How often a text is decoded: a URL may be in a URL that is in JSON."""
-
 _is_encoded = re.compile(r"[%&\\\x7f-\U0010ffff]").search
-_ESCAPE = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt]|(\W))", re.IGNORECASE)
+_BACKSLASH = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt]|(\W))", re.IGNORECASE)
 
 
-def _decode(text: str) -> str:
-    text = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1] or "a", 16)), text)
+def _of_web(text: str) -> str:
     return unicodedata.normalize("NFKC", html.unescape(unquote(text)))
+
+
+def _of_code(text: str) -> str:
+    return _BACKSLASH.sub(lambda found: found[2] or chr(int(found[1] or "a", 16)), text)
+
+
+DECODERS = (_of_web, _of_code) * 3
+"""In turn, because a URL may be in a URL that is in JSON. Few, so that time stays linear."""
 
 
 def redact(text: str) -> str:
     """The text with each secret in it replaced by `<redacted>`; the name of a secret stays.
 
-    Where one shows only once it is decoded, it is the decoded text.
+    If a secret shows only in the decoded text, the decoded text is returned.
     """
     masked = read = _mask(text)
-    for _ in range(DECODINGS):
-        if not _is_encoded(read) or (decoded := _decode(read)) == read:
-            break
+    for decode in DECODERS if _is_encoded(masked) else ():
+        decoded = decode(read)
+        if decoded == read:
+            continue
         read = _mask(decoded)
         if read != decoded:
             masked = read
