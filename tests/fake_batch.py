@@ -42,7 +42,9 @@ class FakeBatch:
         return await (answers.pop(0) if len(answers) > 1 else answers[0])(request)
 
 
-def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
+def reply(
+    body: Any, status: int = 200, headers: dict[str, str] | None = None, reason: str | None = None
+) -> Answer:
     """An answer with a body: JSON, or text or bytes as they are."""
     content = body if isinstance(body, str | bytes) else json.dumps(body)
     raw = content.encode() if isinstance(content, str) else content
@@ -51,6 +53,7 @@ def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
         return web.Response(
             body=raw,
             status=status,
+            reason=reason,
             headers={"Content-Type": "application/json; odata=minimalmetadata", **(headers or {})},
         )
 

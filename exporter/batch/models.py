@@ -47,8 +47,12 @@ class Redacted(Record, frozen=True):
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
+            # Not cut before: half a secret has no shape.
             value = getattr(self, name)
-            if isinstance(value, str) and (masked := redact(value[:MAX_TEXT])) != value:
+            if (
+                isinstance(value, str)
+                and (masked := redact(value[: 2 * MAX_TEXT])[:MAX_TEXT]) != value
+            ):
                 force_setattr(self, name, masked)
 
 

@@ -3,18 +3,20 @@
 The values of names such as `password` are masked, and texts that have the shape of a credential.
 Our own secrets are masked wherever they stand. One of others in free text, with neither a name
 nor a known shape, cannot be recognised.
+
+A text is masked as it stands, then as it reads decoded: there are too many ways to write `sig=`.
 """
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from urllib.parse import quote, quote_plus
+import unicodedata
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "<redacted>"
-
-is_suspect = re.compile(r"[\s=:%>\\@J]").search
-"""Whether a text has one of the characters of which each secret has one; J is that of "eyJ"."""
 
 HIDDEN_AT_MOST = 300
 """Texts that are masked as a whole; the oldest one is forgotten first."""
@@ -40,75 +42,187 @@ def hide(secret: str) -> None:
     _hidden[:] = sorted(_hidden_since, key=len, reverse=True)
 
 
-_STEMS = (
-    *("pass", "pwd", "token", "secret", "credential", "sig", "sas", "key"),
-    *("bearer", "basic", "authorization", "eyj"),
+_TOKEN = re.compile(
+    r"eyJ[\w-]{7,}(?:\\?[.=][\w-]*)*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"  # JSON Web Token
+    r"|\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
+    r"|xapp-\d-[\w-]{10,}|SG\.[\w-]{16,}\.[\w-]{32,}|A[KS]IA[A-Z0-9]{16}\b|AIza[\w-]{35}"
+    r"|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{36}|pypi-AgEI[\w-]{16,}|dckr_[op]at_[\w-]{20,}"
+    r"|hf_[A-Za-z0-9]{34}|hv[sbr]\.[\w-]{24,}|sk-(?:[A-Za-z0-9]{32,}|(?:proj|ant)-[\w-]{20,})"
+    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"
+    r"|[\w.~-]{3}\dQ~[\w.~-]{30,}"  # client secret of Entra ID
+    r"|\b[A-Za-z0-9]{52}JQQJ9[A-Za-z0-9]{27}",  # key of an Azure AI resource
+    re.ASCII,
 )
-"""Each text with a secret has one of these, in lower case, or user information in a URL."""
+_KEY = re.compile(
+    r"(?<![\w+/-])(?:(?=[^=]{0,42}[0-9])(?=[^=]{0,42}[A-Z])[\w+/-]{43}=|[\w+/-]{54}=="
+    r"|[\w+/-]{86}==)(?![\w=])",
+    re.ASCII,
+)
+"""A key of an Azure resource: 32, 40 or 64 bytes in base64."""
 
-_USER_INFO = re.compile(r"://[^\s/?#\"'<>]+@")
+is_suspect = re.compile(r"[\s=:%>\\@~&G-Z\x7f-\U0010ffff]").search
+"""Whether a text may have a secret. Nearly all ids and eTags have none of these characters."""
+
+_TOKEN_STEMS = (
+    *("eyJ", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "_pat_", "_oat_", "glpat-", "xox", "xapp-"),
+    *("SG.", "AKIA", "ASIA", "AIza", "ya29.", "npm_", "pypi-", "hf_", "hvs.", "hvb.", "hvr."),
+    *("sk-", "sk_", "rk_", "Q~", "JQQJ9"),
+)
+"""Each token has one of these."""
+
+_STEMS = (
+    *("pass", "pw", "token", "secret", "credential", "sig", "sas", "key", "bearer", "basic"),
+    *("authorization", "cookie", "connection", "code=", "assertion", "-u", "-user", "login"),
+    *("mysql", "mariadb", "redis-cli", "securestring"),
+)
+"""Each text with the name of a secret has one of these, in lower case."""
+
+# The second form has a / ? or # in the password, which no port has; the third has no scheme.
+_USER_INFO = re.compile(
+    r"(://)[^\s/?#\"'<>]+@"
+    r"|(://)[^\s/?#@:\[\"'<>]{0,100}:(?!\d*[/?#])[^\s@\"'<>]{1,200}@"
+    r"|((?<![^\s\"'=(]))[\w.%+-]{1,100}:[^\s@/\"']{1,200}@(?=[\w.-]{1,200}:\d)"
+)
 
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+    r"-{4,5} ?BEGIN[\sA-Z0-9+]{1,40}PRIVATE[\s+]KEY(?: BLOCK)? ?-{4}"
+    r".*?(?:-{4} ?END[\sA-Z0-9+]{1,40}PRIVATE[\s+]KEY(?: BLOCK)? ?-{4,5}|\Z)"
+    r"|Private-Lines:.*?(?:Private-(?:MAC|Hash): ?\w+|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
-_JSON_WEB_TOKEN = re.compile(r"eyJ[\w-]{7,}[\w.-]*")
 
 _NAME = (
-    r"(?:pass(?:word|wd|phrase)|pwd|token|secret|credential|SharedAccessSignature"
-    r"|(?:(?<![a-z])|(?<=3[bf])|(?<=0a)|(?<=26)|(?<=\\[nrt]))sig|(?<![a-z])sas(?==)|(?<=[-_])key"
+    r"(?:pass(?:[-_ ]?(?:word|phrase|code)|wd|in|out)|(?<=[-_])pass|pwd|(?<![a-z])pw(?=\s?[=:])"
+    r"|token|secret|credential|SharedAccessSignature|connection[-_ ]?string|client[-_]?assertion"
+    r"|cookie|(?<![a-z])(?:x-amz-)?signature(?==)|(?<=[?&])code(?==[\w%+/-]{20})"
+    r"|(?<![a-z])sig|(?<![a-z])sas(?==)|(?<=[-_])key"
     r"|(?:api|access|account|shared|storage|private|signing|master|secret|subscription|functions"
-    r"|primary|secondary)[-_ ]?key)"
+    r"|primary|secondary|encryption)[-_\s]{0,2}key)"
 )
-# password2, TOKEN_PROD, secretValue; not secretName: that names a secret only.
+# password2, TOKEN_PROD, secretValue, token[0]; not secretName: that names a secret only.
 _SUFFIX = (
-    r"(?![-_]?(?:name|file|path|type)\b)(?:s\b|(?:[-_0-9]|(?-i:[A-Z]))[\w-]{0,40})?(?![a-z0-9])"
+    r"(?![-_]?(?:name|file|path|type)\b)"
+    r"(?:s\b|(?:[-_0-9]|(?-i:[A-Z]))[\w-]{0,40})?(?:\[[^\]\s]{0,40}\])?(?![a-z0-9])"
 )
 _ORDINARY = (
     r"(?:an?|the|this|is|was|are|has|had|be|not|no|none|null|true|false|of|or|and|for|from|in|to|by"
     r"|expired|invalid|missing|required|denied|failed|could|cannot|must|should|auth\w*|scheme"
-    r"|challenge|tokens?|keys?|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
+    r"|challenge|did|put|write|see|set|unset|use|unknown|tokens?|keys?"
+    r"|secrets?|credentials?|passwords?)(?=[.,;:!?)]*(?:\s|$))"
 )
 """Words that follow "Bearer" or "token:" in a sentence, and are no secret."""
 
-# `secret:job-1` is the id of a job of the schedule "secret".
+# `secret:job-1` is the id of a job of the schedule "secret". Then come pairs of a name and a
+# value, and XML. After it may stand what YAML, a shell or Python has before a value.
 _SEPARATOR = (
-    r"\\*[\"']?\s{0,4}"
-    rf"(?:=>?|:=|%(?:25)*3[ad]|:(?!//|job-\d|\s{{0,4}}{_ORDINARY})|>(?=[^\s<]))\s{{0,4}}[\[({{]?"
+    r"(?:\\*[\"']?\s{0,20}"
+    rf"(?:[-+!?:]?={{1,2}}>?|->|:(?!//|job-\d+(?![\w-])|\s{{0,20}}{_ORDINARY}))"
+    r"|\\*[\"']?\s{0,20},?\s{0,20}\\*[\"']?value\\*[\"']?\s{0,20}[:=]"
+    r"|(?:\s[\w:.-]{1,40}=[\"'][^<>]{0,100})?>(?:\s{0,20}\n\s{0,20})?(?:<!\[CDATA\[)?(?=[^\s<]))"
+    r"\s{0,20}(?:\\\s{1,20}|[|>][-+]?\s{1,20}|!!?\w{1,20}\s{1,20}|&\w{1,20}\s{1,20}|-\s{1,20})?"
+    r"(?:[bru$@](?=\\*[\"']))?"
 )
 _NAMED = re.compile(
-    rf"""(?=[abcfkmpst-])(?P<kept>
-        authorization\\*["']?\s{{0,4}}[:=]\s{{0,4}}(?!{_ORDINARY})\\*["']?(?:[a-z]+[ ]+)?
-        |\b(?:bearer|SharedKey(?:Lite)?|SharedAccessSignature)\s+(?!{_ORDINARY})
+    rf"""(?=[abcefkmlprst("'\\-])(?P<kept>
+        authorization(?:\\*["']?\s{{0,20}}(?:[:=]>?|->)|\\*["'],)\s{{0,20}}b?\\*["']?
+            (?:(?:token|(?!{_ORDINARY})[a-z][\w-]{{0,40}})[ ]+(?!{_ORDINARY}))?(?!{_ORDINARY})
+        |\b(?:bearer[\s:=+]|SharedKey(?:Lite)?\s|SharedAccessSignature\s)\s*(?!{_ORDINARY})
+        |\bConvertTo-SecureString\s+(?:-String\s+)?
         |\bbasic\s+(?=[a-z0-9+/]{{8}})(?=\S*(?:[0-9=]|(?-i:[a-z][A-Z])))
-        |(?<![\w-])--?[\w-]{{0,40}}?{_NAME}{_SUFFIX}\s+(?!--)
+        |(?<![\w-])--?[\w-]{{0,40}}?{_NAME}{_SUFFIX}\s+(?:\\\s+)?(?!--)
+        |(?<![\w-])(?:-u\s{{0,4}}|--(?:proxy-)?user[\s=]\s{{0,4}})["']?[\w.@\\-]{{1,100}}:
+            (?!\d+(?![^\s"']))
+        |\b(?:login|sshpass|mysql\w{{0,10}}|mariadb)\b[^\n|;&]{{0,200}}?\s(?-i:-p)\s{{0,4}}(?![\s-])
+        |\bredis-cli\b[^\n|;&]{{0,200}}?\s-a\s{{1,4}}
+        |(?:\(b?\\*["']|\\*["']--?)[\w-]{{0,40}}?{_NAME}{_SUFFIX}\\*["'],\s{{0,20}}b?(?=\\*["'])
         |{_NAME}{_SUFFIX}{_SEPARATOR}
     )
     (?:
         (?P<escaped_double>\\+")[^"]*
         |(?P<escaped_single>\\+')[^']*
+        |(?P<encoded>&quot;|&\#3[49];|&apos;|\\u002[27]|%2[27])(?:(?!(?P=encoded)).)*
         |(?P<double>")[^"\\]*(?:\\.[^"\\]*)*
-        |(?P<single>')[^'\\]*(?:\\.[^'\\]*)*
-        |(?:(?!</|%26|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)[^\s"'])+
-    )""",
+        |(?P<single>')[^'\\]*(?:\\.[^'\\]*|'(?:"'"|\\')'[^'\\]*)*
+        |(?P<list>[\[({{])[^\])}}]*
+        |(?:(?!</|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)(?:\\\s|[^\s"']))+
+    )
+    (?:["'](?=\w)[^\s"']+)*  # "a"b, as a shell joins them
+    (?:\r?\n[ \t]{{0,20}}[a-z0-9+/]{{4,100}}={{1,2}}(?=[\s;"']|\Z))*  # base64 on the next line""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
-_MASKED = rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<double>\g<single>{MASK}"
-is_secret_name = re.compile(rf"{_NAME}s?\Z", re.IGNORECASE).search
+_MASKED = (
+    rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<encoded>\g<double>\g<single>\g<list>{MASK}"
+)
+_DIGEST = re.compile(
+    r"(authorization\W{1,4}(?:digest|aws4[\w-]*|hawk|oauth)\s)[^\r\n]+", re.IGNORECASE
+)
+is_secret_name = re.compile(
+    rf"(?:{_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pass|pw))\Z",
+    re.IGNORECASE | re.ASCII,
+).search
 """Whether a value of this name is a secret."""
 
 
-def redact(text: str) -> str:
-    """The text with each secret in it replaced by `<redacted>`; the name of a secret stays."""
+def _mask(text: str) -> str:
     for secret in _hidden:
         if secret in text:
             text = text.replace(secret, MASK)
     if not is_suspect(text):
         return text
+    if "@" in text:
+        text = _USER_INFO.sub(rf"\1\2\3{MASK}@", text)
     lower = text.lower()
-    if "://" in lower and "@" in lower:
-        text = _USER_INFO.sub(f"://{MASK}@", text)
-    if not any(stem in lower for stem in _STEMS):
-        return text
-    text = _PRIVATE_KEY.sub(MASK, text)
-    text = _NAMED.sub(_MASKED, text)
-    return _JSON_WEB_TOKEN.sub(MASK, text)
+    if "private" in lower:
+        text = _PRIVATE_KEY.sub(MASK, text)
+    if any(stem in lower for stem in _STEMS):
+        text = _DIGEST.sub(rf"\1{MASK}", text)
+        text = _NAMED.sub(_MASKED, text)
+    if "=" in text:
+        text = _KEY.sub(MASK, text)
+    return _TOKEN.sub(MASK, text) if any(stem in text for stem in _TOKEN_STEMS) else text
+
+
+_is_encoded = re.compile(r"[%&\\\x7f-\U0010ffff]").search
+_BACKSLASH = re.compile(r"\\(?:(?:u00|x)([0-9a-f]{2})|[nrt]|(\W))", re.IGNORECASE)
+
+
+def _of_web(text: str) -> str:
+    return unicodedata.normalize("NFKC", html.unescape(unquote(text)))
+
+
+def _of_code(text: str) -> str:
+    return _BACKSLASH.sub(lambda found: found[2] or chr(int(found[1] or "a", 16)), text)
+
+
+DECODERS = (_of_web, _of_code) * 3
+"""In turn, because a URL may be in a URL that is in JSON. Few, so that time stays linear."""
+
+
+def redact(text: str) -> str:
+    """The text with each secret in it replaced by `<redacted>`; the name of a secret stays.
+
+    If a secret shows only in the decoded text, the decoded text is returned.
+    """
+    masked = read = _mask(text)
+    for decode in DECODERS if _is_encoded(masked) else ():
+        decoded = decode(read)
+        if decoded == read:
+            continue
+        read = _mask(decoded)
+        if read != decoded:
+            masked = read
+    return masked
+
+
+def redact_all(value: Any) -> Any:
+    """The same lists and mappings with each text masked, and what has the name of a secret."""
+    if isinstance(value, dict):
+        return {
+            redact(name): MASK
+            if isinstance(each, str) and is_secret_name(name)
+            else redact_all(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_all(each) for each in value]
+    return redact(value) if isinstance(value, str) else value

@@ -7,6 +7,7 @@ nothing above knows aiohttp.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import re
 import ssl
@@ -19,6 +20,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from exporter.batch import redaction
 from exporter.batch.gunzip import gunzip
 from exporter.batch.resolver import NameResolver
 
@@ -235,4 +237,9 @@ def proxy_for(host: str) -> URL | None:
     if proxy.scheme not in ("http", "https") or not proxy.host:
         # The address may hold a password, so the message does not show it.
         raise ValueError("HTTPS_PROXY is no proxy's address: write http://HOST:PORT")
+    if proxy.password:
+        # A proxy may answer with what it was given.
+        redaction.hide(proxy.password)
+        given = f"{proxy.user or ''}:{proxy.password}"
+        redaction.hide(base64.b64encode(given.encode()).decode())
     return proxy

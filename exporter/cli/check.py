@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 
+from exporter.batch.redaction import redact
 from exporter.cli import flags
 from exporter.service import logs
 
@@ -44,7 +45,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the text."""
-        self.texts.append(record.getMessage())
+        self.texts.append(redact(record.getMessage()))
 
     def __enter__(self) -> _Warnings:
         _loader_log.addHandler(self)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.batch.redaction import redact
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _docs_url() -> str:
     if url and not url.startswith(("https://", "http://")):
         from exporter.config.problems import ConfigError
 
-        raise ConfigError((f"{DOCS_VARIABLE}: {url!r} is not a URL: write https://…",))
+        raise ConfigError((f"{DOCS_VARIABLE}: {redact(url)!r} is not a URL: write https://…",))
     return url
 
 

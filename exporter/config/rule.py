@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from exporter.batch.redaction import redact, redact_all
 from exporter.config.fields import (
     Duration,
     Interval,
@@ -29,7 +30,10 @@ JobState = Literal[
 ]
 DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 
-TaskId = Annotated[str, Field(min_length=1, max_length=64)]
+Shown = Annotated[str, AfterValidator(redact)]
+"""A text that becomes a label. Secrets in it are masked."""
+
+TaskId = Annotated[Shown, Field(min_length=1, max_length=64)]
 
 
 class Defaults(Model):
@@ -81,6 +85,7 @@ def _check_label(name: str) -> None:
 
 
 def _label_names(labels: Mapping[str, str]) -> Mapping[str, str]:
+    labels = redact_all(labels)
     for name in labels:
         _check_label(name)
     return labels
@@ -109,7 +114,7 @@ class Rule(Defaults):
     # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
     # `states` None: any state, for a job that is named.
 
-    id: str | None = Field(default=None, min_length=1)
+    id: Shown | None = Field(default=None, min_length=1)
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
     state unless `states` is given."""
     id_regex: Annotated[str, AfterValidator(_regex)] | None = None
@@ -124,13 +129,13 @@ class Rule(Defaults):
     did is counted without it."""
     metadata: Mapping[str, str] = {}
     """Only jobs that carry all these name-value pairs as metadata."""
-    group: str | None = Field(default=None, min_length=1)
+    group: Shown | None = Field(default=None, min_length=1)
     """One set of series, with the label `job_group`, for all jobs of the group instead of one for
     each job. May use `${NAME}` for a named group of `id_regex`, `${metadata.NAME}` and
     `${pool_id}`."""
     labels: Annotated[Mapping[str, str], AfterValidator(_label_names)] = {}
     """Further labels, on `azure_batch_job_info` only."""
-    metadata_labels: Annotated[UniqueListOf[str], AfterValidator(_metadata_labels)] = ()
+    metadata_labels: Annotated[UniqueListOf[Shown], AfterValidator(_metadata_labels)] = ()
     """Names of the job's metadata that become labels of `azure_batch_job_info`."""
     tasks: Annotated[ListOf[TaskId], AfterValidator(_task_ids)] = ()
     """Ids of tasks that are watched one by one, each at the cost of one request a poll, and become

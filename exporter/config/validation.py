@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from exporter.batch.redaction import MASK, is_secret_name
 from exporter.config.files import read
 from exporter.config.problems import ConfigError, did_you_mean, nearest
 from exporter.config.yaml_document import Document, format_path
@@ -59,6 +60,7 @@ def _explain(root: type[BaseModel], detail: ErrorDetails) -> str:
     given, context = detail["input"], detail.get("ctx", {})
     place = re.sub(r"\[\d+\]", "[]", format_path(detail["loc"][:-1]))  # as `accounts[].auth`
     key = str(detail["loc"][-1])
+    given = MASK if is_secret_name(key) else given
     match detail["type"]:
         case "extra_forbidden":
             return f"unknown key{_meant_key(_fields(root), place, key)}"

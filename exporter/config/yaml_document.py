@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from exporter.batch.redaction import redact
 from exporter.config.problems import ConfigError
 
 Path = tuple[str | int, ...]
@@ -29,7 +30,8 @@ class Document:
         return self.lines.get(path, 1)
 
     def problem(self, path: Path, text: str) -> str:
-        """`file:line: path: text`."""
+        """`file:line: path: text`. Secrets in path and text are masked."""
+        text = redact(text)
         where = f"{self.name}:{self.line(path)}: "
         return f"{where}{format_path(path)}: {text}" if path else where + text
 
@@ -38,8 +40,8 @@ def format_path(path: Path) -> str:
     """`accounts[0].auth.key_file`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+        text += f"[{part}]" if isinstance(part, int) else f".{redact(part)}"
+    return text.removeprefix(".")
 
 
 _SCALAR_ERRORS = (ValueError, LookupError, AttributeError, TypeError)
@@ -67,9 +69,11 @@ def parse_yaml(text: str, name: str) -> Document:
             data = _Loader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError((f"{name}:{line}: not valid YAML: {error.problem}",)) from error
+        raise ConfigError(
+            (f"{name}:{line}: not valid YAML: {redact(str(error.problem))}",)
+        ) from error
     except (yaml.YAMLError, *_SCALAR_ERRORS, RecursionError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(redact(str(error)).split()) or type(error).__name__
         raise ConfigError((f"{name}:1: not valid YAML: {message}",)) from error
     if duplicates:
         raise ConfigError(

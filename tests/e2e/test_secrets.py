@@ -328,11 +328,10 @@ def test_a_secret_that_every_user_can_read_is_a_warning_once(
     (tmp_path / "real").write_text("AAAA")
     (tmp_path / "real").chmod(mode)
     (tmp_path / "key").symlink_to("real")  # as Kubernetes mounts it; the link itself is 0777
-    account = {
-        "endpoint": "https://account.invalid",
-        "auth": {"method": "shared_key", "key_file": "key"},
-    }
-    accounts = [{"name": name, **account} for name in ("a", "b")]
+    auth = {"method": "shared_key", "key_file": "key"}
+    accounts = [
+        {"name": name, "endpoint": f"https://{name}.invalid", "auth": auth} for name in ("a", "b")
+    ]
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"accounts": accounts}))
     loader.load(file)

@@ -15,6 +15,7 @@ from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import Forbidden, JobGone, PollError, TaskGone
 from exporter.batch.models import Job
+from exporter.batch.redaction import redact, redact_all
 from exporter.batch.service_clock import MAX_SKEW
 from exporter.cli.preflight.cost import Sample, SampledPoll
 from exporter.cli.preflight.report import AccountReport, Operation, Problem, Report, RuleReport
@@ -293,7 +294,9 @@ class AccountCheck:
         cure: str,
     ) -> None:
         """Add a problem. `key`: where it is, below the account."""
-        self._report.problems.append(Problem(level, self._path + key, cause, text, cure))
+        self._report.problems.append(
+            Problem(level, self._path + key, cause, redact(text), redact(cure))
+        )
 
 
 N = TypeVar("N", int, float)
@@ -325,8 +328,10 @@ def _needed_operations(account: Account) -> Iterator[Operation]:
 def _describe(rule: Rule) -> str:
     """A rule by what it matches."""
     text = f"id_regex {rule.pattern.text}" if rule.pattern is not None else f"id {rule.id}"
-    wanted = ", ".join(f"{name}={value}" for name, value in sorted(rule.metadata.items()))
-    return f"{text} with {wanted}" if wanted else text
+    wanted = ", ".join(
+        f"{name}={value}" for name, value in sorted(redact_all(rule.metadata).items())
+    )
+    return f"{redact(text)} with {wanted}" if wanted else redact(text)
 
 
 async def check_accounts(config: Config, file: str, warnings: Iterable[str] = ()) -> Report:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import exporter
 from exporter import config
 from exporter.batch.models import enum_value
-from exporter.batch.redaction import redact
+from exporter.batch.redaction import redact_all
 from exporter.collectors.jobs import STATES
 from exporter.polling.load import Load
 from exporter.polling.sign_in_trouble import SignInTrouble
@@ -95,12 +93,4 @@ def running_config(loaded: config.Config) -> RunningConfig:
     URL for example, is masked.
     """
     shown = loaded.model_dump(mode="json", exclude_none=True)
-    return RunningConfig(_redacted(shown))
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_redacted(key): _redacted(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_redacted(each) for each in value]
-    return redact(value) if isinstance(value, str) else value
+    return RunningConfig(redact_all(shown))
