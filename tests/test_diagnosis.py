@@ -13,7 +13,7 @@ import pytest
 from multidict import MultiDict
 
 from exporter import config
-from exporter.batch import errors
+from exporter.batch import budget, errors
 from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.body import Format
 from exporter.service.service import open_service
@@ -168,7 +168,9 @@ async def test_metric_log_api_and_page_name_one_cause_and_cure(
     make_config: Callable[..., config.Config],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(budget, "RETRIES", 0)  # they would go on for half a minute
     faults = Faults(Rule(fault, operation=operation))
     world = World(SCENARIOS["steady"], seed=2, jobs=2, nodes=2, start=START)
     async with serve(world, Clock(START, speed=0.0), interceptors=(faults,)) as simulation:

@@ -510,6 +510,7 @@ async def test_what_az_leaves_in_a_session_of_its_own_holds_nobody(
         az, ids = tmp_path / "bin" / "az", tmp_path / "ids"
         text = az.read_text()
         az.write_text(f"#!/bin/sh\nsetsid sleep 1000 &\necho $! >> {ids}\nsleep 1000\n")
+        tokens_of(service)._timeout = 1.0
         await service.run_once()  # it ends by the time-out, although its output stays open
         assert not is_up(service)
         az.write_text(f"#!/bin/sh\nsetsid sleep 1000 &\necho $! >> {ids}\necho {{}}\n")
