@@ -54,7 +54,7 @@ from exporter.simulator.signatures import make_account
 LIES = re.compile(
     "ids-|id-huge|dates-|label-injection|.*-numbers$|huge-integers|texts-as-numbers|unknown-states"
     "|numbers-as|null-|empty-objects|missing-members|.*-not-found$|not-configured|job-being"
-    "|next-link-(dropped|empty)|token-expired|auth|too-many-requests-huge|growing-list|duplicate-keys"
+    "|next-link-(dropped|empty)|token-expired|auth|too-many-requests-h|foreign-pools|growing-list|duplicate-keys"
 )
 """Faults that say something false in a well-formed answer, or stop an account for minutes."""
 
