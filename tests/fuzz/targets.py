@@ -14,7 +14,9 @@ from tests.fuzz import (
     headers,
     links,
     negotiation,
+    patterns,
     queries,
+    texts,
 )
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -28,7 +30,9 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "headers": headers.target,
     "links": links.target,
     "negotiation": negotiation.target,
+    "patterns": patterns.target,
     "queries": queries.target,
+    "texts": texts.target,
 }
 
 
