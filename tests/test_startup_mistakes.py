@@ -61,6 +61,18 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     logging.root.setLevel(level)
 
 
+def test_a_state_folder_that_this_machine_lacks_is_a_warning_before_a_commit(
+    port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "--config.file=state_no_folder.yaml"]) == 0
+    output, errors = capsys.readouterr()
+    assert output == "state_no_folder.yaml: valid, 1 account(s), 1 rule(s), 1 warning(s)\n"
+    assert errors == (
+        "warning: state_no_folder.yaml: state_file: there is no folder none: make it, writable for"
+        " the exporter's user\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "answer"),
     [
@@ -80,7 +92,7 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
          "address already in use: stop what has the port, or choose another one"),
         (["run", "--config.file=state_is_used.yaml"], 2,
          "this state file is in use by another process: give each its own"),
-        (["check", "--config.file=state_no_folder.yaml"], 2,
+        (["check", "--online", "--config.file=state_no_folder.yaml"], 2,
          "state_no_folder.yaml: state_file: there is no folder none: make it, writable for the"
          " exporter's user"),
         (["check", "--config.file=state_is_pipe.yaml"], 2,

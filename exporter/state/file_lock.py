@@ -14,28 +14,34 @@ from exporter.config.problems import ConfigError
 _SQLITE = b"SQLite format 3\0"
 
 
-def problem(path: Path) -> str | None:
-    """Why no state file can be here, and the cure; None: it can. Nothing is changed."""
+def problem(path: Path) -> tuple[bool, str] | None:
+    """Why no state file can be here, and the cure; None: it can. Nothing is changed.
+
+    With it, whether that is so on every machine: what is there is no state file.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         folder = path.parent
         if not folder.is_dir():
-            return f"there is no folder {folder}: make it, writable for the exporter's user"
+            return False, f"there is no folder {folder}: make it, writable for the exporter's user"
         if not os.access(folder, os.W_OK | os.X_OK):
-            return f"no file can be made in {folder}: let the exporter's user write there"
+            return False, f"no file can be made in {folder}: let the exporter's user write there"
         return None
     except (OSError, ValueError) as error:
-        return f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}"
+        return False, f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}"
     if not stat.S_ISREG(mode):
-        return _not_regular(path)
+        return True, _not_regular(path)
     if not os.access(path, os.R_OK | os.W_OK):
-        return f"{path} cannot be read and written: give it to the exporter's user"
+        return False, f"{path} cannot be read and written: give it to the exporter's user"
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"files beside {path} cannot be made: let the exporter's user write in its folder"
+        return (
+            False,
+            f"files beside {path} cannot be made: let the exporter's user write in its folder",
+        )
     with suppress(OSError), path.open("rb") as file:
         if file.read(len(_SQLITE)) not in (b"", _SQLITE):
-            return f"{path} is another kind of file: name one that only the exporter uses"
+            return True, f"{path} is another kind of file: name one that only the exporter uses"
     return None
 
 
