@@ -80,7 +80,8 @@ HEALTH_WITHIN = 1.0
 UNREAD = (180.0, 60.0)
 """Seconds for which the log is read, and then not."""
 
-USER = aiohttp.BasicAuth("prometheus", "the right password")
+USER, PASSWORD = "prometheus", "the right password"
+RIGHT = {"Authorization": aiohttp.encode_basic_auth(USER, PASSWORD)}
 
 SETTLE = 60.0
 """Seconds at the end for everything to be polled once more and shown."""
@@ -173,7 +174,7 @@ async def scrape(process: Process, number: int, latencies: list[float]) -> None:
     accept = ["text/plain", "application/openmetrics-text;version=1.0.0"][number % 2]
     headers = {"Accept": accept, "Accept-Encoding": ["gzip", "identity"][number // 2 % 2]}
     random = Random(number)
-    async with aiohttp.ClientSession(headers=headers, auth=USER) as session:
+    async with aiohttp.ClientSession(headers={**headers, **RIGHT}) as session:
         while True:
             await asyncio.sleep(random.uniform(0.5, 5.0))
             started = time.monotonic()
@@ -187,7 +188,9 @@ async def scrape(process: Process, number: int, latencies: list[float]) -> None:
 async def trickle(process: Process) -> None:
     """A client that reads some 600 bytes a second, until it is cut off."""
     url = URL(process.url)
-    request = f"GET {url.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {USER.encode()}\r\n\r\n"
+    request = (
+        f"GET {url.path} HTTP/1.1\r\nHost: x\r\nAuthorization: {RIGHT['Authorization']}\r\n\r\n"
+    )
     while True:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -204,8 +207,8 @@ async def guess(process: Process, number: int, answered: Counter[int]) -> None:
     """Try one wrong password after the other."""
     async with aiohttp.ClientSession() as session:
         for attempt in count():
-            wrong = aiohttp.BasicAuth("prometheus", f"{number}-{attempt}")
-            async with session.get(process.url, auth=wrong) as answer:
+            wrong = aiohttp.encode_basic_auth(USER, f"{number}-{attempt}")
+            async with session.get(process.url, headers={"Authorization": wrong}) as answer:
                 answered[answer.status] += 1
                 await answer.read()
             await asyncio.sleep(0.02)
@@ -247,7 +250,7 @@ async def reload(process: Process, file: Path, simulations: list[Simulation]) ->
 
 async def series(process: Process) -> dict[str, float]:
     """What is exposed now, by line."""
-    session = aiohttp.ClientSession(auth=USER)
+    session = aiohttp.ClientSession(headers=RIGHT)
     async with session, session.get(process.url) as answer:
         text = await answer.text()
     lines = (line.rpartition(" ") for line in text.splitlines() if line and line[0] != "#")
@@ -282,8 +285,8 @@ async def soak(minutes: float, scrapers: int, share: float, folder: Path) -> boo
             key.write_text(each.account_key)
             key.chmod(0o600)
         web = folder / "web.yaml"
-        hashed = bcrypt.hashpw(USER.password.encode(), bcrypt.gensalt(10)).decode()
-        web.write_text(json.dumps({"basic_auth_users": {USER.login: hashed}}))
+        hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(10)).decode()
+        web.write_text(json.dumps({"basic_auth_users": {USER: hashed}}))
         file = folder / "config.yaml"
         file.write_text(config(simulations, 0))
         process = Process(
