@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import socket
 import sys
@@ -13,6 +14,8 @@ from exporter.cli.parsing import PROGRAM, parse
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Exit status: 0; 1 something failed at run time; 2 usage or configuration."""
+    if sys.stderr is None:  # it was closed: a connection would get its number
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process
     options = parse(arguments)
     try:
         return int(options.run(options))

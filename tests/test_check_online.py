@@ -175,6 +175,15 @@ async def test_each_job_that_a_rule_names_is_read(report: Callable[..., Any]) ->
     assert account["problems"] == []
 
 
+async def test_two_rules_without_a_job_are_no_problem(report: Callable[..., Any]) -> None:
+    rules = [{"id_regex": ".*", "metadata": {"stage": name}} for name in ("dev", "test")]
+    async with serve(world(), Clock(START, speed=0.0)) as simulation:
+        found = await report(simulation.endpoint, {"KEY": simulation.account_key}, jobs=rules)
+    (account,) = found["accounts"]
+    assert [rule["requests_per_minute"] for rule in account["rules"]] == [0, 0]
+    assert {problem["cause"] for problem in account["problems"]} == {"no_match"}
+
+
 async def test_a_check_that_needs_too_many_requests_says_so(report: Callable[..., Any]) -> None:
     async with serve(world(), Clock(START, speed=0.0)) as simulation:
         key = {"KEY": simulation.account_key}

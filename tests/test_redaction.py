@@ -122,7 +122,10 @@ TEXTS = [
     # Headers
     ('"Authorization: Token S3NT1NEL"', '"Authorization: Token <redacted>"'),
     ('Authorization: Digest username="a", response="S3NT1NEL"', "Authorization: Digest <redacted>"),
-    ("Set-Cookie: id=S3NT1NEL; Path=/", "Set-Cookie: <redacted>; Path=/"),
+    ("Set-Cookie: id=S3NT1NEL; Path=/", "Set-Cookie: <redacted>"),
+    ("curl -H 'Cookie: a=1; session=S3NT1NEL' x", "curl -H 'Cookie: <redacted>' x"),
+    ("password=$(echo S3NT1NEL)", "password=$(<redacted>)"),
+    ('{"password":["a]","S3NT1NEL"]}', '{"password":[<redacted>]}'),
     ("Bearer: S3NT1NEL", "Bearer: <redacted>"),
     # Commands
     ("curl -u bob:S3NT1NEL https://a", "curl -u bob:<redacted> https://a"),
@@ -155,6 +158,8 @@ TEXTS = [
 ]
 
 ORDINARY = [
+    "SurveyJob-20240101 heyJudeRender MonkeyJob-nightly ASIA2024010112000000",
+    "Unexpected token: } at max_tokens=4096",
     "docker run -u 1000:1000 -p 8080:80 image",
     "az login failed: mysql -P 3306 is not there",
     'File "/app/token.py", line 12, in <module>',
@@ -265,6 +270,51 @@ def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "SurveyJob-20240101",
+        "heyJudeRender",
+        "ASIA2024010112000000",
+        "password:job-job-1",
+        "token-refresh:job-12",
+        "api-key:job-1",
+        "secret-santa",
+        "mysql-p-nightly",
+        "a" * 64,
+    ],
+)
+def test_an_ordinary_id_stays(job_id: str) -> None:
+    assert redaction.redact_id(job_id) == job_id
+
+
+@pytest.mark.parametrize(
+    "name", ["render_pass", "sort_key", "partition-key", "max_tokens", "pass2"]
+)
+def test_the_value_of_an_ordinary_name_stays(name: str) -> None:
+    assert not redaction.is_secret_name(name)
+
+
+@pytest.mark.parametrize("start", ["token", "bearer", "(b'", "password=", "'--key"])
+def test_many_backslashes_cost_no_more_than_they_are_long(start: str) -> None:
+    took = []
+    for length in (4_000, 16_000):
+        began = time.perf_counter()
+        redact(start + "\\" * length)
+        took.append(time.perf_counter() - began)
+    # Four times the length took sixteen times as long.
+    assert took[1] < 10 * took[0] + 0.05
+
+
+async def test_a_job_with_a_token_for_an_id_is_left_out_and_said(
+    batch: FakeBatch, client: BatchClient
+) -> None:
+    names = ["render", f"ghp_{'a' * 36}"]
+    batch.json("/jobs", {"value": [{"id": name, "state": "active"} for name in names]})
+    jobs = [job.id async for page in client.list_jobs() for job in page]
+    assert jobs == ["render"]
 
 
 def test_a_secret_of_ours_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:

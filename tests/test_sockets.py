@@ -81,7 +81,8 @@ async def test_a_socket_on_which_somebody_listens_is_left_alone(tmp_path: Path) 
         await listens(started)
         code, _, errors = await finish("demo", f"--web.listen-address=unix:{path}")
         assert code == 1
-        assert f"cannot listen on unix:{path}: address already in use" in errors
+        text = "something is there: remove it, or name another path"
+        assert f"cannot listen on unix:{path}: {text}" in errors
         assert await status(path) == 200
         # A process that ends does not remove what another has put in its place.
         path.unlink()
@@ -93,7 +94,7 @@ async def test_a_socket_on_which_somebody_listens_is_left_alone(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("file", "address already in use"),
+        ("file", "something is there: remove it, or name another path"),
         ("nowhere/x.sock", "no such file or directory"),
         ("x" * 200, "path too long"),
     ],

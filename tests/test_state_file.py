@@ -139,6 +139,17 @@ async def test_many_changes_are_written_in_order_and_whole(tmp_path: Path) -> No
     assert saved.counters[GROUP, "x"].totals == {KEY: 2000}
 
 
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory"])
+async def test_a_name_that_sqlite_keeps_in_memory_is_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = StateFile(Path(name), JOB_COLLECTORS, Health())
+    await write(file, counting(1))
+    await file.close()
+    assert (tmp_path / name).stat().st_size > 0
+
+
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     file = StateFile(tmp_path / "s.db", JOB_COLLECTORS, Health())
     with pytest.raises(ConfigError, match=r"s\.db: this state file is in use by another process"):

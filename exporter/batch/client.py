@@ -19,6 +19,7 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified, TooLarge
 from exporter.batch.page_decoder import Decode, Decoded, page_decoder
+from exporter.batch.redaction import MASK
 from exporter.batch.service_clock import ServiceClock
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
@@ -42,6 +43,9 @@ MAX_LINK = 8_192
 
 SLICE = 100
 """Records that are handed over at once. Between two slices the event loop has other turns."""
+
+
+_MASKED_ID = "a job's id looks like a credential, so the job is neither shown nor polled"
 
 
 def open_client(
@@ -112,7 +116,10 @@ class BatchClient:
     async def list_jobs(self, filter_: str | None = None) -> AsyncIterator[tuple[models.Job, ...]]:
         """Job_List, in slices of its pages."""
         async for page in self._pages("Job_List", "/jobs", _JOBS, filter_, _SELECT_JOB):
-            yield tuple([self._spelled(job) for job in page])
+            shown = tuple([self._spelled(job) for job in page if MASK not in job.id])
+            if len(shown) < len(page):
+                self.left_out("Job_List", [_MASKED_ID] * (len(page) - len(shown)))
+            yield shown
 
     def _spelled(self, job: models.Job) -> models.Job:
         """The job, naming its pool as the account does: users write it in any case."""

@@ -16,7 +16,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact
+from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact, redact_id
 
 T = TypeVar("T")
 
@@ -49,9 +49,10 @@ class Redacted(Record, frozen=True):
         for name in self.__struct_fields__:
             # Not cut before: half a secret has no shape.
             value = getattr(self, name)
+            mask = redact_id if name == "id" or name.endswith("_id") else redact
             if (
                 isinstance(value, str)
-                and (masked := redact(value[: 2 * MAX_TEXT])[:MAX_TEXT]) != value
+                and (masked := mask(value[: 2 * MAX_TEXT])[:MAX_TEXT]) != value
             ):
                 force_setattr(self, name, masked)
 

@@ -43,9 +43,9 @@ def hide(secret: str) -> None:
 
 
 _TOKEN = re.compile(
-    r"eyJ[\w-]{7,}(?:\\?[.=][\w-]*)*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"  # JSON Web Token
+    r"(?<![A-Za-z0-9])eyJ[\w-]{7,}(?:\\?[.=][\w-]*)*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"
     r"|\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
-    r"|xapp-\d-[\w-]{10,}|SG\.[\w-]{16,}\.[\w-]{32,}|A[KS]IA[A-Z0-9]{16}\b|AIza[\w-]{35}"
+    r"|xapp-\d-[\w-]{10,}|SG\.[\w-]{16,}\.[\w-]{32,}|A[KS]IA[A-Z1-7]{16}\b|AIza[\w-]{35}"
     r"|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{36}|pypi-AgEI[\w-]{16,}|dckr_[op]at_[\w-]{20,}"
     r"|hf_[A-Za-z0-9]{34}|hv[sbr]\.[\w-]{24,}|sk-(?:[A-Za-z0-9]{32,}|(?:proj|ant)-[\w-]{20,})"
     r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"
@@ -53,6 +53,14 @@ _TOKEN = re.compile(
     r"|\b[A-Za-z0-9]{52}JQQJ9[A-Za-z0-9]{27}",  # key of an Azure AI resource
     re.ASCII,
 )
+_TOKEN_IN_ID = re.compile(
+    r"(?<![A-Za-z0-9])(?:eyJ[\w-]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
+    r"|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|A[KS]IA[A-Z1-7]{16}\b|AIza[\w-]{35}"
+    r"|npm_[A-Za-z0-9]{36}|dckr_[op]at_[\w-]{20,}|hf_[A-Za-z0-9]{34})",
+    re.ASCII,
+)
+"""Tokens that no job is called like by chance. An id has no dot."""
+
 _KEY = re.compile(
     r"(?<![\w+/-])(?:(?=[^=]{0,42}[0-9])(?=[^=]{0,42}[A-Z])[\w+/-]{43}=|[\w+/-]{54}=="
     r"|[\w+/-]{86}==)(?![\w=])",
@@ -60,8 +68,10 @@ _KEY = re.compile(
 )
 """A key of an Azure resource: 32, 40 or 64 bytes in base64."""
 
-is_suspect = re.compile(r"[\s=:%>\\@~&G-Z\x7f-\U0010ffff]").search
-"""Whether a text may have a secret. Nearly all ids and eTags have none of these characters."""
+is_suspect = re.compile(
+    r"[\s=:%>\\@~&G-Z\x7f-\U0010ffff]|sk[-_]|rk_|xox|xapp|glpat|npm_|hf_|gh[pousr]_|_[po]at_|hv[sbr]\."
+).search
+"""Whether a text may have a secret. Nearly all ids and eTags have none of this."""
 
 _TOKEN_STEMS = (
     *("eyJ", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "_pat_", "_oat_", "glpat-", "xox", "xapp-"),
@@ -93,7 +103,8 @@ _PRIVATE_KEY = re.compile(
 
 _NAME = (
     r"(?:pass(?:[-_ ]?(?:word|phrase|code)|wd|in|out)|(?<=[-_])pass|pwd|(?<![a-z])pw(?=\s?[=:])"
-    r"|token|secret|credential|SharedAccessSignature|connection[-_ ]?string|client[-_]?assertion"
+    r"|(?<!max[-_])(?<!num[-_])(?<!unexpected\s)token|secret|credential|SharedAccessSignature"
+    r"|connection[-_ ]?string|client[-_]?assertion"
     r"|cookie|(?<![a-z])(?:x-amz-)?signature(?==)|(?<=[?&])code(?==[\w%+/-]{20})"
     r"|(?<![a-z])sig|(?<![a-z])sas(?==)|(?<=[-_])key"
     r"|(?:api|access|account|shared|storage|private|signing|master|secret|subscription|functions"
@@ -115,16 +126,16 @@ _ORDINARY = (
 # `secret:job-1` is the id of a job of the schedule "secret". Then come pairs of a name and a
 # value, and XML. After it may stand what YAML, a shell or Python has before a value.
 _SEPARATOR = (
-    r"(?:\\*[\"']?\s{0,20}"
+    r"(?:\\{0,9}[\"']?\s{0,20}"
     rf"(?:[-+!?:]?={{1,2}}>?|->|:(?!//|job-\d+(?![\w-])|\s{{0,20}}{_ORDINARY}))"
-    r"|\\*[\"']?\s{0,20},?\s{0,20}\\*[\"']?value\\*[\"']?\s{0,20}[:=]"
+    r"|\\{0,9}[\"']?\s{0,20},?\s{0,20}\\{0,9}[\"']?value\\{0,9}[\"']?\s{0,20}[:=]"
     r"|(?:\s[\w:.-]{1,40}=[\"'][^<>]{0,100})?>(?:\s{0,20}\n\s{0,20})?(?:<!\[CDATA\[)?(?=[^\s<]))"
     r"\s{0,20}(?:\\\s{1,20}|[|>][-+]?\s{1,20}|!!?\w{1,20}\s{1,20}|&\w{1,20}\s{1,20}|-\s{1,20})?"
-    r"(?:[bru$@](?=\\*[\"']))?"
+    r"(?:[bru$@](?=\\{0,9}[\"']))?"
 )
 _NAMED = re.compile(
     rf"""(?=[abcefkmlprst("'\\-])(?P<kept>
-        authorization(?:\\*["']?\s{{0,20}}(?:[:=]>?|->)|\\*["'],)\s{{0,20}}b?\\*["']?
+        authorization(?:\\{{0,9}}["']?\s{{0,20}}(?:[:=]>?|->)|\\{{0,9}}["'],)\s{{0,20}}b?\\{{0,9}}["']?
             (?:(?:token|(?!{_ORDINARY})[a-z][\w-]{{0,40}})[ ]+(?!{_ORDINARY}))?(?!{_ORDINARY})
         |\b(?:bearer[\s:=+]|SharedKey(?:Lite)?\s|SharedAccessSignature\s)\s*(?!{_ORDINARY})
         |\bConvertTo-SecureString\s+(?:-String\s+)?
@@ -134,16 +145,16 @@ _NAMED = re.compile(
             (?!\d+(?![^\s"']))
         |\b(?:login|sshpass|mysql\w{{0,10}}|mariadb)\b[^\n|;&]{{0,200}}?\s(?-i:-p)\s{{0,4}}(?![\s-])
         |\bredis-cli\b[^\n|;&]{{0,200}}?\s-a\s{{1,4}}
-        |(?:\(b?\\*["']|\\*["']--?)[\w-]{{0,40}}?{_NAME}{_SUFFIX}\\*["'],\s{{0,20}}b?(?=\\*["'])
+        |(?:\(b?\\{{0,9}}["']|\\{{0,9}}["']--?)[\w-]{{0,40}}?{_NAME}{_SUFFIX}\\{{0,9}}["'],\s{{0,20}}b?(?=\\{{0,9}}["'])
         |{_NAME}{_SUFFIX}{_SEPARATOR}
     )
     (?:
-        (?P<escaped_double>\\+")[^"]*
-        |(?P<escaped_single>\\+')[^']*
+        (?P<escaped_double>\\{{1,9}}")[^"]*
+        |(?P<escaped_single>\\{{1,9}}')[^']*
         |(?P<encoded>&quot;|&\#3[49];|&apos;|\\u002[27]|%2[27])(?:(?!(?P=encoded)).)*
         |(?P<double>")[^"\\]*(?:\\.[^"\\]*)*
         |(?P<single>')[^'\\]*(?:\\.[^'\\]*|'(?:"'"|\\')'[^'\\]*)*
-        |(?P<list>[\[({{])[^\])}}]*
+        |(?P<list>\$?[\[({{])(?:"[^"]*"|'[^']*'|[^\])}}"'])*
         |(?:(?!</|[&;](?:amp;)?\s{{0,4}}[\w.-]{{1,40}}=)(?:\\\s|[^\s"']))+
     )
     (?:["'](?=\w)[^\s"']+)*  # "a"b, as a shell joins them
@@ -153,13 +164,16 @@ _NAMED = re.compile(
 _MASKED = (
     rf"\g<kept>\g<escaped_double>\g<escaped_single>\g<encoded>\g<double>\g<single>\g<list>{MASK}"
 )
-_DIGEST = re.compile(
-    r"(authorization\W{1,4}(?:digest|aws4[\w-]*|hawk|oauth)\s)[^\r\n]+", re.IGNORECASE
+_WHOLE_LINE = re.compile(
+    r"(authorization\W{1,4}(?:digest|aws4[\w-]*|hawk|oauth)\s)[^\r\n]+"
+    r"|(cookie\s?:\s?)[^\r\n\"']+",
+    re.IGNORECASE,
 )
 is_secret_name = re.compile(
-    rf"(?:{_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pass|pw))\Z",
-    re.IGNORECASE | re.ASCII,
-).search
+    rf"(?!.*(?<![a-z])(?:\w+[-_]pass|(?:sort|partition|project|jira|foreign|primary|range|hash)[-_]key)\Z)"
+    rf".*(?:{_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pass|pw))\Z",
+    re.IGNORECASE | re.ASCII | re.DOTALL,
+).match
 """Whether a value of this name is a secret."""
 
 
@@ -175,7 +189,7 @@ def _mask(text: str) -> str:
     if "private" in lower:
         text = _PRIVATE_KEY.sub(MASK, text)
     if any(stem in lower for stem in _STEMS):
-        text = _DIGEST.sub(rf"\1{MASK}", text)
+        text = _WHOLE_LINE.sub(rf"\1\2{MASK}", text)
         text = _NAMED.sub(_MASKED, text)
     if "=" in text:
         text = _KEY.sub(MASK, text)
@@ -212,6 +226,22 @@ def redact(text: str) -> str:
         if read != decoded:
             masked = read
     return masked
+
+
+_is_id = re.compile(r"[\w:.-]*", re.ASCII).fullmatch
+
+
+def redact_id(text: str) -> str:
+    """An id with each token in it masked. Words such as `key` make no id a secret.
+
+    What has other characters than an id may have is masked as any text.
+    """
+    if not _is_id(text):
+        return redact(text)
+    for secret in _hidden:
+        if secret in text:
+            text = text.replace(secret, MASK)
+    return _TOKEN_IN_ID.sub(MASK, text) if any(stem in text for stem in _TOKEN_STEMS) else text
 
 
 def redact_all(value: Any) -> Any:

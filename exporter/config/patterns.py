@@ -19,7 +19,7 @@ CACHED = 20_000
 """Texts of which is remembered whether they match."""
 
 # RE2 takes it for text, Python and most others for a repetition.
-_OPEN_REPETITION = re.compile(r"(?<!\\)(?:\\\\)*\{,\d+\}")
+_OPEN_REPETITION = re.compile(r"(?<!\\)(?:\\\\)*\{,\d*\}")
 
 _CURE = (
     "the syntax is RE2, as in Prometheus: no look-ahead or look-behind, no back-references, no"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from exporter.batch.redaction import redact, redact_all
+from exporter.batch.redaction import redact, redact_all, redact_id
 from exporter.config.fields import (
     Duration,
     Interval,
@@ -33,7 +33,9 @@ DEFAULT_STATES = ("active", "disabling", "disabled", "enabling", "terminating")
 Shown = Annotated[str, AfterValidator(redact)]
 """A text that becomes a label. Secrets in it are masked."""
 
-TaskId = Annotated[Shown, Field(min_length=1, max_length=64)]
+Id = Annotated[str, AfterValidator(redact_id)]
+
+TaskId = Annotated[Id, Field(min_length=1, max_length=64)]
 
 
 class Defaults(Model):
@@ -114,7 +116,7 @@ class Rule(Defaults):
     # A rule of a `Config` is complete: `filled` has set what it takes from `defaults`.
     # `states` None: any state, for a job that is named.
 
-    id: Shown | None = Field(default=None, min_length=1)
+    id: Id | None = Field(default=None, min_length=1)
     """Exactly this job, compared without regard to case; polled even where it is not listed, in any
     state unless `states` is given."""
     id_regex: Annotated[str, AfterValidator(_regex)] | None = None

@@ -157,7 +157,7 @@ def open_database(
     Damaged for all that is wrong with the file.
     """
     _touch(path)
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    connection = sqlite3.connect(os.path.abspath(path), check_same_thread=False, timeout=5.0)
     try:
         has_generation = _prepare(connection, now)
         found = generation(connection)
@@ -194,7 +194,7 @@ def write_anew(
     try:
         remove(new)
         _touch(new)
-        with closing(sqlite3.connect(new)) as connection:
+        with closing(sqlite3.connect(os.path.abspath(new))) as connection:
             connection.executescript(_SCHEMA)
             with connection:
                 for account, saved in accounts.items():
@@ -213,7 +213,7 @@ def write_anew(
     except BaseException:
         remove(new)
         raise
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=5.0)
+    connection = sqlite3.connect(os.path.abspath(path), check_same_thread=False, timeout=5.0)
     _set_up(connection)
     return connection
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 import aiohttp
 
-from tests.process import program
+from tests.conftest import KEY
+from tests.process import process, program
 
 CONFIG = """\
 accounts:
@@ -50,3 +52,18 @@ async def test_while_nobody_reads_the_log_all_else_goes_on(tmp_path: Path) -> No
             while exporter.returncode is None:  # noqa: ASYNC110 - its output is a pipe that nobody reads
                 await asyncio.sleep(0.1)
         assert exporter.returncode == 0
+
+
+async def test_a_process_whose_standard_error_is_closed_runs(tmp_path: Path) -> None:
+    file, socket = tmp_path / "config.yaml", tmp_path / "socket"
+    file.write_text(CONFIG)
+    arguments = ("run", f"--config.file={file}", f"--web.listen-address=unix:{socket}")
+    script = 'exec "$0" -m exporter "$@" 2>&-'
+    command = ("sh", "-c", script, sys.executable, *arguments)
+    async with process(*command, BATCH_KEY=KEY) as exporter:
+        async with asyncio.timeout(200):
+            while not socket.exists():
+                assert exporter.returncode is None
+                await asyncio.sleep(0.05)
+        exporter.terminate()
+        assert await exporter.wait() == 0

@@ -73,7 +73,7 @@ class Sample:
         polls = [poll for poll in self._repeated if poll.watched.rule is rule]
         if not polls:
             return 0.0
-        sampled = sum(watched.rule is rule for watched in self._jobs)
+        sampled = len({poll.watched.job.id for poll in polls})
         return sum(map(_requests_per_minute, polls)) / sampled * jobs
 
 

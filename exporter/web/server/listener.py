@@ -184,8 +184,10 @@ def _bind_unix(path: Path) -> socket.socket:
     try:
         return UnixSocket(path, _BACKLOG)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OSError(error.errno, f"cannot listen on unix:{path}: {reason}") from error
+        number, reason = error.errno, (error.strerror or str(error)).lower()
+        if number == errno.EADDRINUSE:
+            number, reason = errno.EEXIST, "something is there: remove it, or name another path"
+        raise OSError(number, f"cannot listen on unix:{path}: {reason}") from error
 
 
 async def _bind(host: str | None, port: int, sockets: list[socket.socket]) -> None:
