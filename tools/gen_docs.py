@@ -409,7 +409,7 @@ def reliability_page() -> str:
         " other accounts stay fresh, unless the account is paused, as the service asked.",
         "",
         "**What it costs.** An answer has at most 16 MB, 10,000 chunks, 150,000 values and 2,000"
-        " records; a list has at most 500,000 records, a job 20 pools and an account 2,000; a"
+        " records; a list has at most 2,000,000 records, a job 20 pools and an account 2,000; a"
         " `nextLink` has at most 8,192 characters. No answer holds the event loop for more than"
         " 50 ms, nor takes more than 100 MB. [Performance](performance.md) has the measured times"
         " and memory of each fault that would cost more.",

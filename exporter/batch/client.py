@@ -35,8 +35,8 @@ MAX_PAGES = 10_000
 MAX_EMPTY_PAGES = 200
 """Empty pages in a row. A filter may leave a page empty, but not 200 of them."""
 
-MAX_RECORDS = 500_000
-"""Records of one listing. As many tasks take some 150 MB."""
+MAX_RECORDS = 2_000_000
+"""Records of one listing. As many tasks take some 600 MB."""
 
 MAX_LINK = 8_192
 """Characters of a nextLink."""

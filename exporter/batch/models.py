@@ -16,7 +16,14 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from exporter.batch.redaction import MASK, is_secret_name, is_suspect, redact, redact_id
+from exporter.batch.redaction import (
+    MASK,
+    are_suspect_ids,
+    is_secret_name,
+    is_suspect,
+    redact,
+    redact_id,
+)
 
 T = TypeVar("T")
 
@@ -59,7 +66,7 @@ class Redacted(Record, frozen=True):
 
 def _is_suspect(texts: str) -> bool:
     """Whether short texts may hold a secret, or are too long to be searched."""
-    return len(texts) > MAX_TEXT or is_suspect(texts) is not None
+    return len(texts) > MAX_TEXT or is_suspect(texts)
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -194,7 +201,9 @@ class NodeTaskStatus(Redacted, frozen=True):
     )
 
     def __post_init__(self) -> None:
-        if _is_suspect(f"{self.pool_id},{self.node_id}"):  # one search, because there are 100,000
+        if are_suspect_ids(
+            f"{self.pool_id},{self.node_id}"
+        ):  # one search, because there are 100,000
             super().__post_init__()
 
 
@@ -251,7 +260,7 @@ class Task(Redacted, frozen=True):
     stats: TaskStatistics | None = None
 
     def __post_init__(self) -> None:
-        if _is_suspect(f"{self.id},{self.state},{self.e_tag}"):  # one search: there are 100,000
+        if are_suspect_ids(self.id) or _is_suspect(f"{self.state},{self.e_tag}"):
             super().__post_init__()
 
 

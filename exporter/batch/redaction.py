@@ -68,10 +68,35 @@ _KEY = re.compile(
 )
 """A key of an Azure resource: 32, 40 or 64 bytes in base64."""
 
-is_suspect = re.compile(
-    r"[\s=:%>\\@~&G-Z\x7f-\U0010ffff]|sk[-_]|rk_|xox|xapp|glpat|npm_|hf_|gh[pousr]_|_[po]at_|hv[sbr]\."
-).search
-"""Whether a text may have a secret. Nearly all ids and eTags have none of this."""
+_may_be_secret = re.compile(r"[\s=:%>\\@~&G-Z\x7f-\U0010ffff]").search
+# All but letters, digits and `_:.,-`: written so, it takes a third of the time.
+_is_odd_for_ids = re.compile(r"[\0-+/;-@\[-^`{-\U0010ffff]").search
+
+
+def is_suspect(text: str) -> bool:
+    """Whether a text may have a secret. Most short texts of the service may not."""
+    return _may_be_secret(text) is not None or _may_be_token(text) or "sk-" in text
+
+
+def are_suspect_ids(text: str) -> bool:
+    """Whether ids, with commas between them, may have a secret, or are no ids at all."""
+    return _is_odd_for_ids(text) is not None or _may_be_token(text) or len(text) > 1000
+
+
+def _may_be_token(text: str) -> bool:
+    # An expression takes ten times as long, and there are 100,000 ids.
+    return (
+        "eyJ" in text
+        or "gh" in text
+        or "glpat" in text
+        or "xox" in text
+        or "IA" in text
+        or "AIz" in text
+        or "npm_" in text
+        or "at_" in text
+        or "hf_" in text
+    )
+
 
 _TOKEN_STEMS = (
     *("eyJ", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "_pat_", "_oat_", "glpat-", "xox", "xapp-"),
@@ -241,7 +266,7 @@ def redact_id(text: str) -> str:
     for secret in _hidden:
         if secret in text:
             text = text.replace(secret, MASK)
-    return _TOKEN_IN_ID.sub(MASK, text) if any(stem in text for stem in _TOKEN_STEMS) else text
+    return _TOKEN_IN_ID.sub(MASK, text) if _may_be_token(text) else text
 
 
 def redact_all(value: Any) -> Any:

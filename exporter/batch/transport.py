@@ -239,9 +239,13 @@ async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:
     text = body.removeprefix(codecs.BOM_UTF8)
     if len(text) < LARGE_BODY:
         return decode(text)
-    if await asyncio.to_thread(_has_too_many_values, text):
+    return await asyncio.to_thread(_decode_large, text, decode)
+
+
+def _decode_large(text: bytes | bytearray, decode: Decode[T]) -> T:
+    if _has_too_many_values(text):
         raise ValueError(f"the answer has more than {MAX_VALUES} values")
-    return await asyncio.to_thread(decode, text)
+    return decode(text)
 
 
 def _has_too_many_values(json: bytes | bytearray) -> bool:
