@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
+from functools import lru_cache
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -37,6 +38,9 @@ record for a time that is none, and would round the service's seven digits up.""
 MAX_TEXT = 10_000
 """Characters of a text that are kept when it is masked."""
 
+MAX_IDS = 256
+"""Characters of ids of which is remembered whether they may have a secret."""
+
 MAX_PAGE = 2_000
 """Records of a page. The API allows 1,000."""
 
@@ -62,6 +66,12 @@ class Redacted(Record, frozen=True):
                 and (masked := mask(value[: 2 * MAX_TEXT])[:MAX_TEXT]) != value
             ):
                 force_setattr(self, name, masked)
+
+
+@lru_cache(16_384)
+def _are_suspect(pool_id: str, node_id: str) -> bool:
+    # There are 100,000 records, and the same nodes in those of each job.
+    return are_suspect_ids(f"{pool_id},{node_id}")
 
 
 def _is_suspect(texts: str) -> bool:
@@ -201,9 +211,8 @@ class NodeTaskStatus(Redacted, frozen=True):
     )
 
     def __post_init__(self) -> None:
-        if are_suspect_ids(
-            f"{self.pool_id},{self.node_id}"
-        ):  # one search, because there are 100,000
+        pool_id, node_id = self.pool_id or "", self.node_id or ""
+        if len(pool_id) + len(node_id) > MAX_IDS or _are_suspect(pool_id, node_id):
             super().__post_init__()
 
 
