@@ -205,14 +205,18 @@ async def test_a_page_with_more_records_than_the_api_sends_is_refused(
 async def test_an_answer_with_too_many_values_is_refused_before_it_is_decoded(
     batch: FakeBatch, client: BatchClient
 ) -> None:
-    many = [{}] * MAX_VALUES
+    many = [{}] * (MAX_VALUES + 2)
     counts = {"taskCounts": {"active": 1}}
     batch.json("/jobs", {"value": [{"id": "a", "metadata": many}]})
     batch.json("/jobs/j", {"id": "j", "metadata": many})
     batch.json("/jobs/j/taskcounts", {**counts, "unknown": many})
     batch.json(
         "/nodecounts",
-        {"value": [{"poolId": "p", "dedicated": dict.fromkeys(map(str, range(MAX_VALUES)), 1)}]},
+        {
+            "value": [
+                {"poolId": "p", "dedicated": dict.fromkeys(map(str, range(MAX_VALUES + 2)), 1)}
+            ]
+        },
     )
     text = f"more than {MAX_VALUES} values"
     for asked in (client.list_jobs(), client.list_pool_node_counts()):

@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
@@ -35,6 +36,9 @@ LARGE_GZIP = 4 * 1024
 
 MAX_CHUNKS = 10_000
 """Chunks of a body. One of two bytes costs seven on the wire, and more time than 100 others."""
+
+THREADS = ThreadPoolExecutor(2, "answers")
+"""For large answers. Few, because each thread keeps the memory of the largest one."""
 
 MAX_CONNECTIONS = 256
 """Connections of one account. `max_concurrency` cannot be larger."""
@@ -138,7 +142,8 @@ class Session:
             raise ConnectionError(f"Content-Encoding {encoding!r} was not asked for")
         text: bytes | bytearray = body
         if encoding != "identity" and len(body) > LARGE_GZIP:
-            text = await asyncio.to_thread(gunzip, body, self._max_body)
+            loop = asyncio.get_running_loop()
+            text = await loop.run_in_executor(THREADS, gunzip, body, self._max_body)
         elif encoding != "identity":
             text = gunzip(body, self._max_body)
         return Answer(response.status, _printable(response.reason or ""), response.headers, text)

@@ -28,7 +28,7 @@ from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.page_decoder import Decode
 from exporter.batch.redaction import redact
 from exporter.batch.service_clock import MAX_SKEW, ServiceClock
-from exporter.batch.session import Answer, ProxyError, Session
+from exporter.batch.session import THREADS, Answer, ProxyError, Session
 
 T = TypeVar("T")
 
@@ -239,7 +239,8 @@ async def _decode(body: bytes | bytearray, decode: Decode[T]) -> T:
     text = body.removeprefix(codecs.BOM_UTF8)
     if len(text) < LARGE_BODY:
         return decode(text)
-    return await asyncio.to_thread(_decode_large, text, decode)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(THREADS, _decode_large, text, decode)
 
 
 def _decode_large(text: bytes | bytearray, decode: Decode[T]) -> T:
