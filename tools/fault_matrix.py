@@ -289,7 +289,7 @@ HEAVY: tuple[Case, ...] = (
     _flood("value-flood", "the answer has more than 150000 values"),
     _flood("tiny-chunks", "the answer has more than 10000 chunks"),
     _flood("pool-flood", "Expected `array` of length <= 2000", PREPARATION),
-    _flood("nested-deep", "the answer has more than 150000 values"),
+    _mistyped("nested-deep", "maximum recursion depth"),
     _mistyped("nested-deep-unknown", "maximum recursion depth"),
     _astray("endless-empty-pages", "pages without records"),
 )
