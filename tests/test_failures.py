@@ -20,7 +20,7 @@ from exporter.batch.models import FailureInfo, NameValuePair, Task
 from exporter.collectors import JOB_COLLECTORS, preparation_release, tasks
 from exporter.collectors.preparation_release import PreparationRelease
 from exporter.collectors.tasks import JobTasks
-from exporter.service import logs
+from exporter.service.log_lines import LogfmtFormatter
 from exporter.service.service import Service, open_service
 from exporter.simulator import SCENARIOS, Clock, World, serve
 from exporter.simulator.ledger import RunCompleted, TaskCompleted
@@ -222,7 +222,7 @@ def lines() -> Iterator[Callable[[], list[str]]]:
     """Log lines since they were asked for, without time, level and source."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logs.LogfmtFormatter())
+    handler.setFormatter(LogfmtFormatter())
     log = logging.getLogger("exporter.state.failures")
     log.addHandler(handler)
 

@@ -30,7 +30,7 @@ HEAVY = frozenset(
 )
 
 LIGHT = ["cli.parsing"]
-OF_HELP = ["batch.redaction", "cli.flags", "service.logs"]
+OF_HELP = ["cli.flags", "service.logs"]
 
 
 def command(file: Path, *arguments: str) -> tuple[str | Path, ...]:

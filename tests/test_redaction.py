@@ -19,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import config
-from exporter.batch import models, redaction
+from exporter.batch import models
 from exporter.batch.client import BatchClient
 from exporter.batch.errors import CredentialError, PollError, ServiceError
-from exporter.batch.redaction import redact
 from exporter.batch.session import proxy_for
 from exporter.cli.preflight.account_check import check_accounts
 from exporter.cli.preflight.report import as_text
-from exporter.config import loader
+from exporter.config import loader, redaction
 from exporter.config.problems import ConfigError
+from exporter.config.redaction import redact
 from exporter.service import logs
 from exporter.service.service import Service, open_service
 from exporter.web.app import build_app

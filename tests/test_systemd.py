@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.service import logs, systemd
+from exporter.service import systemd
+from exporter.service.log_lines import JournalFormatter, LogfmtFormatter
 from tests.process import logged_address, program, stop
 
 
@@ -164,7 +165,7 @@ async def test_lines_have_priorities_where_standard_error_is_the_journal(
 
 
 def test_each_level_has_its_priority() -> None:
-    formatter = logs.JournalFormatter(logs.LogfmtFormatter())
+    formatter = JournalFormatter(LogfmtFormatter())
     priorities = [
         formatter.format(logging.LogRecord("a", level, "", 1, "x\ny", (), None))
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, 50, 25)

@@ -16,11 +16,10 @@ from functools import partial
 from urllib.parse import unquote
 
 from exporter import config
-from exporter.batch import redaction
 from exporter.batch.credentials import SignIn
 from exporter.batch.errors import CredentialError
 from exporter.batch.token_renewal import Tokens, Trouble
-from exporter.config import secret
+from exporter.config import redaction, secret
 
 
 class Auth:

@@ -19,13 +19,13 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import InvalidResponse, NotModified, TooLarge
 from exporter.batch.page_decoder import Decode, Decoded, page_decoder
-from exporter.batch.redaction import MASK
 from exporter.batch.service_clock import ServiceClock
 from exporter.batch.session import Session, proxy_for
 from exporter.batch.spellings import Spellings
 from exporter.batch.transport import RequestObserver, Transport
 from exporter.config import Account, is_loopback
 from exporter.config.problems import ConfigError
+from exporter.config.redaction import MASK
 
 T = TypeVar("T")
 

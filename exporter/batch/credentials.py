@@ -23,11 +23,11 @@ from azure.core.credentials import AccessTokenInfo
 from azure.core.credentials_async import AsyncSupportsTokenInfo
 
 from exporter import config
-from exporter.batch import azure_cli, redaction
+from exporter.batch import azure_cli
 from exporter.batch.credential_errors import Endpoint, Said, as_credential_error
 from exporter.batch.errors import CredentialError
 from exporter.batch.resolver import NameResolver
-from exporter.config import files, secret
+from exporter.config import files, redaction, secret
 from exporter.config.environment import is_workload_identity_pod
 
 TIMEOUT = 10.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from exporter.batch.redaction import redact
+from exporter.config.redaction import redact
 
 MAX_TEXT = 1000
 """Characters of an error answer's text that are kept."""

@@ -17,7 +17,7 @@ from typing import Annotated, Generic, TypeVar
 import msgspec
 from msgspec.structs import force_setattr, replace
 
-from exporter.batch.redaction import (
+from exporter.config.redaction import (
     MASK,
     are_suspect_ids,
     is_secret_name,

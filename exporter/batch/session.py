@@ -21,9 +21,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from exporter.batch import redaction
 from exporter.batch.gunzip import gunzip
 from exporter.batch.resolver import NameResolver
+from exporter.config import redaction
 
 MAX_HEADER = 32 * 1024
 """Bytes of the status line, and of each header."""

@@ -26,9 +26,9 @@ from exporter.batch.auth import Auth
 from exporter.batch.budget import Budget
 from exporter.batch.errors import PollError, ServiceError
 from exporter.batch.page_decoder import Decode
-from exporter.batch.redaction import redact
 from exporter.batch.service_clock import MAX_SKEW, ServiceClock
 from exporter.batch.session import THREADS, Answer, ProxyError, Session
+from exporter.config.redaction import redact
 
 T = TypeVar("T")
 

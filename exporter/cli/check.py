@@ -6,7 +6,6 @@ import argparse
 import logging
 import sys
 
-from exporter.batch.redaction import redact
 from exporter.cli import flags
 from exporter.service import logs
 
@@ -45,7 +44,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the text."""
-        self.texts.append(redact(record.getMessage()))
+        self.texts.append(record.getMessage())
 
     def __enter__(self) -> _Warnings:
         _loader_log.addHandler(self)
@@ -72,6 +71,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what is wrong, and with --online the report."""
     from exporter.config.problems import ConfigError
+    from exporter.config.redaction import redact
     from exporter.config.shard import WHOLE
     from exporter.service.service import load_config, state_path
     from exporter.state import file_lock
@@ -81,18 +81,19 @@ def run(options: argparse.Namespace) -> int:
     with _Warnings() as warnings:
         loaded = load_config(options.config_file)
     if loaded.state_file is not None:
-        problem = file_lock.problem(state_path(loaded.state_file, WHOLE))
-        if problem is not None:
-            is_everywhere, text = problem
-            text = f"{options.config_file}: state_file: {text}"
+        path, where = state_path(loaded.state_file, WHOLE), f"{options.config_file}: state_file"
+        if (text := file_lock.other_kind(path)) is not None:
+            raise ConfigError((f"{where}: {text}",))
+        if (text := file_lock.not_usable(path)) is not None:
             # Before a commit the file is checked on a machine that is not the exporter's.
-            if is_everywhere or options.online:
-                raise ConfigError((text,))
-            warnings.texts.append(text)
+            if options.online:
+                raise ConfigError((f"{where}: {text}",))
+            warnings.texts.append(f"{where}: {text}")
+    texts = [redact(text) for text in warnings.texts]
     if not options.online:
         rules = sum(len(account.jobs) for account in loaded.accounts)
-        found = f", {len(warnings.texts)} warning(s)" if warnings.texts else ""
-        for text in warnings.texts:
+        found = f", {len(texts)} warning(s)" if texts else ""
+        for text in texts:
             print(f"warning: {text}", file=sys.stderr)
         print(
             f"{options.config_file}: valid, {len(loaded.accounts)} account(s),"
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     from exporter.cli.preflight.report import as_text
 
     logs.configure("error", "logfmt")  # what libraries warn of is in the report
-    report = asyncio.run(check_accounts(loaded, str(options.config_file), warnings.texts))
+    report = asyncio.run(check_accounts(loaded, str(options.config_file), texts))
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.batch.redaction import redact
 from exporter.service import logs
 
 if TYPE_CHECKING:
@@ -151,6 +150,7 @@ def _docs_url() -> str:
     url = os.environ.get(DOCS_VARIABLE, PROJECT_URL)
     if url and not url.startswith(("https://", "http://")):
         from exporter.config.problems import ConfigError
+        from exporter.config.redaction import redact
 
         raise ConfigError((f"{DOCS_VARIABLE}: {redact(url)!r} is not a URL: write https://…",))
     return url

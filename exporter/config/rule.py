@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from exporter.batch.redaction import redact, redact_all, redact_id
 from exporter.config.fields import (
     Duration,
     Interval,
@@ -20,6 +19,7 @@ from exporter.config.fields import (
     unique,
 )
 from exporter.config.patterns import Pattern, escape
+from exporter.config.redaction import redact, redact_all, redact_id
 
 JobCollectorName = Literal["task_counts", "preparation_release", "tasks"]
 WATCHED_TASKS = "watched_tasks"

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from exporter.batch.redaction import MASK, is_secret_name
 from exporter.config.files import read
 from exporter.config.problems import ConfigError, did_you_mean, nearest
+from exporter.config.redaction import MASK, is_secret_name
 from exporter.config.yaml_document import Document, format_path
 
 M = TypeVar("M", bound=BaseModel)

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from exporter.batch.redaction import redact
 from exporter.config.problems import ConfigError
+from exporter.config.redaction import redact
 
 Path = tuple[str | int, ...]
 """Where a value stands, e.g. ("accounts", 0, "name")."""

@@ -15,7 +15,7 @@ import msgspec
 
 from exporter.batch.failure_codes import category
 from exporter.batch.models import OTHER, ContainerInfo, FailureInfo, NameValuePair
-from exporter.batch.redaction import redact
+from exporter.config.redaction import redact
 from exporter.state.timestamps import Time, iso_time
 
 log = logging.getLogger(__name__)

@@ -14,34 +14,34 @@ from exporter.config.problems import ConfigError
 _SQLITE = b"SQLite format 3\0"
 
 
-def problem(path: Path) -> tuple[bool, str] | None:
-    """Why no state file can be here, and the cure; None: it can. Nothing is changed.
+def other_kind(path: Path) -> str | None:
+    """What is there instead of a state file, and the cure; None: nothing that is wrong."""
+    with suppress(OSError, ValueError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            return f"{path} is not a regular file: name another one"
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+                return f"{path} is another kind of file: name one that only the exporter uses"
+    return None
 
-    With it, whether that is so on every machine: what is there is no state file.
-    """
+
+def not_usable(path: Path) -> str | None:
+    """Why this process could not use a state file there, and the cure; None: it could."""
     try:
-        mode = path.stat().st_mode
+        path.stat()
     except FileNotFoundError:
         folder = path.parent
         if not folder.is_dir():
-            return False, f"there is no folder {folder}: make it, writable for the exporter's user"
+            return f"there is no folder {folder}: make it, writable for the exporter's user"
         if not os.access(folder, os.W_OK | os.X_OK):
-            return False, f"no file can be made in {folder}: let the exporter's user write there"
+            return f"no file can be made in {folder}: let the exporter's user write there"
         return None
     except (OSError, ValueError) as error:
-        return False, f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}"
-    if not stat.S_ISREG(mode):
-        return True, _not_regular(path)
+        return f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}"
     if not os.access(path, os.R_OK | os.W_OK):
-        return False, f"{path} cannot be read and written: give it to the exporter's user"
+        return f"{path} cannot be read and written: give it to the exporter's user"
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return (
-            False,
-            f"files beside {path} cannot be made: let the exporter's user write in its folder",
-        )
-    with suppress(OSError), path.open("rb") as file:
-        if file.read(len(_SQLITE)) not in (b"", _SQLITE):
-            return True, f"{path} is another kind of file: name one that only the exporter uses"
+        return f"files beside {path} cannot be made: let the exporter's user write in its folder"
     return None
 
 
@@ -49,11 +49,7 @@ def require_regular(path: Path) -> None:
     """ConfigError where something else than a file is here: it must not be put aside."""
     with suppress(OSError, ValueError):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ConfigError((f"state_file: {_not_regular(path)}",))
-
-
-def _not_regular(path: Path) -> str:
-    return f"{path} is not a regular file: name another one"
+            raise ConfigError((f"state_file: {other_kind(path)}",))
 
 
 def lock(path: Path) -> IO[bytes] | None:

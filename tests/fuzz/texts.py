@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.batch.redaction import redact
+from exporter.config.redaction import redact
 
 _SECRET = "S3NT1NEL"
 

@@ -15,7 +15,6 @@ from exporter.batch.budget import Budget
 from exporter.batch.client import BatchClient, open_client
 from exporter.batch.errors import Forbidden, JobGone, PollError, TaskGone
 from exporter.batch.models import Job
-from exporter.batch.redaction import redact, redact_all
 from exporter.batch.service_clock import MAX_SKEW
 from exporter.cli.preflight.cost import Sample, SampledPoll
 from exporter.cli.preflight.report import AccountReport, Operation, Problem, Report, RuleReport
@@ -23,6 +22,7 @@ from exporter.collectors import JOB_COLLECTORS, pool_nodes
 from exporter.collectors.pool_nodes import PoolNodes
 from exporter.config import Account, Config, Rule
 from exporter.config.problems import ConfigError
+from exporter.config.redaction import redact, redact_all
 from exporter.config.rule import WATCHED_TASKS
 from exporter.diagnosis.accounts import diagnose
 from exporter.exposition.metric import Excluded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import exporter
 from exporter import config
 from exporter.batch.models import enum_value
-from exporter.batch.redaction import redact_all
 from exporter.collectors.jobs import STATES
+from exporter.config.redaction import redact_all
 from exporter.polling.load import Load
 from exporter.polling.sign_in_trouble import SignInTrouble
 from exporter.state.account import JOBS, POOL_NODES, AccountState

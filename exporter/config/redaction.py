@@ -42,24 +42,23 @@ def hide(secret: str) -> None:
     _hidden[:] = sorted(_hidden_since, key=len, reverse=True)
 
 
+_WITHOUT_DOT = (
+    r"gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
+    r"|A[KS]IA[A-Z1-7]{16}\b|AIza[\w-]{35}|npm_[A-Za-z0-9]{36}|dckr_[op]at_[\w-]{20,}"
+    r"|hf_[A-Za-z0-9]{34}"
+)
+"""Tokens that begin with the mark of who issued them, and may be in an id: it has no dot."""
+
 _TOKEN = re.compile(
     r"(?<![A-Za-z0-9])eyJ[\w-]{7,}(?:\\?[.=][\w-]*)*(?:\r?\n[ \t]{0,20}[\w.=-]{16,})*"
-    r"|\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}"
-    r"|xapp-\d-[\w-]{10,}|SG\.[\w-]{16,}\.[\w-]{32,}|A[KS]IA[A-Z1-7]{16}\b|AIza[\w-]{35}"
-    r"|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{36}|pypi-AgEI[\w-]{16,}|dckr_[op]at_[\w-]{20,}"
-    r"|hf_[A-Za-z0-9]{34}|hv[sbr]\.[\w-]{24,}|sk-(?:[A-Za-z0-9]{32,}|(?:proj|ant)-[\w-]{20,})"
-    r"|[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"
+    rf"|\b(?:{_WITHOUT_DOT}|xapp-\d-[\w-]{{10,}}|SG\.[\w-]{{16,}}\.[\w-]{{32,}}"
+    r"|ya29\.[\w-]{20,}|pypi-AgEI[\w-]{16,}|hv[sbr]\.[\w-]{24,}"
+    r"|sk-(?:[A-Za-z0-9]{32,}|(?:proj|ant)-[\w-]{20,})|[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"
     r"|[\w.~-]{3}\dQ~[\w.~-]{30,}"  # client secret of Entra ID
     r"|\b[A-Za-z0-9]{52}JQQJ9[A-Za-z0-9]{27}",  # key of an Azure AI resource
     re.ASCII,
 )
-_TOKEN_IN_ID = re.compile(
-    r"(?<![A-Za-z0-9])(?:eyJ[\w-]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{22,}"
-    r"|glpat-[\w-]{20,}|xox[a-z]-[\w-]{10,}|A[KS]IA[A-Z1-7]{16}\b|AIza[\w-]{35}"
-    r"|npm_[A-Za-z0-9]{36}|dckr_[op]at_[\w-]{20,}|hf_[A-Za-z0-9]{34})",
-    re.ASCII,
-)
-"""Tokens that no job is called like by chance. An id has no dot."""
+_TOKEN_IN_ID = re.compile(rf"(?<![A-Za-z0-9])(?:eyJ[\w-]{{30,}}|{_WITHOUT_DOT})", re.ASCII)
 
 _KEY = re.compile(
     r"(?<![\w+/-])(?:(?=[^=]{0,42}[0-9])(?=[^=]{0,42}[A-Z])[\w+/-]{43}=|[\w+/-]{54}=="
@@ -126,15 +125,16 @@ _PRIVATE_KEY = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 
-_NAME = (
-    r"(?:pass(?:[-_ ]?(?:word|phrase|code)|wd|in|out)|(?<=[-_])pass|pwd|(?<![a-z])pw(?=\s?[=:])"
+_SURE_NAME = (
+    r"(?:pass(?:[-_ ]?(?:word|phrase|code)|wd|in|out)|pwd|(?<![a-z])pw(?=\s?[=:])"
     r"|(?<!max[-_])(?<!num[-_])(?<!unexpected\s)token|secret|credential|SharedAccessSignature"
     r"|connection[-_ ]?string|client[-_]?assertion"
     r"|cookie|(?<![a-z])(?:x-amz-)?signature(?==)|(?<=[?&])code(?==[\w%+/-]{20})"
-    r"|(?<![a-z])sig|(?<![a-z])sas(?==)|(?<=[-_])key"
+    r"|(?<![a-z])sig|(?<![a-z])sas(?==)"
     r"|(?:api|access|account|shared|storage|private|signing|master|secret|subscription|functions"
     r"|primary|secondary|encryption)[-_\s]{0,2}key)"
 )
+_NAME = rf"(?:{_SURE_NAME}|(?<=[-_])(?:pass|key))"
 # password2, TOKEN_PROD, secretValue, token[0]; not secretName: that names a secret only.
 _SUFFIX = (
     r"(?![-_]?(?:name|file|path|type)\b)"
@@ -194,11 +194,11 @@ _WHOLE_LINE = re.compile(
     r"|(cookie\s?:\s?)[^\r\n\"']+",
     re.IGNORECASE,
 )
+# In a pair of a name and a value `sort_key` and `render_pass` are ordinary names.
 is_secret_name = re.compile(
-    rf"(?!.*(?<![a-z])(?:\w+[-_]pass|(?:sort|partition|project|jira|foreign|primary|range|hash)[-_]key)\Z)"
-    rf".*(?:{_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pass|pw))\Z",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
-).match
+    rf"(?:{_SURE_NAME}s?[-_]?\d{{0,4}}|(?<![a-z])(?:authorization|signature|sas|pw)|\Apass)\Z",
+    re.IGNORECASE | re.ASCII,
+).search
 """Whether a value of this name is a secret."""
 
 
