@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from ssl import SSLContext
@@ -22,7 +22,7 @@ from tests.conftest import KEY
 
 @asynccontextmanager
 async def process(
-    *command: str | Path, **environment: str
+    *command: str | Path, pass_fds: Iterable[int] = (), **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process with both outputs as pipes; it is killed at the end where it still runs."""
     started = await asyncio.create_subprocess_exec(
@@ -30,6 +30,7 @@ async def process(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environment},
+        pass_fds=tuple(pass_fds),
     )
     try:
         yield started

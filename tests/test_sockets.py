@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from exporter.cli import healthcheck
-from tests.process import finish, program, stop
+from tests.process import finish, process, program, stop
 
 
 async def status(path: Path, url: str = "http://localhost/-/healthy") -> int:
@@ -125,21 +125,11 @@ os.execv(sys.executable, [sys.executable, "-m", "exporter", *sys.argv[2:]])
 async def activated(*sockets: socket.socket) -> AsyncIterator[asyncio.subprocess.Process]:
     """The demo with these sockets, as systemd hands them over: they begin at 3."""
     numbers = [fcntl.fcntl(each, fcntl.F_DUPFD, 10) for each in sockets]
-    started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", LAUNCH, " ".join(map(str, numbers))),
-        *("demo", "--web.systemd-socket"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        pass_fds=numbers,
-    )
-    for number in numbers:
-        os.close(number)
-    try:
+    command = (sys.executable, "-c", LAUNCH, " ".join(map(str, numbers)))
+    async with process(*command, "demo", "--web.systemd-socket", pass_fds=numbers) as started:
+        for number in numbers:
+            os.close(number)
         yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.communicate()
 
 
 async def test_sockets_that_systemd_opened_are_served_and_stay_when_the_process_ends(

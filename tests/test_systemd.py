@@ -82,7 +82,7 @@ accounts:
     file.write_text(good)
 
     async def outcome() -> str:
-        """What is told when a reload has ended."""
+        """The message to systemd at the end of a reload."""
         process.send_signal(signal.SIGHUP)
         assert (await news(notify_socket)).startswith("RELOADING=1\n")
         return await news(notify_socket)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from exporter.batch.errors import Throttled
 
 MAX_PAUSE = 900.0
-"""Seconds. During a longer pause one request is tried every PROBE_INTERVAL: nobody can tell a
-service that will be away for hours from one that does not know how long it will be."""
+"""Seconds. During a longer pause one request is tried every PROBE_INTERVAL: the service may work
+again before it said."""
 
 PROBE_INTERVAL = 60.0
-"""Seconds."""
+"""Seconds between two such requests."""
 
 DEFAULT_PAUSE = 5.0
 """Seconds of a pause after "too many requests" without Retry-After."""
@@ -67,7 +67,7 @@ class Budget:
         self._timer: asyncio.TimerHandle | None = None
         self._paused_until = 0.0
         self._granted_at = 0.0
-        # Of a pause that is too long to be kept: whether there is one, and whether one was tried.
+        # Whether there is a pause of more than MAX_PAUSE, and a request was tried during it.
         self._is_long = self._is_tried = False
         self._retries = RETRIES
         self.started = 0
@@ -159,7 +159,7 @@ class Budget:
         return True
 
     def succeeded(self) -> None:
-        """Count a successful request. It ends a pause that was too long to be kept."""
+        """Count a successful request. It ends a pause of more than MAX_PAUSE."""
         self._retries = min(RETRIES, self._retries + RETRIES_EARNED)
         if self._is_long and self._is_tried:
             self.end_pause()

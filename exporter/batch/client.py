@@ -42,8 +42,7 @@ MAX_LINK = 8_192
 """Characters of a nextLink."""
 
 SLICE = 100
-"""Records that are handed over at once. Between two slices the event loop has other turns."""
-
+"""Records that are handed over at once. Between two slices the event loop does other work."""
 
 _MASKED_ID = "a job's id looks like a credential, so the job is neither shown nor polled"
 

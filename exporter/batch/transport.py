@@ -250,9 +250,10 @@ def _decode_large(text: bytes | bytearray, decode: Decode[T]) -> T:
 
 
 def _has_too_many_values(json: bytes | bytearray) -> bool:
-    if _values(json) <= MAX_VALUES:
+    values = _values(json)
+    if values <= MAX_VALUES:
         return False
-    if _values(json) > 10 * MAX_VALUES or json.count(b'"') > 2 * MAX_VALUES:
+    if values > 10 * MAX_VALUES or json.count(b'"') > 2 * MAX_VALUES:
         return True  # to look closer would be a lot of work itself
     # Those in texts do not count: a command line may have thousands of commas.
     unescaped = json.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -260,7 +261,7 @@ def _has_too_many_values(json: bytes | bytearray) -> bool:
 
 
 def _values(json: bytes | bytearray) -> int:
-    return json.count(b",")  # but for the first, each value of a list or an object has one before
+    return json.count(b",")  # each value of a list or an object has one before it, but the first
 
 
 def _step(error: Exception) -> errors.Step:

@@ -73,8 +73,8 @@ class Account(Model):
     auth: Auth = Auth()
     """How the exporter signs in."""
     request_timeout: Interval = duration_field("10s")
-    """Limit of one request, its body included. The service is told it (`timeout`), and works no
-    longer."""
+    """Limit of one request, its body included. The service gets it, too (`timeout`), and stops its
+    own work then."""
     requests_per_second: float = Field(default=20.0, gt=0, le=100_000, strict=False)
     """Ceiling for this account, all collectors together; each of N shards (`--shard`) takes an N-th
     of it."""

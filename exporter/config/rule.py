@@ -34,6 +34,7 @@ Shown = Annotated[str, AfterValidator(redact)]
 """A text that becomes a label. Secrets in it are masked."""
 
 Id = Annotated[str, AfterValidator(redact_id)]
+"""An id, which becomes a label. A token in it is masked."""
 
 TaskId = Annotated[Id, Field(min_length=1, max_length=64)]
 

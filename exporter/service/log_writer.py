@@ -30,11 +30,13 @@ class BackgroundHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Hand a line to the thread."""
         try:
-            self._lines.put_nowait(self.format(record))
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - to log is no reason to fail
+            line = self._warning(f"a line of {record.name} cannot be written: {error!r}")
+        try:
+            self._lines.put_nowait(line)
         except queue.Full:
             self.dropped += 1
-        except Exception:  # noqa: BLE001 - as in logging.StreamHandler
-            self.handleError(record)
 
     def flush(self) -> None:
         """Wait until all is written, for a second at most."""
@@ -50,11 +52,13 @@ class BackgroundHandler(logging.Handler):
             lost, self._said = self.dropped - self._said, self.dropped
             if lost:
                 text = f"{lost} log lines were dropped: nobody read this log for a while"
-                said = logging.makeLogRecord(
-                    {"name": __name__, "levelname": "WARNING", "levelno": 30, "msg": text}
-                )
-                self._write_line(self.format(said))
+                self._write_line(self._warning(text))
             self._lines.task_done()
+
+    def _warning(self, text: str) -> str:
+        """A line of its own."""
+        fields = {"name": __name__, "levelname": "WARNING", "levelno": logging.WARNING, "msg": text}
+        return self.format(logging.makeLogRecord(fields))
 
     def _write_line(self, line: str) -> None:
         # A line may hold a lone surrogate, which no encoding has.

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 STALL = 30.0
 """Seconds for which the event loop may stand still before a traceback of it is written."""
 
-LONGEST_END = 4.5
-"""Seconds from a signal to the end of the process at most."""
+LONGEST_END = 4.0
+"""Seconds from a signal to the end of the process at most; the log may take one more."""
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of the event loop."""

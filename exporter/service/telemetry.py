@@ -90,8 +90,9 @@ ROWS: tuple[Row, ...] = (
     Row(
         "records_invalid_total",
         "counter",
-        "Records of lists that were left out: they could not be read, or are of a pool beyond the"
-        " limit (20 of a job, 2,000 of an account). The other records of the page are used.",
+        "Records of lists that were left out: they could not be read, are of a pool beyond the"
+        " limit (20 of a job, 2,000 of an account), or are jobs whose id has a secret. The other"
+        " records of the page are used.",
         ("account", "operation"),
     ),
     Row(

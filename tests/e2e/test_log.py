@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
 
 import aiohttp
 
+from exporter.service.log_lines import LogfmtFormatter
+from exporter.service.log_writer import BackgroundHandler
 from tests.conftest import KEY
 from tests.process import process, program
 
@@ -67,3 +71,14 @@ async def test_a_process_whose_standard_error_is_closed_runs(tmp_path: Path) -> 
                 await asyncio.sleep(0.05)
         exporter.terminate()
         assert await exporter.wait() == 0
+
+
+def test_a_line_that_cannot_be_formatted_is_told_in_the_log_itself() -> None:
+    reader, writer = os.pipe()
+    handler = BackgroundHandler(writer)
+    handler.setFormatter(LogfmtFormatter())
+    handler.handle(logging.LogRecord("a", logging.INFO, "f", 1, "%d", ("text",), None))
+    handler.flush()
+    line = os.read(reader, 1000).decode()
+    assert 'level=WARNING source=exporter.service.log_writer msg="a line of a cannot be' in line
+    assert handler.dropped == 0

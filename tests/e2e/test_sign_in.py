@@ -249,6 +249,15 @@ async def service_of(made: Played, *names: str) -> AsyncIterator[Service]:
         yield service
 
 
+@asynccontextmanager
+async def polling(service: Service) -> AsyncIterator[None]:
+    """The service polls meanwhile."""
+    task = asyncio.create_task(service.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 def tokens_of(service: Service, name: str = "acc") -> Tokens:
     credential = service._accounts[name].credential
     assert isinstance(credential, TokenAuth)
@@ -360,14 +369,12 @@ async def test_an_identity_that_was_taken_away_and_given_back(
         await service.run_once()
         assert not is_up(service)
         assert "azure_batch_account_failure{" in text_of(service)
-        polling = asyncio.create_task(service.run())
-        made.mend()
-        asked = made.asked
-        await until(lambda: is_up(service))
-        # The next attempt is the one that succeeds, whatever was waited for before.
-        assert made.asked - asked == 1
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        async with polling(service):
+            made.mend()
+            asked = made.asked
+            await until(lambda: is_up(service))
+            # The next attempt is the one that succeeds, whatever was waited for before.
+            assert made.asked - asked == 1
 
 
 @each_method
@@ -398,12 +405,10 @@ async def test_the_endpoint_is_down_and_back(
         made.break_down(failure)
         await service.run_once()
         assert not is_up(service)
-        polling = asyncio.create_task(service.run())
-        made.mend()
-        await until(lambda: is_up(service) and "azure_batch_job_tasks{" in text_of(service))
-        assert made.issued == 1
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        async with polling(service):
+            made.mend()
+            await until(lambda: is_up(service) and "azure_batch_job_tasks{" in text_of(service))
+            assert made.issued == 1
 
 
 async def test_accounts_with_the_same_identity_cost_one_token(
@@ -439,11 +444,9 @@ async def test_a_new_certificate_authority_is_trusted_without_a_restart(
                 async with service_of(made) as service:
                     await service.run_once()
                     assert 'cause="authority_tls"' in text_of(service)
-                    polling = asyncio.create_task(service.run())
-                    bundle.write_bytes(other.read_bytes() + authority.read_bytes())
-                    await until(lambda: is_up(service))
-                    polling.cancel()
-                    await asyncio.gather(polling, return_exceptions=True)
+                    async with polling(service):
+                        bundle.write_bytes(other.read_bytes() + authority.read_bytes())
+                        await until(lambda: is_up(service))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -479,11 +482,9 @@ async def test_a_federated_token_that_is_not_there_yet_is_waited_for(
         async with service_of(made) as service:
             await service.run_once()
             assert 'azure_batch_account_failure{account="acc",cause="file"} 1\n' in text_of(service)
-            polling = asyncio.create_task(service.run())
-            (tmp_path / "token").write_text(token)
-            await until(lambda: is_up(service))
-            polling.cancel()
-            await asyncio.gather(polling, return_exceptions=True)
+            async with polling(service):
+                (tmp_path / "token").write_text(token)
+                await until(lambda: is_up(service))
 
 
 async def test_all_that_az_started_ends_with_the_attempt(
@@ -516,10 +517,8 @@ async def test_what_az_leaves_in_a_session_of_its_own_holds_nobody(
         az.write_text(f"#!/bin/sh\nsetsid sleep 1000 &\necho $! >> {ids}\necho {{}}\n")
         await until(lambda: len(ids.read_text().split()) >= 2)
         az.write_text(text)
-        polling = asyncio.create_task(service.run())
-        await until(lambda: is_up(service))
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        async with polling(service):
+            await until(lambda: is_up(service))
         for each in map(int, ids.read_text().split()):
             os.kill(each, signal.SIGKILL)
 
@@ -556,10 +555,8 @@ async def test_a_pipe_in_place_of_a_secret_is_a_failure_that_heals(
         assert not is_up(service)
         (tmp_path / file).unlink()
         (tmp_path / file).write_text(given)
-        polling = asyncio.create_task(service.run())
-        await until(lambda: is_up(service))
-        polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        async with polling(service):
+            await until(lambda: is_up(service))
 
 
 def is_running(process: int) -> bool:
