@@ -68,6 +68,11 @@ class Redacted(Record, frozen=True):
                 force_setattr(self, name, masked)
 
 
+def _may_have_secret(pool_id: str, node_id: str) -> bool:
+    """Whether the ids of a node may hold a secret."""
+    return len(pool_id) + len(node_id) > MAX_IDS or _are_suspect(pool_id, node_id)
+
+
 @lru_cache(16_384)
 def _are_suspect(pool_id: str, node_id: str) -> bool:
     # There are 100,000 records, and the same nodes in those of each job.
@@ -211,8 +216,7 @@ class NodeTaskStatus(Redacted, frozen=True):
     )
 
     def __post_init__(self) -> None:
-        pool_id, node_id = self.pool_id or "", self.node_id or ""
-        if len(pool_id) + len(node_id) > MAX_IDS or _are_suspect(pool_id, node_id):
+        if _may_have_secret(self.pool_id or "", self.node_id or ""):
             super().__post_init__()
 
 
@@ -238,6 +242,10 @@ class NodeInfo(Redacted, frozen=True):
 
     pool_id: str | None = None
     node_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if _may_have_secret(self.pool_id or "", self.node_id or ""):
+            super().__post_init__()
 
 
 class TaskStatistics(Redacted, frozen=True):
@@ -269,7 +277,7 @@ class Task(Redacted, frozen=True):
     stats: TaskStatistics | None = None
 
     def __post_init__(self) -> None:
-        if are_suspect_ids(self.id) or _is_suspect(f"{self.state},{self.e_tag}"):
+        if are_suspect_ids(self.id) or _is_suspect(f"{self.state or ''},{self.e_tag or ''}"):
             super().__post_init__()
 
 

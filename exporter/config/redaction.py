@@ -79,7 +79,11 @@ def is_suspect(text: str) -> bool:
 
 def are_suspect_ids(text: str) -> bool:
     """Whether ids, with commas between them, may have a secret, or are no ids at all."""
-    return _is_odd_for_ids(text) is not None or _may_be_token(text) or len(text) > 1000
+    return (
+        _is_odd_for_ids(text) is not None
+        or (_may_be_token(text) and _TOKEN_IN_ID.search(text) is not None)
+        or len(text) > 1000
+    )
 
 
 def _may_be_token(text: str) -> bool:
